@@ -1,0 +1,102 @@
+"""Keys by URI: ``file:`` here, and the seam where ``pkcs11:`` enters. A key is a cryptography private key or a subclass.
+
+Certificate, CSR and CRL builders and our envelope all take such an object, so nothing else changes with the hardware.
+Source: S6; RFC 8089 (file URIs); secrets come from a callback and never stand in a URI.
+"""
+
+import os
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+
+from fleetward_schemas.errors import Refused
+from fleetward_schemas.jws import MIN_RSA_BITS, RSA_EXPONENT, Alg, PrivateKey, alg_of
+
+PRIVATE_MODE = 0o600
+
+
+class KeyUnavailable(Exception):  # noqa: N818 - says what is wrong with the key
+    """A key could not be opened; the message names the URI and what to do, never the key."""
+
+
+def open_key(uri: str, base: Path | None = None) -> PrivateKey:
+    """Open a private key. base: folder that relative ``file:`` paths start from.
+
+    Raises:
+        KeyUnavailable: unknown scheme, missing or unreadable file, open to others, or a key that is not approved.
+    """
+    scheme, _, rest = uri.partition(":")
+    if scheme == "file":
+        return _open_file(file_of(uri, base))
+    known = "file:<path>"
+    raise KeyUnavailable(f"{scheme}:{'...' if rest else ''}: unknown key scheme, expected {known}")
+
+
+def file_of(uri: str, base: Path | None = None) -> Path:
+    """Return the path of a ``file:`` URI."""
+    path = Path(unquote(urlsplit(uri).path))
+    return path if path.is_absolute() or base is None else base / path
+
+
+def _open_file(path: Path) -> PrivateKey:
+    try:
+        raw = path.read_bytes()
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise KeyUnavailable(f"{path}: {error.strerror}") from None
+    if mode & 0o077:
+        raise KeyUnavailable(f"{path}: readable by others; run: chmod 600 {path}")
+    try:
+        key = serialization.load_pem_private_key(raw, password=None)
+        alg_of(key)
+    except (ValueError, TypeError, Refused):
+        raise KeyUnavailable(f"{path}: not an unencrypted PEM key of RSA 2048..4096 or Ed25519") from None
+    if not isinstance(key, (rsa.RSAPrivateKey, ed25519.Ed25519PrivateKey)):
+        raise KeyUnavailable(f"{path}: not an approved key")
+    return key
+
+
+def make_key(alg: Alg, bits: int = MIN_RSA_BITS) -> PrivateKey:
+    """Make a key in memory: Ed25519 for EdDSA, RSA of ``bits`` for RS256."""
+    if alg is Alg.EDDSA:
+        return ed25519.Ed25519PrivateKey.generate()
+    return rsa.generate_private_key(RSA_EXPONENT, bits)
+
+
+def key_pem(key: PrivateKey) -> bytes:
+    """Return the unencrypted PKCS#8 PEM of a software key."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def write_private(path: Path, raw: bytes) -> None:
+    """Write a secret durably with mode 0600: temporary file, fsync, rename, fsync of the folder."""
+    write_durably(path, raw, PRIVATE_MODE)
+
+
+def write_durably(path: Path, raw: bytes, mode: int = 0o644) -> None:
+    """Replace ``path`` so that a crash leaves the old or the new content, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a folder's entries durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,219 @@
+"""Trusted time: an interval [earliest, latest] that only signed answers move; the operating system's clock never does.
+
+The true time lies inside the interval always. Its ends drift apart by the local oscillator's bound; a nonce-bound
+answer narrows it; a beacon may only raise ``earliest``. A reboot keeps no more than the floor.
+Source: S3, protocol section 5 "Time"; the interval form is Roughtime's (RFC 10049), the floor Uptane's.
+
+All moments here are whole microseconds: ``*_us`` of true time since 1970, ``boot_us`` of CLOCK_BOOTTIME.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Annotated
+
+from pydantic import Field
+
+from fleetward_schemas import moment
+from fleetward_schemas.errors import Code, Refused
+from fleetward_schemas.shapes import Digest, DownBody, Moment, UpBody
+
+DRIFT_PPM = 200
+MAX_DELAY_US = 5_000_000
+SYNCED_WIDTH_US = 20_000_000
+SIGNER_AGE = timedelta(days=7)
+MILLISECOND_US = 1000
+FAR_FUTURE_US = 253402300799_000_000
+"""The end of the year 9999: ``latest`` while nothing is known."""
+
+
+class TimeQuestion(UpBody):
+    """A device asks; the answer counts once, for this nonce."""
+
+    nonce: Digest
+
+
+class TimeAnswer(DownBody):
+    """received is rounded up and sent down to the millisecond, so that rounding can only widen the interval.
+
+    radiusMs: bound of the server's own error.
+    """
+
+    nonce: Digest
+    received: Moment
+    sent: Moment
+    radiusMs: Annotated[int, Field(ge=0, le=60_000)]  # noqa: N815
+
+
+class Beacon(DownBody):
+    """Empty: the envelope's ``timestamp`` is the message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """What the clock asks of the chain that signed: the moments it is valid between, and its leaf's notBefore."""
+
+    not_before: datetime
+    not_after: datetime
+    leaf_not_before: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """An outstanding nonce and when it was sent."""
+
+    nonce: str
+    boot_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """What a device knows of the time.
+
+    earliest_us, latest_us: the interval as it stood at ``boot_us``; latest is FAR_FUTURE_US while unsynced.
+    signer_us: newest notBefore of an accepted server signing leaf. question: the one outstanding, or None.
+    """
+
+    earliest_us: int
+    latest_us: int
+    boot_us: int
+    signer_us: int = 0
+    question: Question | None = None
+    drift_ppm: int = DRIFT_PPM
+
+    def earliest_at(self, boot_us: int) -> int:
+        """Return the earliest true time possible now: our oscillator may run fast."""
+        age = max(0, boot_us - self.boot_us)
+        return self.earliest_us + age - -(-age * self.drift_ppm // 1_000_000)
+
+    def latest_at(self, boot_us: int) -> int:
+        """Return the latest true time possible now: our oscillator may run slow."""
+        age = max(0, boot_us - self.boot_us)
+        return min(FAR_FUTURE_US, self.latest_us + age - (-age * self.drift_ppm // 1_000_000))
+
+    def width_at(self, boot_us: int) -> int:
+        """Return the interval's width in microseconds."""
+        return self.latest_at(boot_us) - self.earliest_at(boot_us)
+
+    def synced(self, boot_us: int) -> bool:
+        """Say whether the interval is at most 20 s wide; wider, a device sends only ``time``."""
+        return self.width_at(boot_us) <= SYNCED_WIDTH_US
+
+    def now(self, boot_us: int) -> datetime:
+        """Return the middle of the interval, or the floor while unsynced."""
+        earliest = self.earliest_at(boot_us)
+        us = earliest if not self.synced(boot_us) else (earliest + self.latest_at(boot_us)) // 2
+        return moment.EPOCH + timedelta(microseconds=us)
+
+    def latest(self, boot_us: int) -> datetime:
+        """Return the latest end, at which expiry is judged."""
+        return moment.EPOCH + timedelta(microseconds=self.latest_at(boot_us))
+
+
+def start(floor: datetime, boot_us: int, *, drift_ppm: int = DRIFT_PPM) -> Clock:
+    """Return the clock of a device that knows nothing but a floor: saved earliest, build time or a notBefore."""
+    return Clock(_us(floor), FAR_FUTURE_US, boot_us, drift_ppm=drift_ppm)
+
+
+def ask(clock: Clock, nonce: str, boot_us: int) -> Clock:
+    """Return the clock with ``nonce`` outstanding; an older question can no longer be answered."""
+    return replace(clock, question=Question(nonce, boot_us))
+
+
+def accept_answer(clock: Clock, answer: TimeAnswer, signer: Signer, boot_us: int) -> Clock:
+    """Return the clock after one signed answer, received at ``boot_us``.
+
+    Raises:
+        Refused: ``bad-nonce`` not the outstanding nonce; ``stale`` a delay outside 0..5000 ms; ``wrong-server`` a
+            signer not valid at ``sent`` or more than 7 days older than the newest seen; ``clock-jump`` when the answer
+            cannot be true together with what is known.
+    """
+    question = clock.question
+    if question is None or question.nonce != answer.nonce:
+        raise Refused(Code.BAD_NONCE, "no such question is outstanding")
+    elapsed = boot_us - question.boot_us
+    sent, received = moment.parse(answer.sent), moment.parse(answer.received)
+    delay = elapsed - (_us(sent) - _us(received))
+    if not 0 <= delay <= MAX_DELAY_US:
+        raise Refused(Code.STALE, f"delay {delay // MILLISECOND_US} ms: 0..{MAX_DELAY_US // MILLISECOND_US} ms count")
+    clock = _trust(clock, signer, sent)
+    radius = answer.radiusMs * MILLISECOND_US
+    # The stretch between question and answer was measured by our oscillator, which may run slow.
+    slow = -(-elapsed * clock.drift_ppm // 1_000_000)
+    earliest = max(clock.earliest_at(boot_us), _us(sent) - radius)
+    latest = _us(sent) + delay + radius + slow
+    if latest < earliest:
+        raise Refused(Code.CLOCK_JUMP, f"answer ends {(earliest - latest) // MILLISECOND_US} ms before what is known")
+    return replace(clock, earliest_us=earliest, latest_us=latest, boot_us=boot_us, question=None)
+
+
+def accept_beacon(clock: Clock, timestamp: datetime, signer: Signer, boot_us: int) -> Clock:
+    """Return the clock after one signed beacon: a floor, never a setting.
+
+    A beacon above ``latest`` makes the clock unsynced: one of the two is wrong, and only an answer can tell.
+
+    Raises:
+        Refused: ``wrong-server`` as for answers.
+    """
+    clock = _trust(clock, signer, timestamp)
+    at_least, earliest, latest = _us(timestamp), clock.earliest_at(boot_us), clock.latest_at(boot_us)
+    if at_least > latest:
+        return replace(clock, earliest_us=earliest, latest_us=FAR_FUTURE_US, boot_us=boot_us)
+    if at_least <= earliest:
+        return clock
+    return replace(clock, earliest_us=at_least, latest_us=latest, boot_us=boot_us)
+
+
+def accept_signer(clock: Clock, leaf_not_before: datetime) -> Clock:
+    """Return the clock after a server leaf was accepted: its notBefore is a floor, and older leaves die by it.
+
+    Raises:
+        Refused: ``wrong-server``: more than 7 days older than the newest leaf seen. Clause C6.
+    """
+    leaf_us = _us(leaf_not_before)
+    if leaf_us < clock.signer_us - SIGNER_AGE // timedelta(microseconds=1):
+        raise Refused(Code.WRONG_SERVER, "the signing certificate is over 7 days older than the newest one seen")
+    return replace(clock, signer_us=max(clock.signer_us, leaf_us))
+
+
+def _trust(clock: Clock, signer: Signer, sent: datetime) -> Clock:
+    # So a stolen online key moves time at most to its own notAfter.
+    if not signer.not_before <= sent <= signer.not_after:
+        raise Refused(Code.WRONG_SERVER, "the signing chain is not valid at the moment it states")
+    clock = accept_signer(clock, signer.leaf_not_before)
+    if clock.earliest_us >= clock.signer_us:
+        return clock
+    return replace(clock, earliest_us=clock.signer_us, latest_us=max(clock.latest_us, clock.signer_us))
+
+
+def _us(at: datetime) -> int:
+    return (at - moment.EPOCH) // timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What survives on disk. boot_id: the kernel's; an anchor counts only in the boot it was taken in."""
+
+    earliest_us: int
+    latest_us: int
+    boot_us: int
+    signer_us: int
+    boot_id: str
+
+
+def save(clock: Clock, boot_id: str, boot_us: int) -> Saved:
+    """Return what to write down at ``boot_us``; earliest is a floor for any later boot."""
+    return Saved(clock.earliest_at(boot_us), clock.latest_at(boot_us), boot_us, clock.signer_us, boot_id)
+
+
+def restore(saved: Saved | None, built: datetime, boot_id: str, boot_us: int, *, drift_ppm: int = DRIFT_PPM) -> Clock:
+    """Return the clock after a start: whole within the same boot, the floor alone after a reboot.
+
+    built: when this software was built, a floor of its own.
+    """
+    if saved is None:
+        return start(built, boot_us, drift_ppm=drift_ppm)
+    floor = max(saved.earliest_us, saved.signer_us, _us(built))
+    if saved.boot_id == boot_id and saved.boot_us <= boot_us:
+        earliest = max(saved.earliest_us, 0)
+        return Clock(earliest, saved.latest_us, saved.boot_us, saved.signer_us, drift_ppm=drift_ppm)
+    return Clock(floor, FAR_FUTURE_US, boot_us, saved.signer_us, drift_ppm=drift_ppm)

@@ -1,0 +1,118 @@
+"""Commands and their results: durable at the server until answered, done at most once by the device.
+
+Source: S4; protocol section 5 "Commands". The list is closed and holds no capture (C9).
+"""
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field
+
+from fleetward_schemas.errors import LocalMistake
+from fleetward_schemas.shapes import DownBody, MessageId, UpBody, Word
+
+
+class Verb(StrEnum):
+    """What a server may order."""
+
+    COLLECT_INFO = "collect-info"
+    SYNC_TIME = "sync-time"
+
+
+class ResultState(StrEnum):
+    """What a device says of a command."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    EXPIRED = "expired"
+
+
+class ResultReason(StrEnum):
+    """Why a command was refused or failed."""
+
+    UNKNOWN_COMMAND = "unknown-command"
+    BAD_PARAMS = "bad-params"
+    BUSY = "busy"
+    CLOCK = "clock"
+    STORAGE = "storage"
+    INTERRUPTED = "interrupted"
+
+
+class Command(DownBody):
+    """One order. command: a word, so that an old agent can refuse what it does not know. params: closed per command."""
+
+    commandId: MessageId  # noqa: N815
+    command: Word
+    params: dict[str, Any] = Field(max_length=16)
+
+
+class Result(UpBody):
+    """What became of it. reason: null unless refused or failed."""
+
+    commandId: MessageId  # noqa: N815
+    state: ResultState = Field(strict=False)
+    reason: ResultReason | None = Field(default=None, strict=False)
+
+
+class Step(StrEnum):
+    """Where a command stands at the server. ``expired`` is provisional: a signed result replaces it."""
+
+    QUEUED = "queued"
+    SENT = "sent"
+    ACCEPTED = "accepted"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    REFUSED = "refused"
+    EXPIRED = "expired"
+
+
+class Event(StrEnum):
+    """What moves a command."""
+
+    SEND = "send"
+    ACCEPTED = "accepted"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    REFUSED = "refused"
+    EXPIRED = "expired"
+
+
+_RESULTS = {
+    Event.ACCEPTED: Step.ACCEPTED,
+    Event.SUCCEEDED: Step.SUCCEEDED,
+    Event.FAILED: Step.FAILED,
+    Event.REFUSED: Step.REFUSED,
+    Event.EXPIRED: Step.EXPIRED,
+}
+_FINALS = {event: step for event, step in _RESULTS.items() if event is not Event.ACCEPTED}
+
+NEXT: dict[Step, dict[Event, Step]] = {
+    Step.QUEUED: {Event.SEND: Step.SENT} | _RESULTS,
+    Step.SENT: {Event.SEND: Step.SENT} | _RESULTS,
+    Step.ACCEPTED: {Event.SEND: Step.ACCEPTED, Event.ACCEPTED: Step.ACCEPTED} | _FINALS,
+    Step.EXPIRED: dict(_RESULTS),
+    Step.SUCCEEDED: {},
+    Step.FAILED: {},
+    Step.REFUSED: {},
+}
+FINAL = frozenset({Step.SUCCEEDED, Step.FAILED, Step.REFUSED})
+OPEN = frozenset({Step.QUEUED, Step.SENT, Step.ACCEPTED})
+
+
+def advance(step: Step, event: Event) -> Step:
+    """Return the step after ``event``.
+
+    Raises:
+        LocalMistake: the table has no such step; ask ``may_advance`` first.
+    """
+    try:
+        return NEXT[step][event]
+    except KeyError:
+        raise LocalMistake(f"{event} while {step}") from None
+
+
+def may_advance(step: Step, event: Event) -> bool:
+    """Say whether the table has the step: a late word after a final one has none and changes nothing."""
+    return event in NEXT[step]

@@ -1,0 +1,87 @@
+"""Device information: what MOSIP calls device info, signed by the device key, as the answer to ``collect-info``.
+
+Source: S4b; MOSIP 0.9.5 "Device Info"; C9: discovery and info only, never a capture.
+"""
+
+import json
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fleetward_schemas.certificates import public_key, read_certificate, thumbprint
+from fleetward_schemas.errors import Code, Refused
+from fleetward_schemas.identity import Certification, Environment, Purpose
+from fleetward_schemas.jws import PrivateKey, alg_of, compact, header_alg, split, verify
+from fleetward_schemas.shapes import Jws, Moment, Name, UpBody
+from fleetward_schemas.strict import b64_der, b64url, read_object, show_der
+
+
+class DeviceStatus(StrEnum):
+    """MOSIP's words for a device's status."""
+
+    READY = "Ready"
+    BUSY = "Busy"
+    NOT_READY = "Not Ready"
+    NOT_REGISTERED = "Not Registered"
+
+
+class Info(UpBody):
+    """The report. deviceInfo: MOSIP's device info as a compact JWS by the device key."""
+
+    deviceInfo: Jws  # noqa: N815
+
+
+class DeviceInfo(BaseModel):
+    """The payload of ``deviceInfo``: closed, so that nothing else can ride along."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    deviceId: Name  # noqa: N815
+    deviceCode: Name  # noqa: N815
+    deviceStatus: DeviceStatus = Field(strict=False)  # noqa: N815
+    deviceSubId: Annotated[list[Annotated[str, Field(pattern="^[0-3]$")]], Field(max_length=4)]  # noqa: N815
+    certification: Certification = Field(strict=False)
+    serviceVersion: Name  # noqa: N815
+    firmware: Name
+    specVersion: Annotated[list[Name], Field(min_length=1, max_length=4)]  # noqa: N815
+    purpose: Purpose = Field(strict=False)
+    env: Environment = Field(strict=False)
+    digitalId: Annotated[str, Field(max_length=8192)]  # noqa: N815
+    timestamp: Moment
+
+
+def sign_info(info: DeviceInfo, key: PrivateKey, leaf: bytes) -> str:
+    """Sign device info by the device key, its certificate in ``x5c``."""
+    header = {"alg": alg_of(key), "typ": "JWT", "x5c": [show_der(leaf)]}
+    segment = b64url(json.dumps(header, separators=(",", ":")).encode()).encode()
+    return compact(segment, info.model_dump_json().encode(), key).decode()
+
+
+def read_info(text: str, signer: str) -> DeviceInfo:
+    """Read device info signed by the certificate whose thumbprint is ``signer``.
+
+    Raises:
+        Refused: ``bad-body``.
+    """
+    try:
+        token = split(text.encode("ascii"))
+        leaf = _leaf(token.header)
+        if thumbprint(leaf) != signer:
+            raise Refused(Code.BAD_BODY, "device info is signed by another certificate than the message")
+        key = public_key(read_certificate(leaf))
+        if header_alg(token.header) is not alg_of(key):
+            raise Refused(Code.BAD_BODY, "device info names another algorithm than its key's")
+        verify(key, token.signed, token.signature)
+        return DeviceInfo.model_validate(read_object(token.payload))
+    except Refused as refusal:
+        raise Refused(Code.BAD_BODY, f"deviceInfo: {refusal.detail}") from None
+    except ValidationError as error:
+        raise Refused(Code.BAD_BODY, f"deviceInfo: {error.errors()[0]['loc']}") from None
+
+
+def _leaf(header: dict[str, Any]) -> bytes:
+    x5c = header.get("x5c")
+    if not isinstance(x5c, list) or not x5c or not isinstance(x5c[0], str):
+        raise Refused(Code.MALFORMED, "x5c holds no certificate")
+    return b64_der(x5c[0])

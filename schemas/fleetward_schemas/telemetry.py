@@ -1,0 +1,53 @@
+"""Telemetry: readings of a closed list of names, each a finite number. Nothing biometric can be spelled here (C9, C10).
+
+Source: protocol section 4; S8 (only the listed interactions).
+"""
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from fleetward_schemas.shapes import Moment, UpBody
+
+MAX_READINGS = 100
+
+METRICS: dict[str, tuple[float, float, str]] = {
+    "uptimeS": (0, 1e10, "seconds since the agent started"),
+    "temperatureC": (-90, 200, "scanner temperature, degrees Celsius"),
+    "hostLoad": (0, 10_000, "one-minute load average of the host"),
+    "hostMemoryFreeBytes": (0, 2**52, "memory the host could still give, bytes"),
+    "hostDiskFreeBytes": (0, 2**52, "free space where the agent keeps its state, bytes"),
+    "outboxDepth": (0, 1e9, "reports waiting for an ack"),
+    "outboxDropped": (0, 1e12, "telemetry reports given up since first start, oldest first"),
+    "reconnects": (0, 1e12, "connections made since the agent started"),
+    "clockWidthMs": (0, 1e9, "width of the trusted time interval, milliseconds"),
+    "scannerReady": (0, 1, "1 when the scanner answers, else 0"),
+}
+"""Every metric there is: name -> (lowest, highest, meaning with unit)."""
+
+
+class Reading(UpBody):
+    """Numbers observed at one moment.
+
+    observedAt: middle of the device's interval; uncertaintyMs: half its width, rounded up.
+    """
+
+    observedAt: Moment  # noqa: N815
+    uncertaintyMs: Annotated[int, Field(ge=0, le=10**9)]  # noqa: N815
+    metrics: Annotated[dict[str, float | int], Field(min_length=1, max_length=len(METRICS))]
+
+    @model_validator(mode="after")
+    def _closed(self) -> "Reading":
+        for name, value in self.metrics.items():
+            if name not in METRICS:
+                raise ValueError("a metric that is not in the list")
+            low, high, _ = METRICS[name]
+            if not low <= value <= high:
+                raise ValueError(f"{name} outside {low:g}..{high:g}")
+        return self
+
+
+class Telemetry(UpBody):
+    """Many readings under one signature, oldest first."""
+
+    readings: Annotated[list[Reading], Field(min_length=1, max_length=MAX_READINGS)]
