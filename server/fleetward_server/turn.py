@@ -1,0 +1,118 @@
+"""What a handler gets and what it returns. Handlers are pure: values in, a ``Turn`` out; run.py does the rest.
+
+Source: architecture "How data flows".
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from pydantic import BaseModel
+
+from fleetward_schemas.envelope import Opened
+from fleetward_schemas.identity import Environment, SignedIdentity
+from fleetward_schemas.jws import PublicKey
+from fleetward_schemas.topics import DeviceId
+from fleetward_server.state import Certificate, Challenge, Change, Command, Device
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the provider decided. listing: ``listed`` or ``open``; see enrol.py."""
+
+    listing: str
+    environment: Environment
+    provider: str
+    provider_id: str
+    telemetry_s: int
+    time_s: int
+    radius_ms: int
+    retry_after_s: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """Whose key signed. key: the key; signer: its certificate's thumbprint; ftm: the key is an anchored FTM's.
+
+    certificate: the row of the device certificate that signed; None for factory and FTM keys.
+    not_after: when the signer's certificate ends.
+    """
+
+    key: PublicKey
+    signer: str
+    not_after: datetime
+    ftm: bool = False
+    certificate: Certificate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One admitted message: its envelope held, its number was new (or needs none), its body has its kind's shape."""
+
+    opened: Opened
+    body: BaseModel
+    device_id: DeviceId
+    speaker: Speaker
+    identity: SignedIdentity
+    arrived_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the store knows that this message touches, read in the batch's own transaction.
+
+    ftm_owner: whose FTM key the speaker's key is. challenge: the one this hello got, or whose nonce this enrol brings.
+    chains: the device's issued and current certificates. taken_keys: which of the CSRs' keys are anywhere in the fleet.
+    """
+
+    device: Device | None
+    model_approved: bool = False
+    ftm_owner: DeviceId | None = None
+    challenge: Challenge | None = None
+    chains: tuple[Certificate, ...] = ()
+    taken_keys: frozenset[str] = frozenset()
+    command: Command | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A message to one principal, sealed and sent after the commit. in_reply_to: the id it answers."""
+
+    topic: str
+    body: BaseModel
+    digital_id: str
+    in_reply_to: str | None = None
+    expires: datetime | None = None
+    message_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IssuePair:
+    """Effect: have the authority certify two keys; its answer comes back as ``Issued``."""
+
+    device_id: DeviceId
+    pair: str
+    device_key: PublicKey
+    transport_key: PublicKey
+    not_before_floor: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """Event: the two certificates, device first."""
+
+    effect: IssuePair
+    certificates: tuple[Certificate, Certificate]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one message makes happen.
+
+    acks: ids to be named in the device's next ``ack``; refused: (id, code) pairs for it.
+    """
+
+    changes: tuple[Change, ...] = ()
+    replies: tuple[Reply, ...] = ()
+    effects: tuple[IssuePair, ...] = ()
+    acks: tuple[str, ...] = ()
+    refused: tuple[tuple[str, str], ...] = field(default=())
