@@ -69,7 +69,7 @@ class Device:
     that last asked and waits for an operator; approved_key: the one an operator approved, good for one enrolment.
     listed: on the provider's list. enrolments: how many were certified. reissue: an operator marked it to enrol again.
     digital_id, previous_digital_id: signed texts; the current one is echoed in every downlink message.
-    hello_digital_id: the text of the last hello, echoed to the factory principal.
+    hello_digital_id, hello_id: of the last hello, echoed to the factory principal.
     session: of the latest ``online``. changed_at: last change to the record itself; seen_at: last verified message.
     """
 
@@ -87,6 +87,7 @@ class Device:
     digital_id: str | None = None
     previous_digital_id: str | None = None
     hello_digital_id: str | None = None
+    hello_id: str | None = None
     session: str | None = None
     presence: Presence = Presence.NEVER
     presence_at: datetime | None = None

@@ -55,6 +55,16 @@ class Said:
     identity: SignedIdentity
     arrived_at: datetime
 
+    @property
+    def id(self) -> str:
+        """The message's id."""
+        return self.opened.members.id
+
+    @property
+    def digital_id(self) -> str:
+        """The signed digital ID as it came."""
+        return self.opened.members.digitalId
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -62,6 +72,7 @@ class Known:
 
     ftm_owner: whose FTM key the speaker's key is. challenge: the one this hello got, or whose nonce this enrol brings.
     chains: the device's issued and current certificates. taken_keys: which of the CSRs' keys are anywhere in the fleet.
+    random: 32 fresh bytes, since a pure function cannot make its own.
     """
 
     device: Device | None
@@ -71,6 +82,7 @@ class Known:
     chains: tuple[Certificate, ...] = ()
     taken_keys: frozenset[str] = frozenset()
     command: Command | None = None
+    random: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

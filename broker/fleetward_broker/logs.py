@@ -1,0 +1,60 @@
+"""Log lines: one per event, its name and its fields, as text or JSON, to stderr. Never a payload, key or PIN.
+
+What a field may hold is bounded: a long or binary value is shown by its length. Source: architecture style 8; C10.
+"""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import TextIO
+
+FORMATS = ("text", "json")
+LEVELS = ("debug", "info", "warning", "error")
+MOST_CHARS = 300
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class EventFormatter(logging.Formatter):
+    """Print ``moment level event field=value ...``, or the same as one JSON object."""
+
+    def __init__(self, form: str) -> None:
+        """Choose ``text`` or ``json``."""
+        super().__init__()
+        self._json = form == "json"
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line; an exception is named, its trace kept for ``debug``."""
+        at = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+        fields = {name: _plain(value) for name, value in vars(record).items() if name not in _STANDARD}
+        if record.exc_info and record.exc_info[0] is not None:
+            fields["error"] = record.exc_info[0].__name__
+            fields["detail"] = _plain(str(record.exc_info[1]))
+        event = _plain(record.getMessage())
+        if self._json:
+            return json.dumps({"at": at, "level": record.levelname.lower(), "event": event, **fields}, default=str)
+        shown = " ".join(f"{name}={_quoted(value)}" for name, value in fields.items())
+        return f"{at} {record.levelname.lower():7} {event}{' ' if shown else ''}{shown}"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, (bytes, bytearray)):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, (bool, int, float)) or value is None:
+        return value
+    text = str(value)
+    return text if len(text) <= MOST_CHARS else f"{text[:MOST_CHARS]}... ({len(text)} characters)"
+
+
+def _quoted(value: object) -> str:
+    text = str(value).replace("\n", " ")
+    return f'"{text}"' if " " in text or not text else text
+
+
+def start_logging(level: str, form: str, stream: TextIO | None = None) -> None:
+    """Send all log lines to ``stream`` (stderr) from now on."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(EventFormatter(form))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())

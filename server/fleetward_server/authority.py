@@ -1,0 +1,154 @@
+"""The authority: certificates for devices and for ourselves, from keys that may live in an HSM.
+
+A new certificate never begins before the one it replaces (MOSIP's rotation rule), and never ends after its CA.
+Source: S6; protocol section 1; facts on MOSIP's key rotation check (notBefore must not go back).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from fleetward_broker import profiles
+from fleetward_broker.profiles import Issuer, Profile, Subject
+from fleetward_broker.signers import make_key, open_key, write_durably
+from fleetward_schemas.certificates import key_thumbprint, public_key, thumbprint
+from fleetward_schemas.envelope import Seal
+from fleetward_schemas.identity import ServerId, sign_identity
+from fleetward_schemas.jws import Alg, PrivateKey, PublicKey
+from fleetward_schemas.moment import show_seconds
+from fleetward_server.config import Config
+from fleetward_server.state import Certificate, CertificateState, Use
+from fleetward_server.turn import IssuePair
+
+BACKDATE = timedelta(seconds=60)
+"""How far before now a certificate begins, for receivers whose clock is a little behind."""
+RENEW_BEFORE = timedelta(days=2)
+AUTHORITIES = ("device-ca", "factory-ca", "service-ca")
+
+
+class AuthorityProblem(Exception):  # noqa: N818 - says what is wrong
+    """An authority cannot issue; the message names it and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSeal:
+    """The server's signing key of this start: how to seal, who we say we are, and when it ends."""
+
+    seal: Seal
+    identity: str
+    thumbprint: str
+    not_after: datetime
+
+    def due(self, now: datetime) -> bool:
+        """Say whether it is time to make the next one."""
+        return now > self.not_after - RENEW_BEFORE
+
+
+def open_issuer(config: Config, name: str) -> Issuer:
+    """Open one authority of the provider folder: ``device-ca``, ``factory-ca`` or ``service-ca``.
+
+    Raises:
+        KeyUnavailable: its key cannot be opened. AuthorityProblem: its certificate cannot be read or is another's.
+    """
+    uri = str(getattr(config.keys, name.replace("-", "_")))
+    path = config.pki / f"{name}.pem"
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise AuthorityProblem(f"{path}: not a readable certificate: {error}") from None
+    issuer = Issuer(certificate, open_key(uri, config.folder))
+    if key_thumbprint(public_key(certificate)) != key_thumbprint(issuer.key.public_key()):
+        raise AuthorityProblem(f"{path}: the certificate is for another key than {uri}")
+    return issuer
+
+
+class Authority:
+    """The device CA and the service CA at work."""
+
+    def __init__(self, config: Config) -> None:
+        """Open both; see ``open_issuer`` for what can go wrong."""
+        self._config = config
+        self._device = open_issuer(config, "device-ca")
+        self._service = open_issuer(config, "service-ca")
+        self._der = {
+            issuer: issuer.certificate.public_bytes(Encoding.DER) for issuer in (self._device, self._service)
+        }
+
+    def issue_pair(self, wanted: IssuePair, now: datetime) -> tuple[Certificate, Certificate]:
+        """Certify a device key and a transport key."""
+        return (
+            self._issue(wanted, Use.DEVICE, wanted.device_key, now),
+            self._issue(wanted, Use.TRANSPORT, wanted.transport_key, now),
+        )
+
+    def _issue(self, wanted: IssuePair, use: Use, key: PublicKey, now: datetime) -> Certificate:
+        self._alive(self._device, now)
+        profile, name = _PROFILES[use]
+        subject = Subject(name.format(wanted.device_id), self._config.provider.name)
+        start = max(now - BACKDATE, wanted.not_before_floor or now - BACKDATE, self._device.certificate.not_valid_before_utc)
+        made = profiles.issue(profile, subject, key, self._device, start=start)
+        der = made.public_bytes(Encoding.DER)
+        return Certificate(
+            thumbprint=thumbprint(der),
+            device_id=wanted.device_id,
+            use=use,
+            state=CertificateState.ISSUED,
+            serial=made.serial_number,
+            key_thumbprint=key_thumbprint(key),
+            pair=wanted.pair,
+            not_before=made.not_valid_before_utc,
+            not_after=made.not_valid_after_utc,
+            der=der,
+            authority=self._der[self._device],
+        )
+
+    def own_seal(self, now: datetime) -> OwnSeal:
+        """Make and certify a fresh server signing key: it lives in memory, for this start only."""
+        self._alive(self._service, now)
+        key = make_key(Alg.EDDSA)
+        start = max(now - BACKDATE, self._service.certificate.not_valid_before_utc)
+        subject = Subject("sign-server", self._config.provider.name)
+        made = profiles.issue(profiles.SERVER_SIGNER, subject, key.public_key(), self._service, start=start)
+        leaf = made.public_bytes(Encoding.DER)
+        seal = Seal.by_chain(key, (leaf, self._der[self._service]))
+        return OwnSeal(seal, self._identity(key, leaf, now), thumbprint(leaf), made.not_valid_after_utc)
+
+    def _identity(self, key: PrivateKey, leaf: bytes, now: datetime) -> str:
+        provider = self._config.provider
+        identity = ServerId(
+            deviceProvider=provider.name,
+            deviceProviderId=provider.id,
+            env=provider.environment,
+            dateTime=show_seconds(now),
+        )
+        return sign_identity(identity, key, leaf)
+
+    def _alive(self, issuer: Issuer, now: datetime) -> None:
+        end = issuer.certificate.not_valid_after_utc
+        if now >= end:
+            name = issuer.certificate.subject.rfc4514_string()
+            raise AuthorityProblem(f"{name}: the CA expired at {end:%Y-%m-%d %H:%M}Z; issue a new one and import it")
+
+
+_PROFILES: dict[Use, tuple[Profile, str]] = {
+    Use.DEVICE: (profiles.DEVICE, "sign-{}"),
+    Use.TRANSPORT: (profiles.TRANSPORT, "{}"),
+}
+
+
+def publish_revocations(config: Config, revoked: dict[str, dict[int, datetime]], now: datetime) -> tuple[Path, ...]:
+    """Write each authority's CRL anew. revoked: authority -> serial -> when. Returns the files written."""
+    written = []
+    folder = config.pki / "crl"
+    folder.mkdir(exist_ok=True)
+    for name in AUTHORITIES:
+        issuer = open_issuer(config, name)
+        number = int(now.timestamp() * 1000)
+        made = profiles.revocation_list(issuer, revoked.get(name, {}), number=number, now=now - BACKDATE)
+        path = folder / f"{name}.pem"
+        write_durably(path, made.public_bytes(Encoding.PEM))
+        written.append(path)
+    return tuple(written)

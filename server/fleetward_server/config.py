@@ -1,0 +1,195 @@
+"""``fleetward.toml``: one commented file per provider, read strictly; an unknown key is an error that names the nearest.
+
+Source: architecture "no pydantic-settings"; S3 (time source), S6 (where keys live).
+"""
+
+import difflib
+import tomllib
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from fleetward_schemas.identity import Environment
+
+FILE = "fleetward.toml"
+LISTINGS = ("listed", "open")
+SOURCES = ("chrony", "assumed")
+PROFILES = ("demo", "production")
+
+
+class ConfigProblem(Exception):  # noqa: N818 - says what is wrong with the file
+    """The file cannot be used; the message names file, table, key, and what was expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderTable:
+    """Who runs this. name: legal name, the O of every certificate. id: MOSIP partner id."""
+
+    name: str
+    id: str
+    environment: Environment
+    profile: str = "demo"
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerTable:
+    """Where the broker listens. host: name or address that stands in its certificate; port 0: any free one."""
+
+    host: str = "localhost"
+    port: int = 8883
+    bind: str = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class TimeTable:
+    """Where the server's own time comes from. radius_ms: bound of its error, needed when ``assumed``."""
+
+    source: str = "assumed"
+    radius_ms: int = 250
+    beacon_s: int = 30
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolTable:
+    """policy: ``listed`` or ``open``. retry_after_s: when a pending device may ask again."""
+
+    policy: str = "listed"
+    retry_after_s: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class DevicesTable:
+    """What devices are told. telemetry_s, time_s: seconds between reports, and between time questions."""
+
+    telemetry_s: int = 30
+    time_s: int = 600
+
+
+@dataclass(frozen=True, slots=True)
+class KeysTable:
+    """URIs of the authorities' keys: ``file:`` relative to this file."""
+
+    device_ca: str = "file:pki/device-ca.key.pem"
+    factory_ca: str = "file:pki/factory-ca.key.pem"
+    service_ca: str = "file:pki/service-ca.key.pem"
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionTable:
+    """How long reports are kept, in days."""
+
+    telemetry_days: int = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole file, and the folder it stands in."""
+
+    folder: Path
+    provider: ProviderTable
+    broker: BrokerTable = field(default_factory=BrokerTable)
+    time: TimeTable = field(default_factory=TimeTable)
+    enrol: EnrolTable = field(default_factory=EnrolTable)
+    devices: DevicesTable = field(default_factory=DevicesTable)
+    keys: KeysTable = field(default_factory=KeysTable)
+    retention: RetentionTable = field(default_factory=RetentionTable)
+
+    @property
+    def store_path(self) -> Path:
+        """The server's database."""
+        return self.folder / "server.db"
+
+    @property
+    def pki(self) -> Path:
+        """Where certificates (and, without an HSM, keys) lie."""
+        return self.folder / "pki"
+
+
+def load(folder: Path) -> Config:
+    """Read ``folder/fleetward.toml``.
+
+    Raises:
+        ConfigProblem: missing, broken, or holding what nobody knows.
+    """
+    path = folder / FILE
+    try:
+        raw = path.read_bytes().decode()
+    except FileNotFoundError:
+        raise ConfigProblem(f"{path}: not there; run: fleetward init --dir {folder}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigProblem(f"{path}: cannot be read: {error}") from None
+    try:
+        document = tomllib.loads(raw)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigProblem(f"{path}: {error}") from None
+    return check(read(document, path, folder), path)
+
+
+def read(document: dict[str, Any], path: Path, folder: Path) -> Config:
+    """Turn a parsed document into a Config; every key must be known and of its type."""
+    hints = get_type_hints(Config)
+    names = [f.name for f in fields(Config) if f.name != "folder"]
+    _known(document, names, f"{path}")
+    if "provider" not in document:
+        raise ConfigProblem(f"{path}: needs a [provider] table with name, id and environment")
+    tables = {name: _table(hints[name], document[name], f"{path}: [{name}]") for name in names if name in document}
+    return Config(folder=folder, **tables)
+
+
+def _table(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise ConfigProblem(f"{where} must be a table")
+    hints = get_type_hints(kind)
+    _known(value, [f.name for f in fields(kind)], where)
+    missing = [f.name for f in fields(kind) if f.name not in value and f.default is MISSING]
+    if missing:
+        raise ConfigProblem(f"{where} needs {', '.join(missing)}")
+    return kind(**{name: _value(hints[name], entry, f"{where} {name}") for name, entry in value.items()})
+
+
+def _value(kind: Any, value: Any, where: str) -> Any:
+    if kind is Environment:
+        if value not in list(Environment):
+            raise ConfigProblem(f"{where} = {value!r}: expected one of {', '.join(Environment)}")
+        return Environment(value)
+    plain = get_args(kind)[0] if get_origin(kind) is not None else kind
+    if not isinstance(value, plain) or isinstance(value, bool) != (plain is bool):
+        raise ConfigProblem(f"{where} = {value!r}: expected {plain.__name__}")
+    return value
+
+
+def _known(document: dict[str, Any], names: list[str], where: str) -> None:
+    for key in document:
+        if key not in names:
+            near = difflib.get_close_matches(key, names, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names)}"
+            raise ConfigProblem(f"{where}: unknown key {key!r}{hint}")
+
+
+def check(config: Config, path: Path) -> Config:
+    """Refuse what is well-formed and unlawful."""
+    _one_of(path, "[enrol] policy", config.enrol.policy, LISTINGS)
+    _one_of(path, "[time] source", config.time.source, SOURCES)
+    _one_of(path, "[provider] profile", config.provider.profile, PROFILES)
+    _between(path, "[broker] port", config.broker.port, 0, 65535)
+    _between(path, "[time] radius_ms", config.time.radius_ms, 1, 10_000)
+    _between(path, "[time] beacon_s", config.time.beacon_s, 1, 3600)
+    _between(path, "[enrol] retry_after_s", config.enrol.retry_after_s, 1, 604_800)
+    _between(path, "[devices] telemetry_s", config.devices.telemetry_s, 1, 86_400)
+    _between(path, "[devices] time_s", config.devices.time_s, 10, 86_400)
+    _between(path, "[retention] telemetry_days", config.retention.telemetry_days, 1, 36_500)
+    if config.provider.profile == "production" and config.time.source == "assumed":
+        raise ConfigProblem(f"{path}: [time] source = 'assumed' is refused by profile 'production': use 'chrony'")
+    return config
+
+
+def _one_of(path: Path, what: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        near = difflib.get_close_matches(value, known, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigProblem(f"{path}: {what} = {value!r}: expected one of {', '.join(known)}{hint}")
+
+
+def _between(path: Path, what: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ConfigProblem(f"{path}: {what} = {value}: expected {low}..{high}")

@@ -1,0 +1,24 @@
+"""The server's desk: which handler takes which kind. One line per kind; a test holds it against KINDS."""
+
+from collections.abc import Callable
+
+from fleetward_server.clock import on_time
+from fleetward_server.commands import on_result
+from fleetward_server.enrol import on_enrol, on_hello
+from fleetward_server.inventory import on_info
+from fleetward_server.presence import on_status
+from fleetward_server.telemetry import on_alert, on_telemetry
+from fleetward_server.turn import Known, Policy, Said, Turn
+
+Handler = Callable[[Said, Known, Policy], Turn]
+
+HANDLERS: dict[str, Handler] = {
+    "time": on_time,
+    "hello": on_hello,
+    "enrol": on_enrol,
+    "status": on_status,
+    "telemetry": on_telemetry,
+    "info": on_info,
+    "result": on_result,
+    "alert": on_alert,
+}

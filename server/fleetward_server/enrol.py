@@ -1,0 +1,358 @@
+"""Enrolment at the server: who may have certificates, decided here alone and written down as a checklist.
+
+What a device claims is never believed: its level, purpose and FTM key come from the provider's record, and a claim
+that differs is refused. Every step may come again after a crash on either side and gives the same certificates.
+Source: S1, S5, C1, C3, K1; protocol section 5 "First contact".
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from cryptography import x509
+
+from fleetward_schemas.certificates import key_thumbprint
+from fleetward_schemas.enrol import (
+    CHALLENGE_LIFE_S,
+    PROTOCOL,
+    Challenge,
+    Enrol,
+    Enrolled,
+    Event,
+    Hello,
+    Reason,
+    Settings,
+    State,
+    advance,
+)
+from fleetward_schemas.errors import Code, LocalMistake, Refused
+from fleetward_schemas.identity import Certification, Purpose, may_serve
+from fleetward_schemas.jws import PublicKey, approved
+from fleetward_schemas.strict import b64_der, b64url, show_der
+from fleetward_schemas.topics import down
+from fleetward_server import state
+from fleetward_server.state import (
+    AddAudit,
+    AddCertificates,
+    AuditEntry,
+    BindFtm,
+    Certificate,
+    Change,
+    Check,
+    CountRefusal,
+    Device,
+    Item,
+    PutChallenge,
+    PutDevice,
+    Use,
+)
+from fleetward_server.turn import Issued, IssuePair, Known, Policy, Reply, Said, Turn
+
+ASK_DAILY_S = 86_400
+ASK_AT_ONCE_S = 1
+CODES = {Reason.MISMATCH: Code.MISMATCH, Reason.CLONE: Code.CLONE, Reason.BAD_CSR: Code.BAD_CSR}
+_GONE = {State.RETIRED: Reason.RETIRED, State.REVOKED: Reason.REVOKED, State.REFUSED: Reason.REFUSED_BY_OPERATOR}
+_WAITING = {Reason.NOT_LISTED, Reason.AWAITING_APPROVAL}
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a hello says of its device."""
+
+    certification: Certification
+    purpose: Purpose
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The device as it stands after looking, its checklist inside. reason: None when it may be certified."""
+
+    device: Device
+    reason: Reason | None
+
+
+def on_hello(said: Said, known: Known, policy: Policy) -> Turn:
+    """Answer a first word: with a challenge, the stored chains, or a reason."""
+    hello = _hello(said)
+    if PROTOCOL not in hello.protocol:
+        return _answer(said, policy, Reason.PROTOCOL)
+    judged = judge(said, known, policy, Claim(hello.certification, hello.purpose))
+    device = replace(
+        judged.device,
+        hello_digital_id=said.digital_id,
+        hello_id=said.id,
+        agent_version=hello.agentVersion,
+        seen_at=said.arrived_at,
+    )
+    kept = _kept_chains(hello, device, known, said.arrived_at)
+    if judged.reason is None and kept:
+        return _with(_registered(said, kept, policy), PutDevice(device))
+    if judged.reason is not None:
+        return _with(_answer(said, policy, judged.reason), *_refusal(said, known.device, device, judged.reason))
+    return _challenge(said, known, policy, device)
+
+
+def judge(said: Said, known: Known, policy: Policy, claim: Claim) -> Judgement:
+    """Go through the checklist; the first item that fails decides."""
+    record = known.device
+    if record is not None and record.state in _GONE:
+        return Judgement(record, _GONE[record.state])
+    device = record or _newcomer(said, policy, claim)
+    checks: list[Check] = []
+    for item, reason in _items(said, known, device, claim):
+        checks.append(Check(item, reason is None, reason))
+        if reason is not None:
+            break
+    reason = checks[-1].reason
+    asking = key_thumbprint(said.speaker.key)
+    waits = reason in _WAITING
+    device = replace(
+        device,
+        checklist=tuple(checks),
+        reason=reason,
+        asking_key=asking if waits else device.asking_key,
+        changed_at=said.arrived_at if device.reason != reason else device.changed_at,
+    )
+    return Judgement(device, reason)
+
+
+def _items(said: Said, known: Known, device: Device, claim: Claim) -> list[tuple[Item, Reason | None]]:
+    ftm_key = key_thumbprint(said.speaker.key) if said.speaker.ftm else None
+    return [
+        (Item.IDENTITY, None if device.identity.same_device(said.identity.digital_id) else Reason.MISMATCH),
+        (Item.LEVEL, _level(said, device, claim)),
+        (Item.PURPOSE, None if claim.purpose is device.purpose else Reason.MISMATCH),
+        (Item.MODEL, None if known.model_approved else Reason.MODEL_NOT_APPROVED),
+        (Item.FTM, _clone(known, device, ftm_key)),
+        (Item.LISTED, Reason.NOT_LISTED if device.state is State.PENDING and not device.listed else None),
+        (Item.APPROVED, _approval(said, device)),
+    ]
+
+
+def _level(said: Said, device: Device, claim: Claim) -> Reason | None:
+    """K1 and C3: the level is the record's, and an L1 proves itself by its FTM, an L0 by its factory key."""
+    if claim.certification is not device.certification:
+        return Reason.MISMATCH
+    if said.speaker.ftm is not (device.certification is Certification.L1):
+        return Reason.MISMATCH
+    return None if may_serve(device.certification, device.purpose) else Reason.COMPLIANCE_LEVEL
+
+
+def _clone(known: Known, device: Device, ftm_key: str | None) -> Reason | None:
+    """An FTM's key belongs to one device id for ever, and a device id to one FTM key."""
+    if ftm_key is None:
+        return None
+    if known.ftm_owner not in {None, device.id} or device.ftm_key not in {None, ftm_key}:
+        return Reason.CLONE
+    return None
+
+
+def _approval(said: Said, device: Device) -> Reason | None:
+    """An L0 enrols by itself once; after that, and without a listing, an operator approves that very key."""
+    key = key_thumbprint(said.speaker.key)
+    if device.approved_key is not None:
+        return None if device.approved_key == key else Reason.AWAITING_APPROVAL
+    if device.state is State.PENDING:
+        return Reason.AWAITING_APPROVAL
+    again = device.certification is Certification.L0 and device.enrolments > 0
+    return Reason.AWAITING_APPROVAL if again and not device.reissue else None
+
+
+def _newcomer(said: Said, policy: Policy, claim: Claim) -> Device:
+    """Make the row of a device nobody listed. ``open``: a proven FTM is enough; an L0 always waits."""
+    proven = policy.listing == "open" and said.speaker.ftm
+    return Device(
+        id=said.device_id,
+        state=State.APPROVED if proven else State.PENDING,
+        certification=claim.certification,
+        purpose=claim.purpose,
+        identity=said.identity.digital_id,
+        created_at=said.arrived_at,
+        changed_at=said.arrived_at,
+    )
+
+
+def _hello(said: Said) -> Hello:
+    if not isinstance(said.body, Hello):
+        raise LocalMistake("on_hello was given another kind")
+    return said.body
+
+
+def _kept_chains(hello: Hello, device: Device, known: Known, now: datetime) -> tuple[Certificate, ...]:
+    """Return the pair that ``current`` names while it is still good; empty when a new one is due."""
+    if device.reissue or hello.current is None:
+        return ()
+    held = [c for c in known.chains if c.thumbprint == hello.current and c.use is Use.DEVICE and c.not_after > now]
+    return _pair(known, held[0].pair) if held else ()
+
+
+def _pair(known: Known, pair: str) -> tuple[Certificate, ...]:
+    both = {c.use: c for c in known.chains if c.pair == pair}
+    return (both[Use.DEVICE], both[Use.TRANSPORT]) if len(both) == 2 else ()
+
+
+def _challenge(said: Said, known: Known, policy: Policy, device: Device) -> Turn:
+    """The same hello gets the same challenge, however often it comes."""
+    hello = _hello(said)
+    now = said.arrived_at
+    challenge = known.challenge
+    if challenge is None or challenge.expires_at <= now:
+        challenge = state.Challenge(
+            principal=_principal(said),
+            hello_id=said.id,
+            device_nonce=hello.nonce,
+            server_nonce=b64url(known.random),
+            signer_key=key_thumbprint(said.speaker.key),
+            expires_at=now + timedelta(seconds=CHALLENGE_LIFE_S),
+        )
+    body = Challenge(
+        nonce=challenge.device_nonce,
+        serverNonce=challenge.server_nonce,
+        settings=Settings(telemetryS=policy.telemetry_s, timeS=policy.time_s),
+    )
+    reply = Reply(down(_principal(said), "challenge"), body, said.digital_id, in_reply_to=said.id)
+    return Turn(changes=(PutDevice(device), PutChallenge(challenge)), replies=(reply,))
+
+
+def csr_keys(enrol: Enrol) -> tuple[PublicKey, PublicKey]:
+    """Return the two keys that the certification requests prove, device first; nothing else is taken from them.
+
+    Raises:
+        Refused: ``bad-csr``: unreadable, not signed by its own key, a key that is not approved, or twice the same.
+    """
+    device, transport = _csr_key(enrol.deviceCsr), _csr_key(enrol.transportCsr)
+    if key_thumbprint(device) == key_thumbprint(transport):
+        raise Refused(Code.BAD_CSR, "device key and transport key are one")
+    return device, transport
+
+
+def _csr_key(text: str) -> PublicKey:
+    try:
+        request = x509.load_der_x509_csr(b64_der(text))
+        if not request.is_signature_valid:
+            raise Refused(Code.BAD_CSR, "the request is not signed by its own key")
+        return approved(request.public_key())
+    except ValueError:
+        raise Refused(Code.BAD_CSR, "not a PKCS#10 request") from None
+    except Refused as refusal:
+        raise Refused(Code.BAD_CSR, refusal.detail) from None
+
+
+def on_enrol(said: Said, known: Known, policy: Policy) -> Turn:
+    """Answer two certification requests: certificates, once per pair of keys, or a reason."""
+    if not isinstance(said.body, Enrol):
+        raise LocalMistake("on_enrol was given another kind")
+    challenge, record = known.challenge, known.device
+    if record is None or challenge is None or not _fits(said, challenge):
+        return _with(_answer(said, policy, Reason.CHALLENGE_EXPIRED), _count(said, Code.BAD_NONCE))
+    try:
+        device_key, transport_key = csr_keys(said.body)
+    except Refused:
+        return _with(_answer(said, policy, Reason.BAD_CSR), _count(said, Code.BAD_CSR))
+    keys = (key_thumbprint(device_key), key_thumbprint(transport_key))
+    if challenge.used_by is not None:
+        return _again(said, known, policy, keys)
+    judged = judge(said, known, policy, Claim(record.certification, record.purpose))
+    if judged.reason is not None:
+        return _with(_answer(said, policy, judged.reason), *_refusal(said, record, judged.device, judged.reason))
+    if known.taken_keys:
+        return _with(_answer(said, policy, Reason.BAD_CSR), _count(said, Code.BAD_CSR))
+    floor = max((c.not_before for c in known.chains), default=None)
+    return Turn(effects=(IssuePair(said.device_id, said.id, device_key, transport_key, floor),))
+
+
+def _fits(said: Said, challenge: state.Challenge) -> bool:
+    """The nonce is this principal's, unexpired, and the key that said hello says this too."""
+    same_key = challenge.signer_key == key_thumbprint(said.speaker.key)
+    return same_key and challenge.principal == _principal(said) and challenge.expires_at > said.arrived_at
+
+
+def _again(said: Said, known: Known, policy: Policy, keys: tuple[str, str]) -> Turn:
+    """A used nonce gives the same two keys the same certificates, and anybody else nothing."""
+    held = {c.key_thumbprint: c for c in known.chains}
+    if known.challenge is not None and known.challenge.used_by == keys and all(key in held for key in keys):
+        return _registered(said, (held[keys[0]], held[keys[1]]), policy)
+    return _with(_answer(said, policy, Reason.CHALLENGE_EXPIRED), _count(said, Code.BAD_NONCE))
+
+
+def on_issued(said: Said, issued: Issued, known: Known, policy: Policy) -> Turn:
+    """Keep what the authority made, and answer. The old pair stays good until the first ``online`` under the new."""
+    if known.device is None or known.challenge is None:
+        raise LocalMistake("certificates for a device without a record")
+    device_certificate, transport = issued.certificates
+    ftm_key = key_thumbprint(said.speaker.key) if said.speaker.ftm else None
+    device = replace(
+        known.device,
+        state=advance(known.device.state, Event.CERTIFY),
+        ftm_key=known.device.ftm_key or ftm_key,
+        reason=None,
+        seen_at=said.arrived_at,
+        changed_at=said.arrived_at,
+    )
+    used = replace(known.challenge, used_by=(device_certificate.key_thumbprint, transport.key_thumbprint))
+    entry = AuditEntry(said.arrived_at, f"device:{said.device_id}", "certified", said.device_id, detail=device_certificate.thumbprint)
+    changes: tuple[Change, ...] = (AddCertificates(issued.certificates), PutDevice(device), PutChallenge(used), AddAudit(entry))
+    if ftm_key is not None:
+        changes = (BindFtm(ftm_key, said.device_id), *changes)
+    return _with(_registered(said, issued.certificates, policy), *changes)
+
+
+def approved_reply(device: Device, policy: Policy) -> Reply | None:
+    """Return the word to a waiting device that an operator has approved it: ask again now."""
+    if device.hello_digital_id is None:
+        return None
+    body = Enrolled(
+        status="pending", reason=Reason.AWAITING_APPROVAL, retryAfterS=ASK_AT_ONCE_S, env=policy.environment
+    )
+    return Reply(down(f"f-{device.id}", "enrolled"), body, device.hello_digital_id, in_reply_to=device.hello_id)
+
+
+def _registered(said: Said, pair: tuple[Certificate, ...], policy: Policy) -> Turn:
+    device, transport = pair
+    body = Enrolled(
+        status="registered",
+        deviceChain=[show_der(device.der), show_der(device.authority)],
+        transportChain=[show_der(transport.der), show_der(transport.authority)],
+        env=policy.environment,
+    )
+    return Turn(replies=(Reply(down(_principal(said), "enrolled"), body, said.digital_id, in_reply_to=said.id),))
+
+
+def _answer(said: Said, policy: Policy, reason: Reason) -> Turn:
+    gone = reason in {Reason.RETIRED, Reason.REVOKED}
+    body = Enrolled(
+        status="pending" if reason in _WAITING else "refused",
+        reason=reason,
+        retryAfterS=ASK_DAILY_S if gone else policy.retry_after_s,
+        env=policy.environment,
+    )
+    return Turn(replies=(Reply(down(_principal(said), "enrolled"), body, said.digital_id, in_reply_to=said.id),))
+
+
+def _refusal(said: Said, before: Device | None, device: Device, reason: Reason) -> tuple[Change, ...]:
+    """Write down why; a claim that differs and a clone are counted, and a clone is an alarm in the audit."""
+    changes: list[Change] = []
+    # A clone or a false claim changes nothing of the record it names but its counter.
+    if reason not in CODES and reason not in _GONE.values():
+        changes.append(PutDevice(device))
+    if reason in CODES:
+        changes.append(_count(said, CODES[reason]))
+    new = before is None or before.reason is not reason
+    if reason is Reason.CLONE or (new and reason not in _GONE.values()):
+        action = "clone-alarm" if reason is Reason.CLONE else "enrolment-held"
+        changes.append(AddAudit(AuditEntry(said.arrived_at, f"device:{said.device_id}", action, said.device_id, reason)))
+    return tuple(changes)
+
+
+def _count(said: Said, code: Code) -> CountRefusal:
+    return CountRefusal(_principal(said), code, said.arrived_at)
+
+
+def _principal(said: Said) -> str:
+    principal = said.opened.address.principal
+    if principal is None:
+        raise LocalMistake("an enrolment on a topic without a principal")
+    return principal.name
+
+
+def _with(turn: Turn, *changes: Change) -> Turn:
+    return replace(turn, changes=(*changes, *turn.changes))

@@ -1,0 +1,143 @@
+"""``fleetward init``: a provider's PKI and one commented ``fleetward.toml``, made once in an empty folder.
+
+Keys land in files, which are no HSM; the command says so loudly. Source: protocol section 1; S6.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from fleetward_broker import profiles
+from fleetward_broker.profiles import Issuer, Subject
+from fleetward_broker.signers import key_pem, make_key, write_durably, write_private
+from fleetward_schemas.certificates import Unit
+from fleetward_schemas.identity import Environment
+from fleetward_schemas.jws import Alg, PrivateKey
+from fleetward_server.authority import BACKDATE, publish_revocations
+from fleetward_server.config import FILE, ConfigProblem, load
+from fleetward_server.store import open_store
+
+WARNING = (
+    "The keys of this provider are FILES, and files are no HSM: whoever copies this folder can issue devices. "
+    "Good for trying, demos and tests; never for production."
+)
+ROOT_BITS = 3072
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What to make. host: the name devices dial, which goes into the broker's certificate; port 0: any free one."""
+
+    name: str = "Example Devices Ltd"
+    provider_id: str = "example"
+    environment: Environment = Environment.DEVELOPER
+    host: str = "localhost"
+    port: int = 8883
+    policy: str = "listed"
+    telemetry_s: int = 30
+
+
+def make_provider(folder: Path, wish: Wish, now: datetime, say: Callable[[str], None] = lambda _: None) -> Path:
+    """Make the folder's PKI, store and configuration; return the configuration's path.
+
+    Raises:
+        ConfigProblem: the folder already holds a provider, or cannot be written.
+    """
+    path = folder / FILE
+    if path.exists():
+        raise ConfigProblem(f"{path}: already there; nothing was changed")
+    try:
+        (folder / "pki").mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        say("making the root and three issuing CAs")
+        root = _root(folder / "pki", wish, now)
+        issuers = {unit: _issuing(folder / "pki", unit, wish, root, now) for unit in Unit}
+        say("making the broker's and the server's certificates")
+        _service(folder / "pki", wish, issuers[Unit.SERVICE], now)
+        # Last of all: a crash before this line leaves a folder that init will make anew.
+        open_store(folder / "server.db", create=True).close()
+        write_durably(path, TOML.format(wish=wish).encode())
+    except OSError as error:
+        raise ConfigProblem(f"{folder}: cannot be written: {error}") from None
+    publish_revocations(load(folder), {}, now)
+    return path
+
+
+def _root(pki: Path, wish: Wish, now: datetime) -> Issuer:
+    key = make_key(Alg.RS256, ROOT_BITS)
+    certificate = profiles.self_signed(Subject(f"{wish.name} root", wish.name), key, now - BACKDATE)
+    _keep(pki, "root", key, certificate)
+    return Issuer(certificate, key)
+
+
+def _issuing(pki: Path, unit: Unit, wish: Wish, root: Issuer, now: datetime) -> Issuer:
+    key = make_key(Alg.RS256)
+    subject = Subject(f"{wish.name} {unit} CA", wish.name, unit)
+    certificate = profiles.issue(profiles.ISSUING, subject, key.public_key(), root, start=now - BACKDATE)
+    _keep(pki, f"{unit}-ca", key, certificate)
+    return Issuer(certificate, key)
+
+
+def _service(pki: Path, wish: Wish, service: Issuer, now: datetime) -> None:
+    hosts = tuple(dict.fromkeys((wish.host, *LOCAL_HOSTS)))
+    for file, profile, subject, alg in (
+        ("broker", profiles.SERVER_TLS, Subject(wish.host, wish.name, hosts=hosts), Alg.RS256),
+        ("server", profiles.SERVICE_CLIENT, Subject("server", wish.name), Alg.EDDSA),
+    ):
+        key = make_key(alg)
+        made = profiles.issue(profile, subject, key.public_key(), service, start=now - BACKDATE)
+        _keep(pki, file, key, made, service.certificate)
+
+
+def _keep(pki: Path, name: str, key: PrivateKey, *chain: x509.Certificate) -> None:
+    write_private(pki / f"{name}.key.pem", key_pem(key))
+    write_durably(pki / f"{name}.pem", b"".join(one.public_bytes(Encoding.PEM) for one in chain))
+
+
+def ends_soon(certificate: x509.Certificate, now: datetime, within: timedelta = timedelta(days=30)) -> bool:
+    """Say whether a certificate ends within the given time."""
+    return certificate.not_valid_after_utc - now < within
+
+
+TOML = """\
+# Fleetward, one provider. Lines that are commented out show the default.
+
+[provider]
+name = "{wish.name}"              # legal name: the O of every certificate
+id = "{wish.provider_id}"         # partner id at MOSIP
+environment = "{wish.environment}"  # Staging | Developer | Pre-Production | Production
+profile = "demo"                  # demo | production: production refuses what only serves for trying
+
+[broker]
+host = "{wish.host}"              # what devices dial; stands in the broker's certificate
+port = {wish.port}                # 0: any free port, written to run.json
+# bind = "127.0.0.1"              # the address to listen on; "0.0.0.0" for all
+
+[time]
+source = "assumed"                # chrony | assumed: assumed is refused by the production profile
+radius_ms = 250                   # assumed bound of this host's clock error, milliseconds
+# beacon_s = 30                   # seconds between time beacons
+
+[enrol]
+policy = "{wish.policy}"          # listed: on the provider's list -> registered, else pending
+                                  # open: a valid FTM of an approved model is enough; L0 waits for an operator
+# retry_after_s = 60              # when a pending device may ask again
+
+[devices]
+telemetry_s = {wish.telemetry_s}  # seconds between a device's reports
+# time_s = 600                    # seconds between a device's time questions
+
+[keys]
+# FILES ARE NO HSM. Relative paths start from this file's folder.
+# device_ca = "file:pki/device-ca.key.pem"
+# factory_ca = "file:pki/factory-ca.key.pem"
+# service_ca = "file:pki/service-ca.key.pem"
+
+[retention]
+# telemetry_days = 90
+"""

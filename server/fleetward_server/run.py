@@ -1,0 +1,237 @@
+"""The server's loop: the one place here that waits, reads the clock, and touches the world.
+
+One thread around one selector. A store that fails costs the line, not the data: nothing is acknowledged, the broker
+gives it all again. Source: architecture "One concurrency style".
+"""
+
+import argparse
+import logging
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+
+from fleetward_broker.line import Arrived, Connected, Dial, Event, LineId, Lost, backoff_s
+from fleetward_broker.link import SelectorLink
+from fleetward_broker.logs import FORMATS, LEVELS, start_logging
+from fleetward_broker.signers import KeyUnavailable, write_private
+from fleetward_broker.tls import client_context
+from fleetward_schemas.certificates import Anchors
+from fleetward_schemas.topics import ROOT
+from fleetward_server.authority import Authority, AuthorityProblem
+from fleetward_server.clock import Sureness, sureness
+from fleetward_server.config import Config, ConfigProblem, load
+from fleetward_server.store import Store, StoreProblem, open_store
+from fleetward_server.turn import Policy
+from fleetward_server.worker import Outgoing, Worker
+
+log = logging.getLogger("fleetward.server")
+
+TURN_S = 0.2
+CHORE_S = 0.25
+CLOCK_S = 30.0
+CLEAN_S = 60.0
+BATCH_MOST = 1000
+PRUNE_ROWS = 1000
+KEEP_ALIVE_S = 20
+SUFFIX_BYTES = 16
+RETRY_MOST_S = 10.0
+KINDS_OF_REPORT = ("telemetry",)
+EXIT_CONFIG = 2
+
+
+def policy_of(config: Config, sure: Sureness) -> Policy:
+    """Return what the handlers need of the configuration; radius 0 means: do not answer time."""
+    return Policy(
+        listing=config.enrol.policy,
+        environment=config.provider.environment,
+        provider=config.provider.name,
+        provider_id=config.provider.id,
+        telemetry_s=config.devices.telemetry_s,
+        time_s=config.devices.time_s,
+        radius_ms=sure.radius_ms or 0,
+        retry_after_s=config.enrol.retry_after_s,
+    )
+
+
+def root_of(config: Config) -> Anchors:
+    """Return the provider's own root as the one anchor of its PKI."""
+    return Anchors((x509.load_pem_x509_certificate((config.pki / "root.pem").read_bytes()),))
+
+
+def client_id_of(config: Config) -> str:
+    """Return our MQTT client id; its suffix is random, kept, and never published, so nobody can take our queue."""
+    path = config.folder / "server.client-id"
+    if not path.exists():
+        write_private(path, f"server-{secrets.token_hex(SUFFIX_BYTES)}\n".encode())
+    return path.read_text().strip()
+
+
+class Server:
+    """A worker on its line, with its timers."""
+
+    def __init__(self, config: Config, store: Store, port: int) -> None:
+        """Open keys and make the signing key of this start. port: where the broker listens now."""
+        self._config = config
+        self._port = port
+        self._store = store
+        self._link = SelectorLink(time.monotonic)
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="clock")
+        sure = sureness(config.time)
+        log.info("time source", extra={"source": sure.source, "radius_ms": sure.radius_ms, "detail": sure.detail})
+        authority = Authority(config)
+        self._worker = Worker(store, self._link, authority, policy_of(config, sure), root_of(config), _now())
+        self._client_id = client_id_of(config)
+        self._line: LineId | None = None
+        self._connected = False
+        self._attempts = 0
+        self._due = dict.fromkeys(("beacon", "chores", "clock", "clean"), 0.0)
+        self._sureness: Future[Sureness] | None = None
+        self.on_ready: Callable[[], None] = lambda: None
+
+    def run(self, stopped: Callable[[], bool]) -> None:
+        """Serve until ``stopped()``, then leave the line politely."""
+        self._open(0.0)
+        while not stopped():
+            self.turn(TURN_S)
+        self.close()
+
+    def turn(self, timeout_s: float) -> None:
+        """Wait for the line at most ``timeout_s`` and do what is due."""
+        events = self._link.poll(timeout_s, BATCH_MOST)
+        now, monotonic = _now(), time.monotonic()
+        arrived = [event for event in events if isinstance(event, Arrived)]
+        for event in events:
+            if not isinstance(event, Arrived):
+                self._line_event(event)
+        try:
+            self._take(arrived, now, monotonic)
+            self._timers(now, monotonic)
+        except StoreProblem as problem:
+            log.error("store failed, nothing acknowledged", extra={"detail": str(problem)})  # noqa: TRY400
+            self._drop()
+
+    def close(self) -> None:
+        """Disconnect and release what was opened."""
+        if self._line is not None:
+            self._link.close(self._line)
+        for _ in range(10):
+            if any(isinstance(event, Lost) for event in self._link.poll(0.1)):
+                break
+        self._link.shutdown()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _take(self, arrived: list[Arrived], now: datetime, monotonic: float) -> None:
+        if not arrived:
+            return
+        out = self._worker.batch(arrived, now, monotonic)
+        for one in arrived:
+            self._link.ack(one)
+        self._send(out)
+
+    def _send(self, out: Outgoing) -> None:
+        if self._line is not None and (out.replies or out.acks):
+            # A time answer says when it left, so this is a reading of its own.
+            self._worker.send(out, self._line, _now())
+
+    def _timers(self, now: datetime, monotonic: float) -> None:
+        self._worker.renew(now)
+        if self._connected and self._is_due("beacon", monotonic, self._config.time.beacon_s) and self._line is not None:
+            if self._worker.policy.radius_ms:
+                self._worker.beacon(self._line, now)
+        if self._connected and self._is_due("chores", monotonic, CHORE_S):
+            self._send(self._worker.chores(now))
+        if self._is_due("clock", monotonic, CLOCK_S) and self._sureness is None:
+            self._sureness = self._pool.submit(sureness, self._config.time)
+        if self._sureness is not None and self._sureness.done():
+            sure, self._sureness = self._sureness.result(), None
+            self._worker.policy = replace(self._worker.policy, radius_ms=sure.radius_ms or 0)
+        if self._is_due("clean", monotonic, CLEAN_S):
+            self._clean(now)
+
+    def _is_due(self, timer: str, monotonic: float, every_s: float) -> bool:
+        if monotonic < self._due[timer]:
+            return False
+        self._due[timer] = monotonic + every_s
+        return True
+
+    def _clean(self, now: datetime) -> None:
+        """Forget what ended, in small batches; the next minute takes the rest."""
+        self._store.forget_expired(now)
+        before = now - timedelta(days=self._config.retention.telemetry_days)
+        for kind in KINDS_OF_REPORT:
+            self._store.prune_reports(before, kind, PRUNE_ROWS)
+
+    def _line_event(self, event: Event) -> None:
+        match event:
+            case Connected():
+                self._connected, self._attempts = True, 0
+                log.info("line up", extra={"session_present": event.session_present})
+                self.on_ready()
+            case Lost(loss=loss, detail=detail) if event.line == self._line:
+                self._connected, self._line = False, None
+                self._attempts += 1
+                log.warning("line lost", extra={"loss": loss, "detail": detail})
+                self._open(backoff_s(self._attempts, secrets.randbelow(1000) / 1000, first_s=0.2, most_s=RETRY_MOST_S))
+
+    def _drop(self) -> None:
+        """Give the line up: what was not acknowledged comes again on the next one."""
+        if self._line is not None:
+            self._link.close(self._line)
+
+    def _open(self, after_s: float) -> None:
+        self._line = self._link.open(self._dial, after_s=after_s)
+
+    def _dial(self) -> Dial:
+        pki = self._config.pki
+        return Dial(
+            host=self._config.broker.host,
+            port=self._port,
+            server_name=self._config.broker.host,
+            client_id=self._client_id,
+            context=client_context(pki / "root.pem", pki / "server.pem", pki / "server.key.pem"),
+            clean=False,
+            subscriptions=((f"{ROOT}/d/+/up/+", 1),),
+            keep_alive_s=KEEP_ALIVE_S,
+        )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one worker as a process of its own: ``python -m fleetward_server.run --dir D --port P --ready FILE``."""
+    parser = argparse.ArgumentParser(prog="fleetward-server", description="one Fleetward server worker")
+    parser.add_argument("--dir", type=Path, required=True, help="the provider's folder")
+    parser.add_argument("--port", type=int, required=True, help="where the broker listens")
+    parser.add_argument("--ready", type=Path, help="a file to make once the line is up")
+    parser.add_argument("--log-level", choices=LEVELS, default="info")
+    parser.add_argument("--log-format", choices=FORMATS, default="text")
+    wanted = parser.parse_args(argv)
+    start_logging(wanted.log_level, wanted.log_format)
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    try:
+        config = load(wanted.dir)
+        server = Server(config, open_store(config.store_path, create=True), wanted.port)
+    except (ConfigProblem, StoreProblem, AuthorityProblem, KeyUnavailable) as problem:
+        log.error("cannot start", extra={"detail": str(problem)})  # noqa: TRY400
+        return EXIT_CONFIG
+    if wanted.ready is not None:
+        server.on_ready = wanted.ready.touch
+    server.run(stopping.is_set)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,263 @@
+"""One server worker's turn: a batch of arrivals becomes one commit, then acknowledgements, then replies.
+
+A crash anywhere is a redelivery: nothing is acknowledged before its effects are committed, nothing is sent before
+that either. The only state kept in memory can be made anew: sequence numbers, caches, our signing key.
+Source: architecture "How data flows"; protocol section 3.
+"""
+
+import logging
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from pydantic import BaseModel
+
+from fleetward_broker.line import Arrived, LineId, Link
+from fleetward_schemas.certificates import Anchors, read_certificate
+from fleetward_schemas.clock import Beacon
+from fleetward_schemas.envelope import Draft, Opened, open_sealed, seal
+from fleetward_schemas.errors import Code, LocalMistake, Refused
+from fleetward_schemas.ids import RANDOM_BYTES, next_id
+from fleetward_schemas.messages import KINDS
+from fleetward_schemas.moment import to_ms
+from fleetward_schemas.receipts import Ack, Refusal
+from fleetward_schemas.replay import next_seq
+from fleetward_schemas.shapes import MAX_IDS
+from fleetward_schemas.topics import Direction, DeviceId, down, fleet, read_topic
+from fleetward_server import commands, enrol
+from fleetward_server.authority import Authority, OwnSeal
+from fleetward_server.clock import stamp
+from fleetward_server.desk import HANDLERS
+from fleetward_server.intake import Admitted, Anchorage, Caches, Duplicate, Lru, Uplink, know, take
+from fleetward_server.state import CountRefusal, PutDevice
+from fleetward_server.store import Store, Unit
+from fleetward_server.turn import Issued, Known, Policy, Reply, Said, Turn
+
+log = logging.getLogger("fleetward.server")
+
+NONCE_BYTES = 32
+BURST = 5
+LIMITED = frozenset({"time", "hello"})
+UNKNOWN = "unknown"
+COMMANDS_A_TURN = 200
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """What a batch will send once it is committed."""
+
+    replies: list[Reply] = field(default_factory=list)
+    acks: dict[DeviceId, Ack] = field(default_factory=dict)
+    digital_ids: dict[DeviceId, str] = field(default_factory=dict)
+
+    def ack(self, device_id: DeviceId, digital_id: str, ids: Iterable[str], refused: Iterable[tuple[str, str]]) -> None:
+        """Add to the one ``ack`` this device gets for the batch."""
+        before = self.acks.get(device_id) or Ack(ids=[], refused=[])
+        more = [Refusal(id=one, code=code) for one, code in refused]
+        self.acks[device_id] = Ack(ids=[*before.ids, *ids], refused=[*before.refused, *more])
+        self.digital_ids[device_id] = digital_id
+
+
+class Worker:
+    """Everything a turn needs, and the little that outlives one."""
+
+    def __init__(self, store: Store, link: Link, authority: Authority, policy: Policy, own: Anchors, now: datetime) -> None:
+        """Make this start's signing key. own: the provider's root."""
+        self._store = store
+        self._link = link
+        self._authority = authority
+        self._own = own
+        self._caches = Caches()
+        self._seqs: Lru[int] = Lru()
+        self._buckets: Lru[tuple[float, float]] = Lru()
+        self._last_id: str | None = None
+        self.policy = policy
+        self.seal: OwnSeal = authority.own_seal(now)
+        self._anchorage: Anchorage | None = None
+
+    def renew(self, now: datetime) -> None:
+        """Make the next signing key when this one's end comes near; devices take both."""
+        if self.seal.due(now):
+            self.seal = self._authority.own_seal(now)
+            log.info("signing key renewed", extra={"thumbprint": self.seal.thumbprint})
+
+    def batch(self, arrived: list[Arrived], now: datetime, monotonic: float) -> Outgoing:
+        """Take a batch in one transaction; on any problem of the store nothing of it has happened.
+
+        Raises:
+            StoreProblem: nothing was committed; nothing may be acknowledged.
+        """
+        out = Outgoing()
+        with self._store.unit() as rows:
+            rows.prefetch(*_touched(arrived))
+            for one in arrived:
+                self._one(one, rows, out, now, monotonic)
+        return out
+
+    def _one(self, one: Arrived, rows: Unit, out: Outgoing, now: datetime, monotonic: float) -> None:
+        if not one.payload:
+            return  # A cleared retained topic.
+        trust = Uplink(rows, self._anchors(rows), self._caches, now)
+        try:
+            opened = open_sealed(one.payload, one.topic, trust, now)
+        except Refused as refusal:
+            self._refused(one.topic, refusal, rows, now)
+            return
+        if trust.speaker is None:
+            raise LocalMistake("a message was opened without a speaker")
+        try:
+            self._often(opened, monotonic)
+            taken = take(opened, trust.speaker, rows, self._caches, now)
+            if isinstance(taken, Duplicate):
+                self._duplicate(taken, rows, out)
+            else:
+                self._handle(taken, rows, out, now)
+        except Refused as refusal:
+            self._refused(one.topic, refusal, rows, now)
+            self._tell(opened, refusal, rows, out)
+
+    def _handle(self, admitted: Admitted, rows: Unit, out: Outgoing, now: datetime) -> None:
+        said = admitted.said
+        known = know(said, rows, secrets.token_bytes(NONCE_BYTES))
+        turn = HANDLERS[said.opened.kind.name](said, known, self.policy)
+        turns = [turn, *(self._perform(effect, said, known, now) for effect in turn.effects)]
+        for each in turns:
+            rows.apply(each.changes)
+            out.replies.extend(each.replies)
+        if admitted.window is not None:
+            rows.apply((admitted.window,))
+        acks = [one for each in turns for one in each.acks]
+        if acks:
+            out.ack(said.device_id, self._current(rows, said), acks, ())
+
+    def _perform(self, effect: enrol.IssuePair, said: Said, known: Known, now: datetime) -> Turn:
+        issued = Issued(effect, self._authority.issue_pair(effect, now))
+        return enrol.on_issued(said, issued, known, self.policy)
+
+    def _current(self, rows: Unit, said: Said) -> str:
+        device = rows.device(said.device_id)
+        return device.digital_id if device is not None and device.digital_id is not None else said.digital_id
+
+    def _duplicate(self, duplicate: Duplicate, rows: Unit, out: Outgoing) -> None:
+        """Its effects were committed with its number: say so again."""
+        principal = duplicate.opened.address.principal
+        if principal is None or principal.device_id is None:
+            return
+        device = rows.device(principal.device_id)
+        if device is not None and device.digital_id is not None:
+            out.ack(principal.device_id, device.digital_id, (duplicate.opened.id,), ())
+
+    def _refused(self, topic: str, refusal: Refused, rows: Unit, now: datetime) -> None:
+        principal = _principal(topic, rows)
+        rows.apply((CountRefusal(principal, refusal.code, now),))
+        log.info("refused", extra={"code": refusal.code, "principal": principal, "detail": refusal.detail})
+
+    def _tell(self, opened: Opened, refusal: Refused, rows: Unit, out: Outgoing) -> None:
+        """Answer a refused report by its code alone; the signature held, or we would not be here."""
+        principal = opened.address.principal
+        if principal is None or principal.device_id is None or not (opened.kind.report or opened.kind.name == "status"):
+            return
+        device = rows.device(principal.device_id)
+        if device is not None and device.digital_id is not None:
+            out.ack(principal.device_id, device.digital_id, (), ((opened.id, refusal.code),))
+
+    def _often(self, opened: Opened, monotonic: float) -> None:
+        """At most one ``time`` and one ``hello`` a second per principal, five at once at most."""
+        if opened.kind.name not in LIMITED:
+            return
+        key = opened.members.topic
+        level, since = self._buckets.get(key) or (float(BURST), monotonic)
+        level = min(float(BURST), level + monotonic - since)
+        self._buckets.put(key, (max(0.0, level - 1), monotonic))
+        if level < 1:
+            raise Refused(Code.TOO_OFTEN, f"{opened.kind.name}: one a second")
+
+    def _anchors(self, rows: Unit) -> Anchorage:
+        epoch = rows.epochs()[0]
+        if self._anchorage is None or self._anchorage.epoch != epoch:
+            roots = tuple(read_certificate(root.der) for root in self._store.ftm_roots() if root.trusted)
+            self._anchorage = Anchorage(self._own, Anchors(roots, own=False), epoch)
+        return self._anchorage
+
+    def chores(self, now: datetime) -> Outgoing:
+        """Send what waits: commands for devices that are there, word to the approved, the end of what expired."""
+        out = Outgoing()
+        due = self._store.queued_commands(now, COMMANDS_A_TURN)
+        overdue = self._store.overdue_commands(now, COMMANDS_A_TURN)
+        waiting = self._store.approved_waiting()
+        if not (due or overdue or waiting):
+            return out
+        with self._store.unit() as rows:
+            for command in overdue:
+                rows.apply(commands.expire(command, now).changes)
+            for command in due:
+                device = rows.device(command.device_id)
+                if device is not None:
+                    turn = commands.send(command, device, now)
+                    rows.apply(turn.changes)
+                    out.replies.extend(turn.replies)
+            for device in waiting:
+                reply = enrol.approved_reply(device, self.policy)
+                # asking_key is cleared so that the word is given once; a lost one costs a retry, not the approval.
+                rows.apply((PutDevice(replace(device, asking_key=None)),))
+                out.replies.extend(() if reply is None else (reply,))
+        return out
+
+    def send(self, out: Outgoing, line: LineId, now: datetime) -> None:
+        """Seal and publish; what is lost here is asked for again."""
+        for reply in out.replies:
+            self._publish(line, stamp(reply, now), now)
+        for device_id, ack in out.acks.items():
+            for part in _parts(ack):
+                self._publish(line, Reply(down(device_id, "ack"), part, out.digital_ids[device_id]), now)
+
+    def beacon(self, line: LineId, now: datetime) -> None:
+        """Tell the fleet that it is at least now."""
+        self._publish(line, Reply(fleet("beacon"), Beacon(), self.seal.identity), now)
+
+    def _publish(self, line: LineId, reply: Reply, now: datetime) -> None:
+        address = read_topic(reply.topic)
+        kind = KINDS[(address.direction, address.kind)]
+        key = (self.seal.thumbprint, reply.topic)
+        seq = next_seq(to_ms(now), self._seqs.get(key) or 0)
+        self._seqs.put(key, seq)
+        sealed = seal(self._draft(reply, seq, now), self.seal.seal, now)
+        self._link.publish(line, reply.topic, sealed, qos=kind.qos)
+
+    def _draft(self, reply: Reply, seq: int, now: datetime) -> Draft:
+        if reply.message_id is None:
+            self._last_id = next_id(now, self._last_id, secrets.token_bytes(RANDOM_BYTES))
+        message_id = reply.message_id or self._last_id or ""
+        return Draft(reply.topic, message_id, seq, reply.digital_id, reply.body, reply.in_reply_to, reply.expires)
+
+
+def _parts(ack: Ack) -> Iterable[BaseModel]:
+    """Split a receipt so that none names more than 256."""
+    for start in range(0, max(len(ack.ids), len(ack.refused)), MAX_IDS):
+        yield Ack(ids=ack.ids[start : start + MAX_IDS], refused=ack.refused[start : start + MAX_IDS])
+
+
+def _touched(arrived: list[Arrived]) -> tuple[set[DeviceId], set[tuple[str, str]]]:
+    """Return the devices a batch speaks of, to be read at once."""
+    devices = set()
+    for one in arrived:
+        try:
+            principal = read_topic(one.topic).principal
+        except Refused:
+            continue
+        if principal is not None and principal.device_id is not None:
+            devices.add(principal.device_id)
+    return devices, set()
+
+
+def _principal(topic: str, rows: Unit) -> str:
+    """Return whose counter moves: a principal we have a record of, else one counter for all others."""
+    try:
+        address = read_topic(topic)
+    except Refused:
+        return UNKNOWN
+    principal = address.principal
+    if address.direction is not Direction.UP or principal is None or principal.device_id is None:
+        return UNKNOWN
+    return principal.name if rows.device(principal.device_id) is not None else UNKNOWN
