@@ -1,0 +1,171 @@
+"""The provider's provisioning line: what a factory puts into a device, one folder each, for anybody's own client.
+
+Each folder holds ``identity.json``, ``ftm.key.pem`` and ``ftm.chain.pem`` (L1), ``factory.key.pem`` and
+``factory.chain.pem``, ``provider-root.pem`` and ``connection.json``. The device goes on the provider's list, its model
+and the FTM provider's root are approved. Source: protocol section 1; schemas/README.md "The provisioned folder".
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from fleetward_broker import profiles
+from fleetward_broker.profiles import Issuer, Subject
+from fleetward_broker.signers import key_pem, make_key, write_durably, write_private
+from fleetward_sandbox.factory import FtmFactory, chip_key, open_factory
+from fleetward_schemas.certificates import key_thumbprint, thumbprint
+from fleetward_schemas.identity import Certification, DigitalId, Purpose, device_id
+from fleetward_schemas.jws import Alg, PrivateKey
+from fleetward_schemas.moment import show_seconds
+from fleetward_server.authority import BACKDATE, open_issuer
+from fleetward_server.config import Config, load
+from fleetward_server.operator import LocalOperator
+
+KINDS = (("Finger", "Slap", "SlapScan-4"), ("Finger", "Single", "TouchOne"), ("Iris", "Double", "IrisDuo"), ("Face", "Full face", "FaceCam"))
+MAKE = "Sandbox"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to make. level: None mixes L1 and L0, four to one. listed: False leaves the list alone (a stranger).
+
+    model: one model for all; None goes through several. alg: of the FTM key.
+    """
+
+    count: int
+    out: Path
+    level: Certification | None = None
+    first: int = 1
+    purpose: Purpose = Purpose.REGISTRATION
+    listed: bool = True
+    approve_model: bool = True
+    model: str | None = None
+    alg: Alg = Alg.RS256
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One provisioned device. folder: where it lies; ftm_key: thumbprint of its chip's SPKI, None at L0."""
+
+    folder: Path
+    identity: DigitalId
+    certification: Certification
+    purpose: Purpose
+    ftm_key: str | None
+
+    @property
+    def id(self) -> str:
+        """The device id."""
+        return device_id(self.identity)
+
+
+def provision(folder: Path, order: Order, done: Callable[[Made], None] = lambda _: None, port: int | None = None) -> list[Made]:
+    """Make ``order.count`` devices of the provider in ``folder`` and tell the provider about them.
+
+    port: where the broker listens, when the configuration leaves it open. Raises what ``load`` and the operator raise.
+    """
+    config = load(folder)
+    now = datetime.now(UTC)
+    factory = open_factory(folder / "sandbox" / "ftm", now)
+    line = _Line(config, factory, open_issuer(config, "factory-ca"), order, now, port or config.broker.port)
+    made = []
+    for device in line.devices():
+        made.append(device)
+        done(device)
+    _tell(LocalOperator(folder, "sandbox"), factory, made, order)
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    config: Config
+    factory: FtmFactory
+    issuer: Issuer
+    order: Order
+    now: datetime
+    port: int
+
+    def devices(self) -> Iterator[Made]:
+        root = (self.config.pki / "root.pem").read_bytes()
+        for number in range(self.order.first, self.order.first + self.order.count):
+            identity, level = self._identity(number), self._level(number)
+            folder = self.order.out / device_id(identity)
+            folder.mkdir(parents=True, exist_ok=True)
+            ftm_key = self._chip(folder, identity) if level is Certification.L1 else None
+            self._factory(folder, identity)
+            write_durably(folder / "provider-root.pem", root)
+            self._papers(folder, identity, level)
+            yield Made(folder, identity, level, self.order.purpose, ftm_key)
+
+    def _identity(self, number: int) -> DigitalId:
+        kind, sub_type, model = KINDS[number % len(KINDS)] if self.order.model is None else KINDS[0]
+        return DigitalId(
+            serialNo=f"SBX{number:09d}",
+            make=MAKE,
+            model=self.order.model or model,
+            type=kind,
+            deviceSubType=sub_type,
+            deviceProvider=self.config.provider.name,
+            deviceProviderId=self.config.provider.id,
+            dateTime=show_seconds(self.now),
+        )
+
+    def _level(self, number: int) -> Certification:
+        if self.order.level is not None:
+            return self.order.level
+        return Certification.L0 if number % 5 == 0 else Certification.L1
+
+    def _chip(self, folder: Path, identity: DigitalId) -> str:
+        key = chip_key(self.order.alg)
+        chain = self.factory.certify(identity.serialNo, key.public_key(), self.now - BACKDATE)
+        _keep(folder, "ftm", key, chain)
+        return key_thumbprint(key.public_key())
+
+    def _factory(self, folder: Path, identity: DigitalId) -> None:
+        key = make_key(Alg.EDDSA)
+        subject = Subject(f"f-{device_id(identity)}", self.config.provider.name)
+        leaf = profiles.issue(profiles.FACTORY, subject, key.public_key(), self.issuer, start=self.now - BACKDATE)
+        _keep(folder, "factory", key, tuple(c.public_bytes(Encoding.DER) for c in (leaf, self.issuer.certificate)))
+
+    def _papers(self, folder: Path, identity: DigitalId, level: Certification) -> None:
+        papers = identity.model_dump() | {"certification": level, "purpose": self.order.purpose}
+        connection = {
+            "host": self.config.broker.host,
+            "port": self.port,
+            "serverName": self.config.broker.host,
+            "env": self.config.provider.environment,
+        }
+        write_durably(folder / "identity.json", json.dumps(papers, indent=2).encode() + b"\n")
+        write_durably(folder / "connection.json", json.dumps(connection, indent=2).encode() + b"\n")
+
+
+def _keep(folder: Path, name: str, key: PrivateKey, chain: tuple[bytes, ...]) -> None:
+    write_private(folder / f"{name}.key.pem", key_pem(key))
+    pem = b"".join(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in chain)
+    write_durably(folder / f"{name}.chain.pem", pem)
+
+
+def _tell(operator: LocalOperator, factory: FtmFactory, made: list[Made], order: Order) -> None:
+    """Put what was made on the provider's list, approve its models, and trust its FTM provider."""
+    known = {root.thumbprint for root in operator.ftm_roots() if root.trusted}
+    if thumbprint(factory.root.public_bytes(Encoding.DER)) not in known:
+        operator.add_ftm_root(factory.root.public_bytes(Encoding.PEM), "sandbox", "provisioning")
+    if order.approve_model:
+        models = {(m.make, m.model) for m in operator.models() if m.approved}
+        for identity in {(d.identity.make, d.identity.model): d.identity for d in made}.values():
+            if (identity.make, identity.model) not in models:
+                operator.add_model(identity, "provisioning")
+    if order.listed:
+        rows = [_row(device) for device in made]
+        operator.import_list(rows, dry_run=False)
+
+
+def _row(device: Made) -> dict[str, object]:
+    row: dict[str, object] = device.identity.model_dump(exclude={"dateTime"})
+    row |= {"certification": str(device.certification), "purpose": str(device.purpose)}
+    return row if device.ftm_key is None else row | {"ftmKey": device.ftm_key}
