@@ -164,7 +164,8 @@ class Anchors:
             raise Refused(Code.UNKNOWN_SIGNER, "no trust anchor is configured")
         builder = verification.PolicyBuilder().store(self._store).time(now.replace(tzinfo=None))
         builder = builder.extension_policies(
-            ca_policy=verification.ExtensionPolicy.webpki_defaults_ca(), ee_policy=_own_leaf() if self._own else _any_leaf()
+            ca_policy=verification.ExtensionPolicy.webpki_defaults_ca(),
+            ee_policy=_own_leaf() if self._own else _any_leaf(),
         )
         try:
             return list(builder.build_client_verifier().verify(leaf, authorities).chain)
@@ -217,4 +218,3 @@ def server_signer(chain: Chain) -> Chain:
     if (chain.name, chain.unit) != (SERVER_SIGNER, Unit.SERVICE) or not has_purpose(chain.leaf, SERVER_SIGNING):
         raise Refused(Code.WRONG_SERVER, f"signed by {chain.name!r} under {chain.unit!r}")
     return chain
-

@@ -45,7 +45,7 @@ class TimeAnswer(DownBody):
 
 
 class Beacon(DownBody):
-    """Empty: the envelope's ``timestamp`` is the message."""
+    """Empty: the envelope's ``timestamp`` is the message, here the earliest end of the server's interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +83,11 @@ class Clock:
     def earliest_at(self, boot_us: int) -> int:
         """Return the earliest true time possible now: our oscillator may run fast."""
         age = max(0, boot_us - self.boot_us)
-        return self.earliest_us + age - -(-age * self.drift_ppm // 1_000_000)
+        return self.earliest_us + age - _share(age, self.drift_ppm, 1_000_000 + self.drift_ppm)
 
     def latest_at(self, boot_us: int) -> int:
         """Return the latest true time possible now: our oscillator may run slow."""
-        age = max(0, boot_us - self.boot_us)
-        return min(FAR_FUTURE_US, self.latest_us + age - (-age * self.drift_ppm // 1_000_000))
+        return min(FAR_FUTURE_US, self.latest_us + _longest(max(0, boot_us - self.boot_us), self.drift_ppm))
 
     def width_at(self, boot_us: int) -> int:
         """Return the interval's width in microseconds."""
@@ -135,12 +134,11 @@ def accept_answer(clock: Clock, answer: TimeAnswer, signer: Signer, boot_us: int
     delay = elapsed - (_us(sent) - _us(received))
     if not 0 <= delay <= MAX_DELAY_US:
         raise Refused(Code.STALE, f"delay {delay // MILLISECOND_US} ms: 0..{MAX_DELAY_US // MILLISECOND_US} ms count")
-    clock = _trust(clock, signer, sent)
+    clock = _trust(clock, signer, sent, boot_us)
     radius = answer.radiusMs * MILLISECOND_US
-    # The stretch between question and answer was measured by our oscillator, which may run slow.
-    slow = -(-elapsed * clock.drift_ppm // 1_000_000)
     earliest = max(clock.earliest_at(boot_us), _us(sent) - radius)
-    latest = _us(sent) + delay + radius + slow
+    # received + elapsed is sent + delay; elapsed was measured by our oscillator, which may run slow.
+    latest = _us(received) + _longest(elapsed, clock.drift_ppm) + radius
     if latest < earliest:
         raise Refused(Code.CLOCK_JUMP, f"answer ends {(earliest - latest) // MILLISECOND_US} ms before what is known")
     return replace(clock, earliest_us=earliest, latest_us=latest, boot_us=boot_us, question=None)
@@ -149,18 +147,16 @@ def accept_answer(clock: Clock, answer: TimeAnswer, signer: Signer, boot_us: int
 def accept_beacon(clock: Clock, timestamp: datetime, signer: Signer, boot_us: int) -> Clock:
     """Return the clock after one signed beacon: a floor, never a setting.
 
+    timestamp: the earliest end of the server's own interval, so that true time was never below it.
     A beacon above ``latest`` makes the clock unsynced: one of the two is wrong, and only an answer can tell.
 
     Raises:
         Refused: ``wrong-server`` as for answers.
     """
-    clock = _trust(clock, signer, timestamp)
-    at_least, earliest, latest = _us(timestamp), clock.earliest_at(boot_us), clock.latest_at(boot_us)
-    if at_least > latest:
-        return replace(clock, earliest_us=earliest, latest_us=FAR_FUTURE_US, boot_us=boot_us)
-    if at_least <= earliest:
-        return clock
-    return replace(clock, earliest_us=at_least, latest_us=latest, boot_us=boot_us)
+    clock = _trust(clock, signer, timestamp, boot_us)
+    if _us(timestamp) > clock.latest_at(boot_us):
+        return replace(clock, earliest_us=clock.earliest_at(boot_us), latest_us=FAR_FUTURE_US, boot_us=boot_us)
+    return _raise(clock, _us(timestamp), boot_us)
 
 
 def accept_signer(clock: Clock, leaf_not_before: datetime) -> Clock:
@@ -175,14 +171,35 @@ def accept_signer(clock: Clock, leaf_not_before: datetime) -> Clock:
     return replace(clock, signer_us=max(clock.signer_us, leaf_us))
 
 
-def _trust(clock: Clock, signer: Signer, sent: datetime) -> Clock:
+def _trust(clock: Clock, signer: Signer, sent: datetime, boot_us: int) -> Clock:
     # So a stolen online key moves time at most to its own notAfter.
     if not signer.not_before <= sent <= signer.not_after:
         raise Refused(Code.WRONG_SERVER, "the signing chain is not valid at the moment it states")
     clock = accept_signer(clock, signer.leaf_not_before)
-    if clock.earliest_us >= clock.signer_us:
+    return _raise(clock, clock.signer_us, boot_us)
+
+
+def _raise(clock: Clock, floor_us: int, boot_us: int) -> Clock:
+    """Return the clock with ``floor_us`` as earliest time at ``boot_us``; unsynced when its latest was below that.
+
+    The clock is anchored anew: put on an older anchor, the floor would grow by the anchor's age.
+    """
+    if floor_us <= clock.earliest_at(boot_us):
         return clock
-    return replace(clock, earliest_us=clock.signer_us, latest_us=max(clock.latest_us, clock.signer_us))
+    latest = clock.latest_at(boot_us)
+    return replace(
+        clock, earliest_us=floor_us, latest_us=latest if floor_us <= latest else FAR_FUTURE_US, boot_us=boot_us
+    )
+
+
+def _longest(age_us: int, drift_ppm: int) -> int:
+    """Return the longest true stretch behind ``age_us``: a slow oscillator shows only (1 - drift) of it."""
+    return age_us + _share(age_us, drift_ppm, 1_000_000 - drift_ppm)
+
+
+def _share(age_us: int, part: int, whole: int) -> int:
+    """Return age x part / whole, rounded up."""
+    return -(-age_us * part // whole)
 
 
 def _us(at: datetime) -> int:
@@ -214,6 +231,6 @@ def restore(saved: Saved | None, built: datetime, boot_id: str, boot_us: int, *,
         return start(built, boot_us, drift_ppm=drift_ppm)
     floor = max(saved.earliest_us, saved.signer_us, _us(built))
     if saved.boot_id == boot_id and saved.boot_us <= boot_us:
-        earliest = max(saved.earliest_us, 0)
-        return Clock(earliest, saved.latest_us, saved.boot_us, saved.signer_us, drift_ppm=drift_ppm)
+        kept = Clock(saved.earliest_us, saved.latest_us, saved.boot_us, saved.signer_us, drift_ppm=drift_ppm)
+        return _raise(kept, floor, boot_us)
     return Clock(floor, FAR_FUTURE_US, boot_us, saved.signer_us, drift_ppm=drift_ppm)

@@ -88,8 +88,9 @@ class Enrolled(DownBody):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        chains = self.deviceChain is not None and self.transportChain is not None
-        if chains != (self.status == "registered") or (self.reason is None) != (self.status == "registered"):
+        registered = self.status == "registered"
+        chains = {self.deviceChain is not None, self.transportChain is not None}
+        if chains != {registered} or (self.reason is None) != registered:
             raise ValueError("registered brings both chains and no reason, anything else a reason and no chain")
         return self
 

@@ -18,8 +18,9 @@ from fleetward_schemas.certificates import MAX_X5C, public_key, read_certificate
 from fleetward_schemas.errors import Code, LocalMistake, Refused
 from fleetward_schemas.jws import Alg, PrivateKey, PublicKey, alg_of, compact, header_alg, split, verify
 from fleetward_schemas.messages import AHEAD_S, KINDS, Kind
+from fleetward_schemas.presence import Status
 from fleetward_schemas.replay import ReplayWindow
-from fleetward_schemas.shapes import MessageId, Moment
+from fleetward_schemas.shapes import MessageId, Moment, first_fault
 from fleetward_schemas.strict import MAX_ENVELOPE_BYTES, b64_der, b64url, b64url_decode, read_object, show_der
 from fleetward_schemas.topics import Address, Direction, Principal, Role, read_topic
 
@@ -175,7 +176,7 @@ def open_sealed(raw: bytes, topic: str, trust: Trust, now: datetime | None) -> O
     kind = _kind(address, members)
     at = moment.parse(members.timestamp)
     expires = None if members.expires is None else moment.parse(members.expires)
-    _fresh(kind, at, expires, now)
+    _fresh(kind, members, (at, expires), now)
     key = trust.signer(header, address.principal, members)
     if alg_of(key) is not header.alg:
         raise Refused(Code.BAD_ALG, f"{header.alg} with a key for {alg_of(key)}")
@@ -200,14 +201,12 @@ def read_body(opened: Opened) -> BaseModel:
     """Return the body in its kind's shape.
 
     Raises:
-        Refused: ``bad-body``, naming the first member that does not fit, never its value.
+        Refused: ``bad-body``, naming the first member of ours that does not fit, never its value.
     """
     try:
         return opened.kind.body.model_validate(opened.members.body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "body"
-        raise Refused(Code.BAD_BODY, f"{opened.kind.name} {where}: {first['type']}") from None
+        raise Refused(Code.BAD_BODY, f"{opened.kind.name} {first_fault(error)}") from None
 
 
 @lru_cache(maxsize=4096)
@@ -248,9 +247,7 @@ def _members(payload: dict[str, Any], direction: Direction) -> Members:
     try:
         return model.model_validate(payload)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "payload"
-        raise Refused(Code.MALFORMED, f"member {where}: {first['type']}") from None
+        raise Refused(Code.MALFORMED, f"payload {first_fault(error)}") from None
 
 
 def _address(topic: str, members: Members) -> Address:
@@ -279,12 +276,18 @@ def _kind(address: Address, members: Members) -> Kind:
     return kind
 
 
-def _fresh(kind: Kind, at: datetime, expires: datetime | None, now: datetime | None) -> None:
+def _fresh(kind: Kind, members: Members, moments: tuple[datetime, datetime | None], now: datetime | None) -> None:
+    at, expires = moments
     if now is None or kind.max_age_s is None:
         return
     if at > now + timedelta(seconds=AHEAD_S):
         raise Refused(Code.STALE, f"stamped {(at - now).total_seconds():.0f} s ahead: at most {AHEAD_S}")
-    if at < now - timedelta(seconds=kind.max_age_s):
+    if at < now - timedelta(seconds=kind.max_age_s) and not _is_will(kind, members):
         raise Refused(Code.STALE, f"stamped {(now - at).total_seconds():.0f} s ago: at most {kind.max_age_s}")
     if expires is not None and expires <= now:
         raise Refused(Code.STALE, "expired")
+
+
+def _is_will(kind: Kind, members: Members) -> bool:
+    """Say whether this is an ``offline``: signed at CONNECT and told when the line dies, it is of any age."""
+    return kind.body is Status and members.body.get("state") == "offline"

@@ -49,5 +49,5 @@ class Refused(Exception):  # noqa: N818 - the name says what happened to the inp
         self.detail = detail
 
 
-class LocalMistake(RuntimeError):
+class LocalMistake(RuntimeError):  # noqa: N818 - says whose fault it is
     """Our own code asked for something unlawful; a bug, never a peer's doing."""

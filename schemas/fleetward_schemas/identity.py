@@ -18,6 +18,7 @@ from fleetward_schemas.certificates import public_key, read_certificate, thumbpr
 from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.jws import Alg, PrivateKey, PublicKey, alg_of, compact, header_alg, split, verify
 from fleetward_schemas.moment import parse_loose, show_seconds
+from fleetward_schemas.shapes import first_fault
 from fleetward_schemas.strict import b64_der, b64url, read_object, show_der
 from fleetward_schemas.topics import ID_CHARS, DeviceId
 
@@ -101,7 +102,10 @@ class ServerId(BaseModel):
 
 
 class SignedIdentity(BaseModel):
-    """A digital ID whose signature held. leaf: DER of the certificate in its ``x5c``; trust in it is not decided here."""
+    """A digital ID whose signature held.
+
+    leaf: DER of the certificate in its ``x5c``; trust in it is not decided here.
+    """
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
@@ -147,7 +151,7 @@ def read_identity(text: str) -> SignedIdentity:
     except Refused as refusal:
         raise Refused(Code.BAD_DIGITAL_ID, refusal.detail) from None
     except ValidationError as error:
-        raise Refused(Code.BAD_DIGITAL_ID, f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
+        raise Refused(Code.BAD_DIGITAL_ID, first_fault(error)) from None
 
 
 def _read(text: str) -> tuple[bytes, bytes]:
@@ -175,4 +179,3 @@ def _read(text: str) -> tuple[bytes, bytes]:
 def may_serve(certification: Certification, purpose: Purpose) -> bool:
     """Say whether a device of this level may be registered for this purpose (K1: capture for Auth needs L1)."""
     return purpose is not Purpose.AUTH or certification is Certification.L1
-

@@ -13,7 +13,7 @@ from fleetward_schemas.certificates import public_key, read_certificate, thumbpr
 from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.identity import Certification, Environment, Purpose
 from fleetward_schemas.jws import PrivateKey, alg_of, compact, header_alg, split, verify
-from fleetward_schemas.shapes import Jws, Moment, Name, UpBody
+from fleetward_schemas.shapes import Jws, Moment, Name, UpBody, first_fault
 from fleetward_schemas.strict import b64_der, b64url, read_object, show_der
 
 
@@ -77,11 +77,14 @@ def read_info(text: str, signer: str) -> DeviceInfo:
     except Refused as refusal:
         raise Refused(Code.BAD_BODY, f"deviceInfo: {refusal.detail}") from None
     except ValidationError as error:
-        raise Refused(Code.BAD_BODY, f"deviceInfo: {error.errors()[0]['loc']}") from None
+        raise Refused(Code.BAD_BODY, f"deviceInfo: {first_fault(error)}") from None
 
 
 def _leaf(header: dict[str, Any]) -> bytes:
     x5c = header.get("x5c")
-    if not isinstance(x5c, list) or not x5c or not isinstance(x5c[0], str):
-        raise Refused(Code.MALFORMED, "x5c holds no certificate")
+    if header.keys() != {"alg", "typ", "x5c"} or header["typ"] != "JWT":
+        # C10: the header is as closed as the payload, or something could ride along in it.
+        raise Refused(Code.MALFORMED, "the header of device info is alg, typ JWT and x5c")
+    if not isinstance(x5c, list) or len(x5c) != 1 or not isinstance(x5c[0], str):
+        raise Refused(Code.MALFORMED, "x5c holds the one device certificate")
     return b64_der(x5c[0])

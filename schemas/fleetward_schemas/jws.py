@@ -130,9 +130,7 @@ def split(raw: bytes) -> Token:
     if len(header_segment) > MAX_HEADER_CHARS:
         raise Refused(Code.MALFORMED, f"header over {MAX_HEADER_CHARS} characters")
     signed = raw[: len(header_segment) + 1 + len(payload)]
-    return Token(
-        _header(header_segment), header_segment, b64url_decode(payload), signed, b64url_decode(signature)
-    )
+    return Token(_header(header_segment), header_segment, b64url_decode(payload), signed, b64url_decode(signature))
 
 
 @lru_cache(maxsize=4096)

@@ -9,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 from fleetward_schemas.errors import Code, LocalMistake, Refused
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
-_SECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+# The hour stops at 23: newer readers take 24:00 for the next day's 00:00, two spellings of one moment.
+_TO_THE_SECOND = r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d"
+_MILLISECONDS = re.compile(_TO_THE_SECOND + r"\.\d{3}Z", re.ASCII)
+_SECONDS = re.compile(_TO_THE_SECOND + "Z", re.ASCII)
 
 
 def to_ms(moment: datetime) -> int:
@@ -25,16 +27,19 @@ def from_ms(ms: int) -> datetime:
 
 def show(moment: datetime) -> str:
     """Print ``YYYY-MM-DDTHH:MM:SS.sssZ``, rounded down to the millisecond."""
-    if moment.tzinfo is None:
-        raise LocalMistake("a moment needs its time zone")
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return _plain(moment).isoformat(timespec="milliseconds") + "Z"
 
 
 def show_seconds(moment: datetime) -> str:
     """Print ``YYYY-MM-DDTHH:MM:SSZ``, the form of a digital ID's ``dateTime``."""
+    return _plain(moment).isoformat(timespec="seconds") + "Z"
+
+
+def _plain(moment: datetime) -> datetime:
+    """Return the moment in UTC without its zone; ``isoformat`` rounds down and pads the year, ``strftime`` does not."""
     if moment.tzinfo is None:
         raise LocalMistake("a moment needs its time zone")
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def parse(text: str) -> datetime:

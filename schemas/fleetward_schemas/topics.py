@@ -92,6 +92,6 @@ def read_topic(topic: str) -> Address:
             principal = principal_of(name)
             if principal is not None and principal.device_id is not None:
                 return Address(Direction(direction), kind, principal)
-        case ["fw", "v1", ("fleet" | "view") as direction, kind, *rest] if _KIND.fullmatch(kind) and len(rest) <= 1:
+        case ["fw", "v1", ("fleet" | "view") as direction, kind] if _KIND.fullmatch(kind):
             return Address(Direction(direction), kind)
     raise Refused(Code.WRONG_TOPIC, "not a topic of this protocol")
