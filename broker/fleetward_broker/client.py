@@ -1,0 +1,134 @@
+"""paho, fed: it speaks MQTT 3.1.1, while its socket, its reads and its writes are in our hands.
+
+It is given a socket that is already through its handshake, and never a thread, a log or a second connection. It
+receives each packet in three small reads and sends each in a write of its own, and over TLS every write is a record
+with its own seal and system call: so one record is read at a time and shared out, and what one turn has queued leaves
+in one write. Bounds: a packet of at most 64 KiB, a record per ``read``, 4 MiB unsent. Source: MQTT 3.1.1; protocol
+section 2.
+"""
+
+import socket
+from collections.abc import Callable
+
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+
+from fleetward_broker.gate import MAX_PACKET_BYTES
+from fleetward_broker.line import Dial
+from fleetward_schemas.errors import LocalMistake
+
+RECORD_BYTES = 16 * 1024  # RFC 8446 5.1: no record holds more, so one read empties what TLS holds back
+MOST_PER_WRITE = 256 * 1024
+GOODBYE = b"\xe0\x00"  # DISCONNECT
+
+
+class FedClient(Client):
+    """paho with its socket, its reads and its writes in our hands."""
+
+    def __init__(self, dial: Dial) -> None:
+        super().__init__(
+            CallbackAPIVersion.VERSION2,
+            dial.client_id,
+            clean_session=dial.clean,
+            protocol=MQTTProtocolVersion.MQTTv311,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        # 0 is no limit: the owner's outbox holds it, and with one paho walks all that is in flight at every PUBACK.
+        self.max_inflight_messages = 0
+        self.failure: OSError | None = None
+        self._given: socket.socket | None = None
+        self._record = b""
+        self._at = 0
+        self._may_receive = False
+        self._unsent = bytearray()
+        self._deaf = False
+
+    def start(self, sock: socket.socket, dial: Dial) -> None:
+        """Queue CONNECT on a socket that is ready for it."""
+        self._given = sock
+        if dial.will is not None:
+            self.will_set(dial.will.topic, dial.will.payload, qos=1)
+        self.connect_async(dial.host, dial.port, dial.keep_alive_s)
+        self.reconnect()
+
+    def read_record(self, go_on: Callable[[], bool]) -> MQTTErrorCode:
+        """Read at most one TLS record and handle every packet that ends in it, while ``go_on``."""
+        self._may_receive = True
+        code = self.loop_read()
+        while not code and self._at < len(self._record) and go_on():
+            code = self.loop_read()
+        return code
+
+    def say_goodbye(self) -> None:
+        """Queue DISCONNECT behind all that is queued. paho's own would close before it is on its way."""
+        self.loop_write()
+        self._unsent += GOODBYE
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What the socket has not taken yet."""
+        return len(self._unsent)
+
+    @property
+    def is_half_received(self) -> bool:
+        """Whether a QoS 2 message waits for its release; nobody here ever asks for one."""
+        return bool(self._in_messages)
+
+    def want_write(self) -> bool:
+        """Say whether anything is queued or unsent, on a socket that still takes it."""
+        return not self._deaf and (bool(self._unsent) or super().want_write())
+
+    def _create_socket(self) -> socket.socket:
+        given, self._given = self._given, None
+        if given is None:
+            raise LocalMistake("a line is one connection: paho may not dial")
+        return given
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        if bufsize > MAX_PACKET_BYTES:
+            raise ConnectionError(f"a packet of {bufsize} bytes: at most {MAX_PACKET_BYTES} are taken")
+        at = self._at
+        if at >= len(self._record):
+            self._record, at = self._receive(), 0
+        self._at = at + bufsize
+        return self._record[at : at + bufsize]
+
+    def _receive(self) -> bytes:
+        if not self._may_receive:
+            raise BlockingIOError
+        self._may_receive = False
+        try:
+            return super()._sock_recv(RECORD_BYTES)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def _sock_send(self, buf: bytes | bytearray) -> int:
+        self._unsent += buf
+        return len(buf)
+
+    def _packet_write(self) -> MQTTErrorCode:
+        code = super()._packet_write()
+        return code or self._push()
+
+    def _push(self) -> MQTTErrorCode:
+        while self._unsent and not self._deaf:
+            with memoryview(self._unsent) as whole, whole[:MOST_PER_WRITE] as part:
+                sent = self._send(part)
+            if not sent:
+                return MQTTErrorCode.MQTT_ERR_AGAIN
+            del self._unsent[:sent]
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _send(self, part: memoryview) -> int:
+        try:
+            return super()._sock_send(part)  # type: ignore[arg-type]
+        except BlockingIOError:
+            return 0
+        except OSError:
+            # The peer may have said why before it closed: whoever reads on finds its alert, or the end of the stream.
+            self._deaf = True
+            return 0
