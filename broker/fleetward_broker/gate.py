@@ -70,5 +70,5 @@ def _reads(principal: Principal) -> tuple[str, ...]:
 
 
 def _inside(wanted: str, tree: str) -> bool:
-    """Say whether every topic that ``wanted`` (name or filter) matches lies below ``tree``: its fixed levels are equal."""
+    """Say whether every topic that ``wanted`` (a name or a filter) matches lies below ``tree``."""
     return wanted.startswith(tree) and len(wanted) > len(tree)

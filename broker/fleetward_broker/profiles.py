@@ -17,7 +17,7 @@ from fleetward_schemas.jws import PrivateKey, PublicKey
 
 URN = "urn:fleetward:"
 DAY = timedelta(days=1)
-END_OF_TIME = datetime(9999, 12, 31, 23, 59, 59)  # noqa: DTZ001 - RFC 5280 4.1.2.5: "no well-defined expiration"
+END_OF_TIME = datetime(9999, 12, 31, 23, 59, 59)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +62,19 @@ class Issuer:
 def self_signed(subject: Subject, key: PrivateKey, now: datetime) -> x509.Certificate:
     """Make a provider root."""
     name = _name(subject)
-    return _build(ROOT, subject, key.public_key(), (name, key.public_key()), (now, now + ROOT.life)).sign(key, _hash(key))
+    return _build(ROOT, subject, key.public_key(), (name, key.public_key()), (now, now + ROOT.life)).sign(
+        key, _hash(key)
+    )
 
 
 def issue(
-    profile: Profile, subject: Subject, public: PublicKey, issuer: Issuer, *, start: datetime, end: datetime | None = None
+    profile: Profile,
+    subject: Subject,
+    public: PublicKey,
+    issuer: Issuer,
+    *,
+    start: datetime,
+    end: datetime | None = None,
 ) -> x509.Certificate:
     """Issue one certificate, valid from ``start`` for the profile's life, never beyond the issuer's own end.
 
@@ -126,7 +134,7 @@ def _names(subject: Subject) -> x509.SubjectAlternativeName:
 
 
 def _host(host: str) -> x509.GeneralName:
-    import ipaddress  # noqa: PLC0415 - only server certificates need it
+    import ipaddress
 
     try:
         return x509.IPAddress(ipaddress.ip_address(host))

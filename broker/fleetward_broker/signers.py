@@ -1,4 +1,4 @@
-"""Keys by URI: ``file:`` here, and the seam where ``pkcs11:`` enters. A key is a cryptography private key or a subclass.
+"""Keys by URI: ``file:`` here, and the seam for ``pkcs11:``. A key is a cryptography private key or a subclass.
 
 Certificate, CSR and CRL builders and our envelope all take such an object, so nothing else changes with the hardware.
 Source: S6; RFC 8089 (file URIs); secrets come from a callback and never stand in a URI.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -26,7 +27,12 @@ from fleetward_server.authority import BACKDATE, open_issuer
 from fleetward_server.config import Config, load
 from fleetward_server.operator import LocalOperator
 
-KINDS = (("Finger", "Slap", "SlapScan-4"), ("Finger", "Single", "TouchOne"), ("Iris", "Double", "IrisDuo"), ("Face", "Full face", "FaceCam"))
+KINDS: tuple[tuple[Literal["Finger", "Iris", "Face"], str, str], ...] = (
+    ("Finger", "Slap", "SlapScan-4"),
+    ("Finger", "Single", "TouchOne"),
+    ("Iris", "Double", "IrisDuo"),
+    ("Face", "Full face", "FaceCam"),
+)
 MAKE = "Sandbox"
 
 
@@ -64,7 +70,9 @@ class Made:
         return device_id(self.identity)
 
 
-def provision(folder: Path, order: Order, done: Callable[[Made], None] = lambda _: None, port: int | None = None) -> list[Made]:
+def provision(
+    folder: Path, order: Order, done: Callable[[Made], None] = lambda _: None, port: int | None = None
+) -> list[Made]:
     """Make ``order.count`` devices of the provider in ``folder`` and tell the provider about them.
 
     port: where the broker listens, when the configuration leaves it open. Raises what ``load`` and the operator raise.

@@ -73,9 +73,7 @@ class Authority:
         self._config = config
         self._device = open_issuer(config, "device-ca")
         self._service = open_issuer(config, "service-ca")
-        self._der = {
-            issuer: issuer.certificate.public_bytes(Encoding.DER) for issuer in (self._device, self._service)
-        }
+        self._der = {issuer: issuer.certificate.public_bytes(Encoding.DER) for issuer in (self._device, self._service)}
 
     def issue_pair(self, wanted: IssuePair, now: datetime) -> tuple[Certificate, Certificate]:
         """Certify a device key and a transport key."""
@@ -88,7 +86,9 @@ class Authority:
         self._alive(self._device, now)
         profile, name = _PROFILES[use]
         subject = Subject(name.format(wanted.device_id), self._config.provider.name)
-        start = max(now - BACKDATE, wanted.not_before_floor or now - BACKDATE, self._device.certificate.not_valid_before_utc)
+        start = max(
+            now - BACKDATE, wanted.not_before_floor or now - BACKDATE, self._device.certificate.not_valid_before_utc
+        )
         made = profiles.issue(profile, subject, key, self._device, start=start)
         der = made.public_bytes(Encoding.DER)
         return Certificate(

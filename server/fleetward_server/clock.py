@@ -4,6 +4,7 @@
 A server that does not know its own error answers no time. Source: S3; protocol section 5 "Time".
 """
 
+import math
 import subprocess
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -41,7 +42,10 @@ def on_time(said: Said, _: Known, policy: Policy) -> Turn:
     if principal is None:
         raise LocalMistake("a time question without a principal")
     answer = TimeAnswer(
-        nonce=said.body.nonce, received=show(_up(said.arrived_at)), sent=show(said.arrived_at), radiusMs=policy.radius_ms
+        nonce=said.body.nonce,
+        received=show(_up(said.arrived_at)),
+        sent=show(said.arrived_at),
+        radiusMs=policy.radius_ms,
     )
     return Turn(replies=(Reply(down(principal.name, "time"), answer, said.digital_id, in_reply_to=said.id),))
 
@@ -59,14 +63,14 @@ def _up(moment: datetime) -> datetime:
     return floor if floor == moment else floor + timedelta(milliseconds=1)
 
 
-def sureness(table: TimeTable) -> Sureness:
+def sureness(table: TimeTable, command: tuple[str, ...] = CHRONY_COMMAND) -> Sureness:
     """Return what bounds our clock's error now; ``assumed`` is the operator's word and is marked as such everywhere."""
     if table.source == "assumed":
         return Sureness("assumed", table.radius_ms, "the operator's word, not measured")
     try:
-        done = subprocess.run(CHRONY_COMMAND, capture_output=True, text=True, timeout=CHRONY_TIMEOUT_S, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CHRONY_TIMEOUT_S, check=True)
     except (OSError, subprocess.SubprocessError) as error:
-        return Sureness("chrony", None, f"{' '.join(CHRONY_COMMAND)}: {type(error).__name__}")
+        return Sureness("chrony", None, f"{' '.join(command)}: {type(error).__name__}")
     return read_tracking(done.stdout)
 
 
@@ -80,7 +84,7 @@ def read_tracking(line: str) -> Sureness:
         return Sureness("chrony", None, "chronyc answered in another form than expected")
     if leap == "Not synchronised":
         return Sureness("chrony", None, "chrony is not synchronised")
-    radius_ms = int((offset + delay / 2 + dispersion) * 1000) + 1
+    radius_ms = math.ceil((offset + delay / 2 + dispersion) * 1000)
     if radius_ms > MOST_RADIUS_MS:
         return Sureness("chrony", None, f"chrony's error bound is {radius_ms} ms: at most {MOST_RADIUS_MS} ms serve")
     return Sureness("chrony", radius_ms, "measured")

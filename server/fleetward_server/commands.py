@@ -24,10 +24,14 @@ def on_result(said: Said, known: Known, _: Policy) -> Turn:
     command, event = known.command, Event(said.body.state.value)
     if command is not None and command.device_id == said.device_id and commands.may_advance(command.step, event):
         step = commands.advance(command.step, event)
-        changes.append(PutCommand(replace(command, step=step, changed_at=said.arrived_at, last_reason=said.body.reason)))
+        changes.append(
+            PutCommand(replace(command, step=step, changed_at=said.arrived_at, last_reason=said.body.reason))
+        )
         if step in commands.FINAL:
             actor = f"device:{said.device_id}"
-            entry = AuditEntry(said.arrived_at, actor, f"command-{step}", said.device_id, said.body.reason or "", command.id)
+            entry = AuditEntry(
+                said.arrived_at, actor, f"command-{step}", said.device_id, said.body.reason or "", command.id
+            )
             changes.append(AddAudit(entry))
     return Turn(changes=tuple(changes), acks=(said.id,))
 

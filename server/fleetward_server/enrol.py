@@ -289,8 +289,15 @@ def on_issued(said: Said, issued: Issued, known: Known, policy: Policy) -> Turn:
         changed_at=said.arrived_at,
     )
     used = replace(known.challenge, used_by=(device_certificate.key_thumbprint, transport.key_thumbprint))
-    entry = AuditEntry(said.arrived_at, f"device:{said.device_id}", "certified", said.device_id, detail=device_certificate.thumbprint)
-    changes: tuple[Change, ...] = (AddCertificates(issued.certificates), PutDevice(device), PutChallenge(used), AddAudit(entry))
+    entry = AuditEntry(
+        said.arrived_at, f"device:{said.device_id}", "certified", said.device_id, detail=device_certificate.thumbprint
+    )
+    changes: tuple[Change, ...] = (
+        AddCertificates(issued.certificates),
+        PutDevice(device),
+        PutChallenge(used),
+        AddAudit(entry),
+    )
     if ftm_key is not None:
         changes = (BindFtm(ftm_key, said.device_id), *changes)
     return _with(_registered(said, issued.certificates, policy), *changes)
@@ -339,7 +346,9 @@ def _refusal(said: Said, before: Device | None, device: Device, reason: Reason) 
     new = before is None or before.reason is not reason
     if reason is Reason.CLONE or (new and reason not in _GONE.values()):
         action = "clone-alarm" if reason is Reason.CLONE else "enrolment-held"
-        changes.append(AddAudit(AuditEntry(said.arrived_at, f"device:{said.device_id}", action, said.device_id, reason)))
+        changes.append(
+            AddAudit(AuditEntry(said.arrived_at, f"device:{said.device_id}", action, said.device_id, reason))
+        )
     return tuple(changes)
 
 

@@ -286,4 +286,3 @@ def _name(said: Said) -> str:
     if principal is None:
         raise LocalMistake("a message without a principal")
     return principal.name
-

@@ -46,7 +46,9 @@ def _online(said: Said, device: Device, status: Status) -> Turn:
     if certificate is not None and certificate.state is CertificateState.ISSUED:
         # From this commit on the old keys are unknown signers.
         device = replace(device, enrolments=device.enrolments + 1, approved_key=None, asking_key=None, reissue=False)
-        entry = AuditEntry(said.arrived_at, f"device:{device.id}", "took-keys", device.id, detail=certificate.thumbprint)
+        entry = AuditEntry(
+            said.arrived_at, f"device:{device.id}", "took-keys", device.id, detail=certificate.thumbprint
+        )
         changes = (TakeCertificates(device.id, certificate.pair), AddAudit(entry))
     return Turn(changes=(PutDevice(device), *changes), acks=(said.id,))
 

@@ -144,18 +144,23 @@ class Server:
 
     def _timers(self, now: datetime, monotonic: float) -> None:
         self._worker.renew(now)
-        if self._connected and self._is_due("beacon", monotonic, self._config.time.beacon_s) and self._line is not None:
-            if self._worker.policy.radius_ms:
+        if self._connected and self._line is not None:
+            # A server that does not know its own error tells no time, beacons included.
+            if self._is_due("beacon", monotonic, self._config.time.beacon_s) and self._worker.policy.radius_ms:
                 self._worker.beacon(self._line, now)
-        if self._connected and self._is_due("chores", monotonic, CHORE_S):
-            self._send(self._worker.chores(now))
-        if self._is_due("clock", monotonic, CLOCK_S) and self._sureness is None:
+            if self._is_due("chores", monotonic, CHORE_S):
+                self._send(self._worker.chores(now))
+        self._mind_clock(monotonic)
+        if self._is_due("clean", monotonic, CLEAN_S):
+            self._clean(now)
+
+    def _mind_clock(self, monotonic: float) -> None:
+        """Ask the time source in the pool, and take its answer when it is there."""
+        if self._sureness is None and self._is_due("clock", monotonic, CLOCK_S):
             self._sureness = self._pool.submit(sureness, self._config.time)
         if self._sureness is not None and self._sureness.done():
             sure, self._sureness = self._sureness.result(), None
             self._worker.policy = replace(self._worker.policy, radius_ms=sure.radius_ms or 0)
-        if self._is_due("clean", monotonic, CLEAN_S):
-            self._clean(now)
 
     def _is_due(self, timer: str, monotonic: float, every_s: float) -> bool:
         if monotonic < self._due[timer]:

@@ -104,7 +104,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """One certificate we issued. pair: id of the request that made it and its twin. der, authority: leaf and its CA."""
+    """One certificate we issued. pair: the request that made it and its twin. der, authority: leaf and its CA."""
 
     thumbprint: str
     device_id: DeviceId

@@ -184,7 +184,9 @@ class Up:
         return {}
 
 
-def up(folder: Path, *, log_level: str = "info", log_format: str = "text", stopping: threading.Event | None = None) -> None:
+def up(
+    folder: Path, *, log_level: str = "info", log_format: str = "text", stopping: threading.Event | None = None
+) -> None:
     """Serve ``folder`` until SIGTERM, SIGINT, or ``stopping``.
 
     Raises:
@@ -250,7 +252,9 @@ def locked(folder: Path) -> Iterator[None]:
     with (folder / LOCK).open("a+") as file:
         if not _try_lock(file):
             file.seek(0)
-            raise Held(f"{folder}: process {file.read().strip()} is serving it; stop it with: fleetward down --dir {folder}")
+            raise Held(
+                f"{folder}: process {file.read().strip()} is serving it; stop it with: fleetward down --dir {folder}"
+            )
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

@@ -24,6 +24,11 @@ def on_alert(said: Said, _: Known, __: Policy) -> Turn:
     """Keep what a device noticed, and write it where auditors look."""
     body = said.opened.members.body
     entry = AuditEntry(
-        said.arrived_at, f"device:{said.device_id}", "alert", said.device_id, str(body["code"]), f"count {body['count']}"
+        said.arrived_at,
+        f"device:{said.device_id}",
+        "alert",
+        said.device_id,
+        str(body["code"]),
+        f"count {body['count']}",
     )
     return Turn(changes=(stored(said), Seen(said.device_id, said.arrived_at), AddAudit(entry)), acks=(said.id,))

@@ -24,7 +24,7 @@ from fleetward_schemas.moment import to_ms
 from fleetward_schemas.receipts import Ack, Refusal
 from fleetward_schemas.replay import next_seq
 from fleetward_schemas.shapes import MAX_IDS
-from fleetward_schemas.topics import Direction, DeviceId, down, fleet, read_topic
+from fleetward_schemas.topics import DeviceId, Direction, down, fleet, read_topic
 from fleetward_server import commands, enrol
 from fleetward_server.authority import Authority, OwnSeal
 from fleetward_server.clock import stamp
@@ -32,7 +32,7 @@ from fleetward_server.desk import HANDLERS
 from fleetward_server.intake import Admitted, Anchorage, Caches, Duplicate, Lru, Uplink, know, take
 from fleetward_server.state import CountRefusal, PutDevice
 from fleetward_server.store import Store, Unit
-from fleetward_server.turn import Issued, Known, Policy, Reply, Said, Turn
+from fleetward_server.turn import Issued, IssuePair, Known, Policy, Reply, Said, Turn
 
 log = logging.getLogger("fleetward.server")
 
@@ -62,7 +62,9 @@ class Outgoing:
 class Worker:
     """Everything a turn needs, and the little that outlives one."""
 
-    def __init__(self, store: Store, link: Link, authority: Authority, policy: Policy, own: Anchors, now: datetime) -> None:
+    def __init__(
+        self, store: Store, link: Link, authority: Authority, policy: Policy, own: Anchors, now: datetime
+    ) -> None:
         """Make this start's signing key. own: the provider's root."""
         self._store = store
         self._link = link
@@ -131,7 +133,7 @@ class Worker:
         if acks:
             out.ack(said.device_id, self._current(rows, said), acks, ())
 
-    def _perform(self, effect: enrol.IssuePair, said: Said, known: Known, now: datetime) -> Turn:
+    def _perform(self, effect: IssuePair, said: Said, known: Known, now: datetime) -> Turn:
         issued = Issued(effect, self._authority.issue_pair(effect, now))
         return enrol.on_issued(said, issued, known, self.policy)
 

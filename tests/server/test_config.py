@@ -1,0 +1,58 @@
+"""One file per provider, read strictly."""
+
+from pathlib import Path
+
+import pytest
+
+from fleetward_schemas.identity import Environment
+from fleetward_server.config import ConfigProblem, load
+
+GOOD = '[provider]\nname = "Acme"\nid = "acme"\nenvironment = "Developer"\n'
+
+
+def written(folder: Path, text: str) -> Path:
+    (folder / "fleetward.toml").write_text(text)
+    return folder
+
+
+def test_the_least_that_is_needed_is_who_and_where(tmp_path: Path) -> None:
+    config = load(written(tmp_path, GOOD))
+
+    assert (config.provider.environment, config.enrol.policy) == (Environment.DEVELOPER, "listed")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[provider\n", "line 1"),
+        ("", "needs a [provider] table"),
+        ('[provider]\nname = "A"\n', "needs id, environment"),
+        (GOOD + "[brokr]\n", "did you mean 'broker'?"),
+        (GOOD + "[broker]\nprot = 1\n", "did you mean 'port'?"),
+        (GOOD + "[broker]\nzzzz = 1\n", "known: host, port, bind"),
+        (GOOD + '[broker]\nport = "1"\n', "expected int"),
+        (GOOD + "[broker]\nport = true\n", "expected int"),
+        (GOOD + "[broker]\nport = 99999\n", "expected 0..65535"),
+        (GOOD + '[enrol]\npolicy = "list"\n', "did you mean 'listed'?"),
+        (GOOD + '[time]\nsource = "ntp"\n', "expected one of chrony, assumed"),
+        (GOOD.replace("Developer", "Dev"), "expected one of Staging"),
+        (GOOD + "enrol = 3\n[time]\n", "unknown key 'enrol'"),
+        (GOOD + 'profile = "production"\n', "'assumed' is refused by profile 'production'"),
+    ],
+)
+def test_what_is_wrong_is_named_with_what_was_expected(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigProblem, match=str(tmp_path / "fleetward.toml")) as caught:
+        load(written(tmp_path, text))
+
+    assert said in str(caught.value)
+
+
+def test_a_folder_without_a_provider_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigProblem, match="fleetward init --dir"):
+        load(tmp_path)
+
+
+def test_production_is_served_by_a_measured_clock(tmp_path: Path) -> None:
+    config = load(written(tmp_path, GOOD + 'profile = "production"\n[time]\nsource = "chrony"\n'))
+
+    assert config.time.source == "chrony"

@@ -1,0 +1,68 @@
+"""Birth and will of a session, and the moment new keys take over. Source: protocol section 5 "Operation"."""
+
+from fleetward_schemas.enrol import State
+from fleetward_schemas.presence import Status
+from fleetward_server.presence import on_status
+from fleetward_server.state import AddAudit, CertificateState, Presence, PutDevice, TakeCertificates
+from fleetward_server.turn import Turn
+from tests.server.provider import DEVICE_ID, ID, POLICY, Voice, device, device_speaker, known, said
+
+SESSION, OTHER = "A" * 22, "B" * 21 + "A"
+
+
+def status(
+    state: str, session: str = SESSION, *, certificate: CertificateState = CertificateState.CURRENT, **row: object
+) -> Turn:
+    voice = Voice(device_speaker(state=certificate))
+    message = said("status", Status(state=state, session=session), voice)  # type: ignore[arg-type]
+    return on_status(message, known(device=device(state=State.REGISTERED, **row)), POLICY)
+
+
+def test_online_is_believed_and_acknowledged() -> None:
+    turn = status("online")
+
+    (put,) = [c for c in turn.changes if isinstance(c, PutDevice)]
+    assert (put.device.presence, put.device.session) == (Presence.ONLINE, SESSION)
+    assert turn.acks == (ID,)
+
+
+def test_the_first_online_under_new_keys_ends_the_old_ones() -> None:
+    turn = status("online", certificate=CertificateState.ISSUED, reissue=True, approved_key="K" * 43)
+
+    assert TakeCertificates(DEVICE_ID, ID) in turn.changes
+    (put,) = [c for c in turn.changes if isinstance(c, PutDevice)]
+    assert (put.device.enrolments, put.device.reissue, put.device.approved_key) == (1, False, None)
+    assert [c.entry.action for c in turn.changes if isinstance(c, AddAudit)] == ["took-keys"]
+
+
+def test_a_later_online_under_the_same_keys_ends_nothing() -> None:
+    turn = status("online", enrolments=1)
+
+    assert [type(c) for c in turn.changes] == [PutDevice]
+
+
+def test_the_digital_id_before_is_remembered() -> None:
+    turn = status("online", digital_id="older.digital.id")
+
+    (put,) = [c for c in turn.changes if isinstance(c, PutDevice)]
+    assert (put.device.digital_id, put.device.previous_digital_id) == ("signed.digital.id", "older.digital.id")
+
+
+def will(session: str, **row: object) -> Turn:
+    message = said("status", Status(state="offline", session=session), Voice(device_speaker()))
+    return on_status(message, known(device=device(state=State.REGISTERED, session=SESSION, **row)), POLICY)
+
+
+def test_a_will_that_was_believed_is_not_believed_again() -> None:
+    assert will(SESSION, presence=Presence.OFFLINE) == Turn()
+
+
+def test_the_will_of_the_session_that_is_online_takes_it_offline() -> None:
+    turn = will(SESSION, presence=Presence.ONLINE)
+
+    (put,) = [c for c in turn.changes if isinstance(c, PutDevice)]
+    assert put.device.presence is Presence.OFFLINE
+
+
+def test_the_late_will_of_an_older_session_changes_nothing() -> None:
+    assert will(OTHER, presence=Presence.ONLINE) == Turn()
