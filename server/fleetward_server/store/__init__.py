@@ -1,0 +1,70 @@
+"""The store: everything the server knows, in one SQLite file; the only place that speaks SQL.
+
+``unit()`` is one transaction of a batch or an act; the rest are reads for operators and duties of the worker.
+Source: S5; architecture "store".
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from sqlalchemy import Engine
+
+from fleetward_server.store.duties import Duties
+from fleetward_server.store.engine import PATIENCE_S, StoreHeld, StoreProblem, open_engine
+from fleetward_server.store.memory import Memory
+from fleetward_server.store.queries import AuditFilter, Counts, DeviceFilter, Queries, RefusalCount, ReportFilter
+from fleetward_server.store.unit import Unit
+
+__all__ = [
+    "AuditFilter",
+    "Counts",
+    "DeviceFilter",
+    "RefusalCount",
+    "ReportFilter",
+    "Store",
+    "StoreHeld",
+    "StoreProblem",
+    "Unit",
+    "open_store",
+]
+
+
+class Store(Queries, Duties):
+    """An open store. One writer at a time: a second one waits, then gives up with ``StoreHeld``.
+
+    Units belong to one thread.
+    """
+
+    def __init__(self, engine: Engine, path: Path) -> None:
+        """Hold what ``open_store`` opened."""
+        super().__init__(engine, path)
+        self._memory = Memory()
+
+    @contextmanager
+    def unit(self) -> Iterator[Unit]:
+        """Begin a transaction; commit it at the end, or roll all of it back when anything is raised."""
+        with self._writing() as connection:
+            self._memory.renew(connection)
+            unit = Unit(connection, self._memory)
+            yield unit
+            unit.flush()
+        unit.remember()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_store(path: Path, *, create: bool = False, patience_s: float = PATIENCE_S) -> Store:
+    """Open the store at ``path``. create: make it, and bring an older schema up; otherwise both are refused.
+
+    patience_s: how long to wait for another process's transaction.
+
+    Raises:
+        StoreProblem: missing, unreadable, full, held by another, or of a schema that is not ours.
+    """
+    return Store(open_engine(path, create=create, patience_s=patience_s), path)

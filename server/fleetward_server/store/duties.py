@@ -1,0 +1,100 @@
+"""What the worker asks between messages: commands to send and to give up, devices to wake, rows to forget.
+
+Each takes a limit: a duty is done in small pieces, so that it never keeps a batch of messages waiting.
+Source: protocol section 5 "Commands", "First contact"; C10 (nothing is kept for longer than it is needed).
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import CursorResult, Delete, Table, and_, delete, or_, select, tuple_
+
+from fleetward_schemas.commands import OPEN, Step
+from fleetward_schemas.enrol import Reason, State
+from fleetward_server.state import Command, Device, Presence
+from fleetward_server.store import rows, tables
+from fleetward_server.store.ground import Ground
+from fleetward_server.store.lookups import ALL_DEVICES
+
+RESEND_AFTER = timedelta(seconds=30)
+_APPROVABLE = (State.APPROVED, State.REGISTERED)
+_HELD = (Reason.NOT_LISTED, Reason.AWAITING_APPROVAL)
+_commands, _devices = tables.commands, tables.devices
+
+
+class Duties(Ground):
+    """Reads and clean-ups for the worker."""
+
+    def queued_commands(self, now: datetime, limit: int = 100) -> tuple[Command, ...]:
+        """Return open, unexpired commands to send: never sent, or unanswered for 30 s by a device that is online.
+
+        Only to devices that ever came online: before that there is no digital ID to echo.
+        """
+        unanswered = and_(
+            _commands.c.step.in_((Step.SENT, Step.ACCEPTED)),
+            _devices.c.presence == Presence.ONLINE,
+            _commands.c.sent_at <= rows.stamp(now - RESEND_AFTER),
+        )
+        statement = (
+            select(_commands)
+            .join(_devices)
+            .where(
+                _commands.c.step.in_(OPEN),
+                _commands.c.expires_at > rows.stamp(now),
+                _devices.c.state == State.REGISTERED,
+                _devices.c.digital_id.is_not(None),
+                or_(_commands.c.step == Step.QUEUED, unanswered),
+            )
+        )
+        return tuple(map(rows.to_command, self._all(statement.order_by(_commands.c.id).limit(limit))))
+
+    def overdue_commands(self, now: datetime, limit: int = 100) -> tuple[Command, ...]:
+        """Return open commands whose time has passed."""
+        overdue = select(_commands).where(_commands.c.step.in_(OPEN), _commands.c.expires_at <= rows.stamp(now))
+        return tuple(map(rows.to_command, self._all(overdue.order_by(_commands.c.id).limit(limit))))
+
+    def approved_waiting(self, limit: int = 1000) -> tuple[Device, ...]:
+        """Return devices that asked, were held, and are approved by now: they are told at once to ask again.
+
+        A device leaves this list when it asks again. Approved: that very key, or for a first enrolment the list.
+        """
+        statement = ALL_DEVICES.where(
+            _devices.c.asking_key.is_not(None),
+            _devices.c.hello_digital_id.is_not(None),
+            _devices.c.reason.in_(_HELD),
+            _devices.c.state.in_(_APPROVABLE),
+            or_(
+                _devices.c.approved_key == _devices.c.asking_key,
+                and_(_devices.c.state == State.APPROVED, _devices.c.approved_key.is_(None)),
+            ),
+        )
+        return tuple(map(rows.to_device, self._all(statement.order_by(_devices.c.id).limit(limit))))
+
+    def silent_devices(self, before: datetime, limit: int = 1000) -> tuple[Device, ...]:
+        """Return devices that are said to be online and were not heard since ``before``."""
+        silent = ALL_DEVICES.where(
+            _devices.c.presence == Presence.ONLINE,
+            or_(tables.sightings.c.seen_at.is_(None), tables.sightings.c.seen_at < rows.stamp(before)),
+        )
+        return tuple(map(rows.to_device, self._all(silent.order_by(_devices.c.id).limit(limit))))
+
+    def forget_expired(self, now: datetime, limit: int = 1000) -> int:
+        """Delete windows of ended certificates and challenges nobody can use; return how many rows went."""
+        return sum(self._delete_some(table, now, limit) for table in (tables.windows, tables.challenges))
+
+    def prune_reports(self, before: datetime, kind: str, limit: int = 1000) -> int:
+        """Delete the oldest reports of one kind received before ``before``; return how many went."""
+        table = tables.reports
+        oldest = select(table.c.number).where(table.c.kind == kind, table.c.received_at < rows.stamp(before))
+        some = oldest.order_by(table.c.received_at).limit(limit)
+        return self._deleted(delete(table).where(table.c.number.in_(some)))
+
+    def _delete_some(self, table: Table, now: datetime, limit: int) -> int:
+        key = list(table.primary_key)
+        some = select(*key).where(table.c.expires_at < rows.stamp(now)).limit(limit)
+        return self._deleted(delete(table).where(tuple_(*key).in_(some)))
+
+    def _deleted(self, statement: Delete) -> int:
+        with self._writing() as connection:
+            result: CursorResult[Any] = connection.execute(statement)
+            return result.rowcount
