@@ -142,7 +142,7 @@ def der(certificate: x509.Certificate) -> bytes:
 
 def authorities(ring: Keyring, prefix: str = "") -> Pki:
     """Return a provider's root and its three issuing CAs. prefix: another provider's file names, the same subjects."""
-    root_key = ring.ed25519(f"{prefix}provider-root")
+    root_key = ring.rsa(f"{prefix}provider-root")
     subject = Subject("Example root", PROVIDER)
     made = ring.certificate(f"{prefix}provider-root", lambda: profiles.self_signed(subject, root_key, BORN))
     root = Issuer(made, root_key)
@@ -150,7 +150,7 @@ def authorities(ring: Keyring, prefix: str = "") -> Pki:
 
 
 def _authority(ring: Keyring, name: str, unit: Unit, root: Issuer) -> Issuer:
-    key = ring.ed25519(name)
+    key = ring.rsa(name)
     subject = Subject(f"Example {unit} CA", PROVIDER, unit)
     made = ring.certificate(name, lambda: profiles.issue(profiles.ISSUING, subject, key.public_key(), root, start=BORN))
     return Issuer(made, key)
@@ -213,7 +213,7 @@ def assemble(folder: Path) -> Cast:
 
 
 def _ftm_anchor(ring: Keyring) -> Issuer:
-    key = ring.ed25519("ftm-anchor")
+    key = ring.rsa("ftm-anchor")
     made = ring.certificate(
         "ftm-anchor", lambda: profiles.self_signed(Subject("Example FTM root", "Example Chips Ltd"), key, BORN)
     )

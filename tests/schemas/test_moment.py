@@ -67,7 +67,7 @@ def test_another_zone_is_shown_in_utc():
 @pytest.mark.parametrize("show", [moment.show, moment.show_seconds])
 def test_a_moment_without_a_zone_is_our_mistake(show):
     with pytest.raises(LocalMistake):
-        show(datetime(2026, 3, 1))  # noqa: DTZ001
+        show(datetime(2026, 3, 1))
 
 
 @given(ANY)

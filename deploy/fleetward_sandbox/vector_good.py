@@ -1,0 +1,259 @@
+"""The accepted messages: each kind once at least, both levels, every edge that must not be refused.
+
+Source: protocol sections 3 and 4.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from cryptography.hazmat.primitives.serialization import Encoding
+from pydantic import BaseModel
+
+from fleetward_broker import profiles
+from fleetward_sandbox.vector_cases import DUPLICATE, Case, Spoiler, dumps
+from fleetward_sandbox.vector_pki import BORN, NOW, PROVIDER, Cast, Party, der, leaf
+from fleetward_schemas.certificates import thumbprint
+from fleetward_schemas.clock import Beacon, TimeAnswer, TimeQuestion
+from fleetward_schemas.commands import Command, Result, ResultReason, ResultState
+from fleetward_schemas.enrol import Challenge, Enrol, Enrolled, Hello, Reason, Settings
+from fleetward_schemas.envelope import Draft, Seal, seal
+from fleetward_schemas.identity import Certification, Environment, Purpose, ServerId, sign_identity
+from fleetward_schemas.ids import next_id
+from fleetward_schemas.inventory import DeviceInfo, DeviceStatus, Info, sign_info
+from fleetward_schemas.moment import show, show_seconds, to_ms
+from fleetward_schemas.presence import Status, StatusReason
+from fleetward_schemas.receipts import Ack, Alert, AlertCode, Refusal
+from fleetward_schemas.replay import WIDTH, ReplayWindow
+from fleetward_schemas.strict import MAX_ENVELOPE_BYTES, b64url, show_der
+from fleetward_schemas.telemetry import Reading, Telemetry
+from fleetward_schemas.topics import down, fleet, up
+
+SEQ = to_ms(NOW)
+
+
+def digest(word: str) -> str:
+    """Return 32 bytes in base64url that anybody can make again: SHA-256 of ``word``."""
+    return b64url(hashlib.sha256(word.encode()).digest())
+
+
+def message_id(word: str) -> str:
+    """Return the message id that belongs to ``word``."""
+    return next_id(NOW, None, hashlib.sha256(word.encode()).digest()[:8])
+
+
+def session(word: str) -> str:
+    """Return 16 bytes in base64url."""
+    return b64url(hashlib.sha256(word.encode()).digest()[:16])
+
+
+READING = Reading(
+    observedAt=show(NOW), uncertaintyMs=40, metrics={"uptimeS": 3600, "temperatureC": 31.5, "scannerReady": 1}
+)
+ONLINE = Status(state="online", session=session("session"), reason=StatusReason.STARTED)
+OFFLINE = Status(state="offline", session=session("session"), reason=StatusReason.CONNECTION_LOST)
+
+
+class Author:
+    """Seals accepted cases for one cast."""
+
+    def __init__(self, cast: Cast) -> None:
+        """Know who signs what and who believes whom."""
+        self.cast = cast
+        root = show_der(der(cast.pki.root.certificate))
+        anchor = show_der(der(cast.anchor.certificate))
+        self.trust_a = {
+            "deviceCertificate": show_der(cast.device_a.chain[0]),
+            "ftmCertificate": show_der(cast.ftm_a.chain[0]),
+        }
+        self.trust_b = {"deviceCertificate": show_der(cast.device_b.chain[0])}
+        self.trust_factory = {"providerRoot": root, "ftmAnchor": anchor}
+        self.trust_server = {"providerRoot": root}
+
+    def from_a(self, name: str, kind: str, body: BaseModel, at: datetime = NOW) -> Case:
+        """Seal as device A: L1, RS256."""
+        with_seal = Seal.by_thumbprint(self.cast.device_a.key, thumbprint(self.cast.device_a.chain[0]))
+        draft = Draft(up(self.cast.id_a, kind), message_id(name), SEQ, self.cast.digital_id_a, body)
+        return self._case(name, draft, with_seal, at, self.trust_a)
+
+    def from_b(self, name: str, kind: str, body: BaseModel) -> Case:
+        """Seal as device B: L0, EdDSA."""
+        with_seal = Seal.by_thumbprint(self.cast.device_b.key, thumbprint(self.cast.device_b.chain[0]))
+        draft = Draft(up(self.cast.id_b, kind), message_id(name), SEQ, self.cast.digital_id_b, body)
+        return self._case(name, draft, with_seal, NOW, self.trust_b)
+
+    def from_factory(self, name: str, kind: str, body: BaseModel, *, ftm: bool = False) -> Case:
+        """Seal as a factory principal: device B by its factory key, or device A by its FTM."""
+        cast = self.cast
+        party, device = (cast.ftm_a, cast.id_a) if ftm else (cast.factory_b, cast.id_b)
+        digital_id = cast.digital_id_a if ftm else cast.factory_digital_id_b
+        draft = Draft(up(f"f-{device}", kind), message_id(name), 0, digital_id, body)
+        return self._case(name, draft, _by_chain(party), NOW, self.trust_factory)
+
+    def to_a(
+        self, name: str, kind: str, body: BaseModel, *, expires: datetime | None = None, factory: bool = False
+    ) -> Case:
+        """Seal as the server, for device A."""
+        principal = f"f-{self.cast.id_a}" if factory else self.cast.id_a
+        draft = Draft(
+            down(principal, kind),
+            message_id(name),
+            SEQ,
+            self.cast.digital_id_a,
+            body,
+            in_reply_to=None if kind == "command" else message_id(f"question of {name}"),
+            expires=expires,
+        )
+        return self._case(
+            name, draft, _by_chain(self.cast.server), NOW, self.trust_server | {"digitalId": self.cast.digital_id_a}
+        )
+
+    def to_all(self, name: str, kind: str, body: BaseModel) -> Case:
+        """Seal as the server, for the fleet."""
+        server = self.cast.server
+        identity = ServerId(
+            deviceProvider=PROVIDER, deviceProviderId="EXAMPLE", env=Environment.STAGING, dateTime=show_seconds(BORN)
+        )
+        text = sign_identity(identity, server.key, server.chain[0])
+        draft = Draft(fleet(kind), message_id(name), SEQ, text, body)
+        return self._case(name, draft, _by_chain(server), NOW, self.trust_server)
+
+    def _case(self, name: str, draft: Draft, with_seal: Seal, at: datetime, trust: dict[str, str]) -> Case:
+        raw = seal(draft, with_seal, at).decode()
+        return Case(name, draft.topic, raw, NOW, trust, with_seal.key)
+
+
+def _by_chain(party: Party) -> Seal:
+    return Seal.by_chain(party.key, party.chain)
+
+
+def accepted(author: Author) -> list[Case]:
+    """Return every accepted case."""
+    return [*_up(author), *_first_contact(author), *_down(author), *_edges(author)]
+
+
+def _up(author: Author) -> Iterator[Case]:
+    cast = author.cast
+    yield author.from_a("up-telemetry", "telemetry", Telemetry(readings=[READING]))
+    yield author.from_b("up-telemetry-eddsa", "telemetry", Telemetry(readings=[READING]))
+    yield author.from_a("up-status-online", "status", ONLINE)
+    yield author.from_a("up-status-offline", "status", OFFLINE)
+    yield author.from_a("up-time", "time", TimeQuestion(nonce=digest("time")))
+    info = DeviceInfo(
+        deviceId="SN-0001",
+        deviceCode=cast.id_a,
+        deviceStatus=DeviceStatus.READY,
+        deviceSubId=["1", "2", "3"],
+        certification=Certification.L1,
+        serviceVersion="0.1.0",
+        firmware="1.0.0",
+        specVersion=["0.9.5"],
+        purpose=Purpose.REGISTRATION,
+        env=Environment.STAGING,
+        digitalId=cast.digital_id_a,
+        timestamp=show(NOW),
+    )
+    signed = sign_info(info, cast.device_a.key, cast.device_a.chain[0])
+    yield author.from_a("up-info", "info", Info(deviceInfo=signed))
+    yield author.from_a(
+        "up-result",
+        "result",
+        Result(commandId=message_id("command"), state=ResultState.REFUSED, reason=ResultReason.UNKNOWN_COMMAND),
+    )
+    hour_ago = show(NOW - timedelta(hours=1))
+    yield author.from_a("up-alert", "alert", Alert(code=AlertCode.REPLAYED, count=3, first=hour_ago, last=show(NOW)))
+
+
+def _first_contact(author: Author) -> Iterator[Case]:
+    hello = Hello(
+        nonce=digest("hello"),
+        certification=Certification.L0,
+        purpose=Purpose.REGISTRATION,
+        protocol=[1],
+        agentVersion="0.1.0",
+        current=None,
+    )
+    yield author.from_factory("up-f-time", "time", TimeQuestion(nonce=digest("time")))
+    yield author.from_factory("up-f-hello", "hello", hello)
+    l1 = hello.model_copy(update={"certification": Certification.L1})
+    yield author.from_factory("up-f-hello-ftm", "hello", l1, ftm=True)
+    requests = [
+        show_der(profiles.request(f"{name} of B", author.cast.ring.ed25519(f"new-{name}-b")).public_bytes(Encoding.DER))
+        for name in ("device", "transport")
+    ]
+    enrol = Enrol(serverNonce=digest("server nonce"), deviceCsr=requests[0], transportCsr=requests[1])
+    yield author.from_factory("up-f-enrol", "enrol", enrol)
+
+
+def _down(author: Author) -> Iterator[Case]:
+    cast = author.cast
+    at = show(NOW)
+    yield author.to_a("down-time", "time", TimeAnswer(nonce=digest("time"), received=at, sent=at, radiusMs=250))
+    settings = Settings(telemetryS=60, timeS=600)
+    challenge = Challenge(nonce=digest("hello"), serverNonce=digest("server nonce"), settings=settings)
+    yield author.to_a("down-f-challenge", "challenge", challenge, factory=True)
+    chain = [show_der(one) for one in cast.device_a.chain]
+    transport = leaf(cast.ring, "transport-a", cast.id_a, profiles.TRANSPORT, cast.pki.device)
+    tls = [show_der(one) for one in transport.chain]
+    registered = Enrolled(status="registered", deviceChain=chain, transportChain=tls, env=Environment.STAGING)
+    yield author.to_a("down-f-enrolled", "enrolled", registered, factory=True)
+    pending = Enrolled(status="pending", reason=Reason.AWAITING_APPROVAL, retryAfterS=60, env=Environment.STAGING)
+    yield author.to_a("down-f-enrolled-pending", "enrolled", pending, factory=True)
+    refusal = Refusal(id=message_id("up-alert"), code="bad-body")
+    yield author.to_a("down-ack", "ack", Ack(ids=[message_id("up-telemetry")], refused=[refusal]))
+    order = Command(commandId=message_id("command"), command="collect-info", params={})
+    yield author.to_a("down-command", "command", order, expires=NOW + timedelta(days=1))
+    yield author.to_all("fleet-beacon", "beacon", Beacon())
+
+
+def _edges(author: Author) -> Iterator[Case]:
+    """Accept what looks odd and is lawful."""
+    cases = {case.name: case for case in [*_up(author), *_down(author)]}
+    telemetry, command = Spoiler(cases["up-telemetry"]), Spoiler(cases["down-command"])
+    yield _largest(cases["up-telemetry"])
+    yield telemetry.receiver(
+        "up-telemetry-week-old", "stamped 7 days ago, the oldest there is", "accepted", now=NOW + timedelta(days=7)
+    )
+    yield telemetry.receiver(
+        "up-telemetry-ahead", "stamped 30 s ahead, the most there is", "accepted", now=NOW - timedelta(seconds=30)
+    )
+    yield Spoiler(cases["up-status-offline"]).receiver(
+        "up-status-will-old", "a will has no age limit", "accepted", now=NOW + timedelta(days=20)
+    )
+    yield Spoiler(cases["up-time"]).receiver(
+        "up-time-any-age", "a time question has no age", "accepted", now=NOW + timedelta(days=20)
+    )
+    late = ReplayWindow(SEQ + WIDTH - 1, 1)
+    yield telemetry.receiver("up-telemetry-late", "the last unused number inside the window", "accepted", window=late)
+    held = ReplayWindow(SEQ, 1)
+    yield telemetry.receiver("up-telemetry-duplicate", "a number taken before: nothing changes", DUPLICATE, window=held)
+    yield Spoiler(cases["up-time"]).receiver("up-time-no-number", "seq 0 is not checked", "accepted", window=held)
+    yield command.receiver("down-command-unsynced", "a receiver without time judges no timestamp", "accepted", now=None)
+    yield command.payload(
+        "down-command-newer-server", "downlink: an unknown member is ignored", "accepted", weather="fine"
+    )
+    body = {"commandId": message_id("command"), "command": "collect-info", "params": {}, "weather": "fine"}
+    yield command.payload(
+        "down-command-newer-body", "downlink: an unknown member of the body is ignored", "accepted", body=body
+    )
+
+
+def _largest(base: Case) -> Case:
+    """Return the base padded with JSON white space to the largest envelope there is."""
+    raw = _padded(base, MAX_ENVELOPE_BYTES)
+    return replace(base, name="up-telemetry-largest", raw=raw, twin=base.name, note="white space up to 48 KiB exactly")
+
+
+def _padded(base: Case, size: int) -> str:
+    header, payload, signature = (len(part) for part in base.raw.split("."))
+    spaces = (size - header - signature - 2) * 3 // 4 - payload * 3 // 4
+    return Spoiler(base).text("", "", "", dumps(base.payload()) + " " * spaces).raw
+
+
+def too_large(base: Case) -> str:
+    """Return the base padded with JSON white space just over the limit."""
+    size = MAX_ENVELOPE_BYTES + 1
+    while len(raw := _padded(base, size)) <= MAX_ENVELOPE_BYTES:
+        size += 1
+    return raw

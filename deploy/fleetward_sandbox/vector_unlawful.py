@@ -1,0 +1,298 @@
+"""Hostile envelopes, by what they say and who says it: signers, topics, kinds, moments, numbers, members, bodies.
+
+Source: protocol sections 1 to 4.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from fleetward_broker import profiles
+from fleetward_sandbox.vector_cases import Case, Spoiler, signer
+from fleetward_sandbox.vector_good import SEQ, message_id
+from fleetward_sandbox.vector_pki import IDENTITY_A, NOW, Cast, Party, authorities, leaf
+from fleetward_schemas.errors import Code
+from fleetward_schemas.identity import sign_identity
+from fleetward_schemas.moment import show
+from fleetward_schemas.replay import WIDTH, ReplayWindow
+from fleetward_schemas.strict import show_der
+from fleetward_schemas.topics import down, fleet, up
+
+MALFORMED = Code.MALFORMED
+
+
+def _x5c(party: Party) -> list[str]:
+    return [show_der(one) for one in party.chain]
+
+
+def servers(good: dict[str, Case], cast: Cast) -> Iterator[Case]:
+    """Speak as the server without being it (C6): every one is rightly signed by the key it names."""
+    command = Spoiler(good["down-command"])
+    ring, pki, foreign = cast.ring, cast.pki, authorities(cast.ring, "attacker-")
+    signing = profiles.SERVER_SIGNER
+    day = timedelta(days=1)
+    liars = {
+        "attacker-chain": (
+            "a chain of the same names under another root",
+            "sign-server",
+            signing,
+            foreign.service,
+            None,
+        ),
+        "device-ca": ("sign-server issued by the device CA", "sign-server", signing, pki.device, None),
+        "factory-ca": ("sign-server issued by the factory CA", "sign-server", signing, pki.factory, None),
+        "root": ("sign-server issued by the root itself", "sign-server", signing, pki.root, None),
+        "server-name": ("the server's TLS client name", "server", signing, pki.service, None),
+        "no-purpose": ("no server-signing purpose", "sign-server", profiles.SERVICE_CLIENT, pki.service, None),
+        "device-purpose": ("the device-signing purpose", "sign-server", profiles.DEVICE, pki.service, None),
+        "expired": ("a signing certificate that ended yesterday", "sign-server", signing, pki.service, NOW - day),
+    }
+    for title, (note, name, profile, issuer, ends) in liars.items():
+        party = leaf(ring, f"false-server-{title}", name, profile, issuer, ends=ends)
+        yield command.header(f"server-{title}", note, Code.WRONG_SERVER, signer(party.key), x5c=_x5c(party))
+    yield command.header(
+        "server-device-certificate",
+        "a device certificate",
+        Code.WRONG_SERVER,
+        signer(cast.device_b.key),
+        x5c=_x5c(cast.device_b),
+    )
+    yield command.header(
+        "server-leaf-alone", "no certificate above the leaf", Code.WRONG_SERVER, x5c=_x5c(cast.server)[:1]
+    )
+    authority = _x5c(Party(pki.service.key, cast.server.chain[1:]))
+    yield command.header(
+        "server-authority",
+        "signed by the service CA itself",
+        Code.WRONG_SERVER,
+        signer(pki.service.key),
+        alg="RS256",
+        x5c=authority,
+    )
+    yield command.header(
+        "server-other-key", "another key than the certificate's", Code.BAD_SIGNATURE, signer(cast.device_b.key)
+    )
+    attacker = leaf(ring, "false-server-attacker-chain", "sign-server", signing, foreign.service)
+    mixed = [show_der(attacker.chain[0]), show_der(cast.server.chain[1])]
+    yield command.header(
+        "server-mixed-chain",
+        "the attacker's leaf under our service CA",
+        Code.WRONG_SERVER,
+        signer(attacker.key),
+        x5c=mixed,
+    )
+    beacon = Spoiler(good["fleet-beacon"])
+    yield beacon.header(
+        "beacon-attacker",
+        "a beacon by an attacker's chain",
+        Code.WRONG_SERVER,
+        signer(attacker.key),
+        x5c=_x5c(attacker),
+    )
+
+
+def devices(good: dict[str, Case], cast: Cast) -> Iterator[Case]:
+    """Speak as a device without being it (C3)."""
+    telemetry, hello, chip = (Spoiler(good[name]) for name in ("up-telemetry", "up-f-hello", "up-f-hello-ftm"))
+    unknown = Code.UNKNOWN_SIGNER
+    print_b = good["up-telemetry-eddsa"].header()["x5t#S256"]
+    yield telemetry.header(
+        "device-other",
+        "another device's certificate",
+        unknown,
+        signer(cast.device_b.key),
+        alg="EdDSA",
+        x5t__S256=print_b,
+    )
+    yield telemetry.header("device-unknown", "a thumbprint nobody knows", unknown, x5t__S256="A" * 43)
+    yield telemetry.receiver(
+        "device-replaced", "the receiver knows another certificate now", unknown, trust=good["up-telemetry-eddsa"].trust
+    )
+    yield telemetry.header(
+        "device-other-key", "another RSA key", Code.BAD_SIGNATURE, signer(cast.ring.rsa("attacker-rsa"))
+    )
+    foreign = authorities(cast.ring, "attacker-")
+    name = f"f-{cast.id_b}"
+    for title, note, common_name, issuer in (
+        ("attacker-chain", "a chain of the same names under another root", name, foreign.factory),
+        ("device-ca", "a factory name issued by the device CA", name, cast.pki.device),
+        ("service-ca", "a factory name issued by the service CA", name, cast.pki.service),
+        ("other-device", "another device's factory certificate", f"f-{cast.id_a}", cast.pki.factory),
+    ):
+        party = leaf(cast.ring, f"false-factory-{title}", common_name, profiles.FACTORY, issuer)
+        yield hello.header(f"factory-{title}", note, unknown, signer(party.key), x5c=_x5c(party))
+    yield hello.header(
+        "factory-by-device-key", "a device certificate", unknown, signer(cast.device_b.key), x5c=_x5c(cast.device_b)
+    )
+    yield hello.header("factory-leaf-alone", "no certificate above the leaf", unknown, x5c=_x5c(cast.factory_b)[:1])
+    yield hello.header(
+        "factory-server", "the server's certificate", unknown, signer(cast.server.key), x5c=_x5c(cast.server)
+    )
+    other = {
+        "ftmAnchor": show_der(foreign.root.certificate.public_bytes(Encoding.DER)),
+        "providerRoot": hello.base.trust["providerRoot"],
+    }
+    yield chip.receiver("ftm-no-anchor", "the receiver trusts another FTM provider", unknown, trust=other)
+
+
+def places(good: dict[str, Case], cast: Cast) -> Iterator[Case]:
+    """Say a thing where it does not belong."""
+    telemetry, hello, command, beacon = (
+        Spoiler(good[name]) for name in ("up-telemetry", "up-f-hello", "down-command", "fleet-beacon")
+    )
+    wrong = Code.WRONG_TOPIC
+    yield telemetry.receiver(
+        "topic-other-device", "arrived on another device's topic", wrong, topic=up(cast.id_b, "telemetry")
+    )
+    yield telemetry.receiver("topic-other-kind", "arrived as another kind", wrong, topic=up(cast.id_a, "status"))
+    yield telemetry.receiver(
+        "topic-factory", "arrived on the factory principal's topic", wrong, topic=up(f"f-{cast.id_a}", "telemetry")
+    )
+    yield telemetry.receiver("topic-nobody", "arrived on no topic of ours", wrong, topic="fw/v2/telemetry")
+    yield telemetry.payload("kind-differs", "the signed kind is not the topic's", wrong, kind="status")
+    yield telemetry.payload(
+        "topic-differs", "the signed topic is not where it arrived", wrong, topic=up(cast.id_b, "telemetry")
+    )
+    yield command.receiver("topic-other-receiver", "arrived at another device", wrong, topic=down(cast.id_b, "command"))
+    yield beacon.receiver("topic-below-beacon", "a level below a fleet topic", wrong, topic=fleet("beacon/more"))
+    yield _moved(telemetry, "kind-unknown", "a kind nobody knows", Code.UNKNOWN_KIND, up(cast.id_a, "capture"))
+    yield _moved(telemetry, "kind-downlink", "a downlink kind sent up", Code.UNKNOWN_KIND, up(cast.id_a, "command"))
+    yield _moved(beacon, "kind-unknown-fleet", "a fleet kind nobody knows", Code.UNKNOWN_KIND, fleet("news"))
+    yield _moved(
+        hello, "factory-telemetry", "a factory principal reports", Code.NOT_ALLOWED, up(f"f-{cast.id_b}", "telemetry")
+    )
+    yield _moved(telemetry, "device-hello", "a device says hello", Code.NOT_ALLOWED, up(cast.id_a, "hello"))
+    yield _moved(telemetry, "device-enrol", "a device enrols", Code.NOT_ALLOWED, up(cast.id_a, "enrol"))
+    yield _moved(
+        command,
+        "factory-command",
+        "a command to a factory principal",
+        Code.NOT_ALLOWED,
+        down(f"f-{cast.id_a}", "command"),
+    )
+    yield _moved(command, "device-challenge", "a challenge to a device", Code.NOT_ALLOWED, down(cast.id_a, "challenge"))
+
+
+def _moved(spoiler: Spoiler, name: str, note: str, code: str, topic: str) -> Case:
+    """Sign the same for another topic, and let it arrive there."""
+    return replace(spoiler.payload(name, note, code, topic=topic, kind=topic.rsplit("/", 1)[1]), topic=topic)
+
+
+def moments(good: dict[str, Case], _: Cast) -> Iterator[Case]:
+    """Come too early, too late, or twice."""
+    stale, week = Code.STALE, timedelta(days=7)
+    ms = timedelta(milliseconds=1)
+    for name, age in (
+        ("up-telemetry", week),
+        ("up-status-online", timedelta(seconds=120)),
+        ("up-f-hello", timedelta(seconds=120)),
+        ("up-f-enrol", timedelta(seconds=120)),
+        ("down-ack", week),
+        ("down-f-challenge", timedelta(seconds=120)),
+    ):
+        yield Spoiler(good[name]).receiver(f"{name}-old", "one millisecond too old", stale, now=NOW + age + ms)
+    ahead = NOW - timedelta(seconds=30) - ms
+    for name in ("up-telemetry", "up-status-offline", "up-f-hello", "down-command"):
+        yield Spoiler(good[name]).receiver(f"{name}-ahead-of-time", "one millisecond too far ahead", stale, now=ahead)
+    command = Spoiler(good["down-command"])
+    yield command.receiver("command-expired", "its expires has come", stale, now=NOW + timedelta(days=1))
+    yield command.payload("command-without-expires", "no expires", MALFORMED, expires=...)
+    telemetry = Spoiler(good["up-telemetry"])
+    yield telemetry.payload("telemetry-with-expires", "expires where none belongs", MALFORMED, expires=show(NOW + week))
+    for title, text in (
+        ("zone", "2026-03-01T12:00:00.000+00:00"),
+        ("seconds", "2026-03-01T12:00:00Z"),
+        ("micro", "2026-03-01T12:00:00.000000Z"),
+        ("impossible", "2026-02-30T12:00:00.000Z"),
+        ("leap", "2026-03-01T23:59:60.000Z"),
+        ("midnight", "2026-03-01T24:00:00.000Z"),
+    ):
+        yield telemetry.payload(f"timestamp-{title}", f"a timestamp {text}", MALFORMED, timestamp=text)
+    below = ReplayWindow(SEQ + WIDTH, 1)
+    yield telemetry.receiver("seq-below-window", "128 below the highest", Code.REPLAYED, window=below)
+    yield telemetry.payload("seq-zero", "0 in a kind that is numbered", Code.REPLAYED, seq=0)
+
+
+def members(good: dict[str, Case], _: Cast) -> Iterator[Case]:
+    """Add, drop or misspell members of the payload."""
+    telemetry = Spoiler(good["up-telemetry"])
+    for name in ("id", "kind", "topic", "seq", "timestamp", "digitalId", "body"):
+        yield telemetry.payload(f"member-no-{name}", f"no {name}", MALFORMED, **{name: ...})
+    yield telemetry.payload("member-extra", "a member nobody knows, sent up", MALFORMED, note="x")
+    yield telemetry.payload("member-id-capitals", "a UUID in capitals", MALFORMED, id=message_id("x").upper())
+    yield telemetry.payload("member-id-v4", "a UUID version 4", MALFORMED, id="9b2d6c1e-6c00-4000-8000-000000000000")
+    yield telemetry.payload("member-reply-no-id", "inReplyTo is no id", MALFORMED, inReplyTo="yesterday")
+    yield telemetry.payload("member-body-array", "the body is an array", MALFORMED, body=[])
+    yield telemetry.payload("member-body-text", "the body is a text", MALFORMED, body="{}")
+    yield telemetry.payload("member-digital-id-empty", "an empty digital ID", MALFORMED, digitalId="")
+    yield telemetry.payload("member-kind-number", "kind is a number", MALFORMED, kind=1)
+
+
+def identities(good: dict[str, Case], cast: Cast) -> Iterator[Case]:
+    """Carry a digital ID that is not the speaker's, or not the listener's."""
+    telemetry, command = Spoiler(good["up-telemetry"]), Spoiler(good["down-command"])
+    eddsa, hello = Spoiler(good["up-telemetry-eddsa"]), Spoiler(good["up-f-hello"])
+    bad = Code.BAD_DIGITAL_ID
+    yield telemetry.payload(
+        "digital-id-of-other", "another device's digital ID", Code.MISMATCH, digitalId=cast.digital_id_b
+    )
+    forged = sign_identity(IDENTITY_A, cast.device_a.key, cast.device_a.chain[0])
+    yield telemetry.payload("digital-id-l1-by-device-key", "signed by the device key at L1", bad, digitalId=forged)
+    yield eddsa.payload(
+        "digital-id-l0-by-factory-key",
+        "signed by the factory key after enrolment",
+        bad,
+        digitalId=cast.factory_digital_id_b,
+    )
+    yield hello.payload(
+        "digital-id-first-by-device-key", "signed by another key than the hello", bad, digitalId=cast.digital_id_b
+    )
+    yield telemetry.payload(
+        "digital-id-plain", "eight plain strings, no JWS", bad, digitalId=IDENTITY_A.model_dump_json()
+    )
+    head, payload, _ = cast.digital_id_a.split(".")
+    yield telemetry.payload("digital-id-unsigned", "its signature taken off", bad, digitalId=f"{head}.{payload}.")
+    other = IDENTITY_A.at(NOW)
+    renewed = sign_identity(other, cast.ftm_a.key, cast.ftm_a.chain[0])
+    yield command.payload("digital-id-not-mine", "not the digital ID the device holds", bad, digitalId=renewed)
+    yield command.payload("digital-id-of-another-device", "another device's echoed", bad, digitalId=cast.digital_id_b)
+
+
+def bodies(good: dict[str, Case], _: Cast) -> Iterator[Case]:
+    """Say what the kind's shape does not allow (C9, C10)."""
+    telemetry, reading = Spoiler(good["up-telemetry"]), good["up-telemetry"].payload()["body"]["readings"][0]
+    yield telemetry.body("body-extra", "a member nobody knows", note="x")
+    yield telemetry.body("body-empty", "no readings", readings=[])
+    yield telemetry.body("body-missing", "readings missing", readings=...)
+    put: dict[str, tuple[str, dict[str, Any]]] = {
+        "unknown": ("a metric nobody knows", {"bytesOfFinger": 1}),
+        "text": ("a metric that is a text", {"uptimeS": "3600"}),
+        "true": ("a metric that is true", {"scannerReady": True}),
+        "outside": ("a metric outside its bounds", {"temperatureC": 1000}),
+        "none": ("no metric at all", {}),
+        "object": ("a metric that is an object", {"uptimeS": {"value": 1}}),
+    }
+    for title, (note, metrics) in put.items():
+        yield telemetry.body(f"body-metric-{title}", note, readings=[reading | {"metrics": metrics}])
+    yield telemetry.body("body-reading-extra", "a member beside the metrics", readings=[reading | {"image": ""}])
+    status, info, alert, result = (Spoiler(good[n]) for n in ("up-status-online", "up-info", "up-alert", "up-result"))
+    yield status.body("body-state-unknown", "a state that is not in the list", state="asleep")
+    yield status.body("body-reason-free", "a reason in free words", reason="the cat")
+    yield status.body("body-session-short", "a session of 12 bytes", session="A" * 16)
+    yield info.body("body-info-no-jws", "device info that is no JWS", deviceInfo="{}")
+    yield alert.body("body-alert-code", "a code that is not in the list", code="curious")
+    yield alert.body("body-alert-zero", "nothing happened", count=0)
+    yield result.body("body-result-state", "a state that is not in the list", state="maybe")
+    hello, enrol, answer = (Spoiler(good[n]) for n in ("up-f-hello", "up-f-enrol", "down-time"))
+    yield hello.body("body-nonce-short", "a nonce of 16 bytes", nonce="A" * 22)
+    yield hello.body("body-nonce-not-canonical", "unused bits set in a nonce", nonce="A" * 42 + "B")
+    yield hello.body("body-level", "a level that was removed", certification="L2")
+    yield enrol.body("body-csr-not-base64", "a request in base64url without padding", deviceCsr="MIH-_w")
+    yield answer.body("body-moment", "received without milliseconds", received="2026-03-01T12:00:00Z")
+    yield answer.body("body-radius", "a radius below nothing", radiusMs=-1)
+    enrolled = Spoiler(good["down-f-enrolled"])
+    yield enrolled.body("body-enrolled-half", "registered with one chain", transportChain=None)
+    yield enrolled.body("body-enrolled-refused", "refused with chains", status="refused", reason="clone")
