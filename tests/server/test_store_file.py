@@ -1,0 +1,90 @@
+"""The file is opened whole or refused with what to do. Source: architecture "store"."""
+
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+
+from fleetward_server.store import StoreHeld, StoreProblem, open_store
+from fleetward_server.store.engine import HEAD, MIGRATIONS
+from fleetward_server.store.tables import META
+from tests.server.register import FIRST, device, kept, made
+
+
+def test_a_missing_store_names_the_command_that_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(StoreProblem, match="fleetward init"):
+        open_store(tmp_path / "server.db")
+
+
+def test_a_store_opens_again_with_what_it_held(tmp_path: Path) -> None:
+    kept(made(tmp_path), device()).close()
+    with open_store(tmp_path / "server.db") as store:
+        assert store.device(FIRST) == device()
+
+
+def test_a_store_is_for_its_owner_alone(tmp_path: Path) -> None:
+    made(tmp_path).close()
+    assert stat.S_IMODE((tmp_path / "server.db").stat().st_mode) == 0o600
+
+
+def test_a_folder_in_the_way_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "server.db").mkdir()
+    with pytest.raises(StoreProblem, match="not a file"):
+        open_store(tmp_path / "server.db", create=True)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "server.db").write_text("hello " * 1000)
+    with pytest.raises(StoreProblem, match="not a database"):
+        open_store(tmp_path / "server.db", create=True)
+
+
+def test_a_database_without_our_schema_is_refused_until_it_is_brought_up(tmp_path: Path) -> None:
+    path = tmp_path / "server.db"
+    sqlite3.connect(path).close()
+    path.touch()
+    with pytest.raises(StoreProblem, match=r"schema none.*needs"):
+        open_store(path)
+    open_store(path, create=True).close()
+    open_store(path).close()
+
+
+def test_a_newer_schema_is_refused_even_for_writing_it_anew(tmp_path: Path) -> None:
+    made(tmp_path).close()
+    connection = sqlite3.connect(tmp_path / "server.db")
+    with connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(StoreProblem, match="9999 is newer"):
+        open_store(tmp_path / "server.db", create=True)
+
+
+def test_a_store_held_by_another_is_told_apart(tmp_path: Path) -> None:
+    made(tmp_path).close()
+    with open_store(tmp_path / "server.db") as holder, open_store(tmp_path / "server.db", patience_s=0.05) as other:
+        with holder.unit(), pytest.raises(StoreHeld, match="another process"), other.unit():
+            pass
+        kept(other, device())
+
+
+def test_a_reader_is_never_kept_waiting_by_a_writer(tmp_path: Path) -> None:
+    kept(made(tmp_path), device()).close()
+    with open_store(tmp_path / "server.db") as holder, holder.unit(), open_store(holder.path, patience_s=0) as other:
+        assert other.device(FIRST) == device()
+
+
+def test_migrations_make_exactly_the_tables_that_the_code_knows(tmp_path: Path) -> None:
+    made(tmp_path).close()
+    engine = create_engine(f"sqlite:///{tmp_path / 'server.db'}")
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), META) == []
+    engine.dispose()
+
+
+def test_the_head_in_the_code_is_the_last_revision() -> None:
+    assert ScriptDirectory(str(MIGRATIONS)).get_current_head() == HEAD
