@@ -1,0 +1,222 @@
+"""The outbox: what must not be lost, in SQLite (WAL, synchronous=FULL), one transaction per turn.
+
+Reports wait here until a signed ``ack`` names them; commands, replay windows and counters share the transaction, so a
+crash leaves a turn whole or not at all. When it is full, telemetry goes first, oldest first, and is counted; a result
+or an alert is never silently dropped. Source: protocol sections 3 (``seq``), 4 (reports) and 5 "Commands".
+"""
+
+import sqlite3
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import singledispatchmethod
+from pathlib import Path
+
+from fleetward_agent.turn import AddReport, Change, Count, DropReports, GrowReport, PutCommand, PutWindow, Sweep
+from fleetward_schemas.commands import ResultReason, ResultState
+from fleetward_schemas.errors import LocalMistake
+from fleetward_schemas.moment import to_ms
+from fleetward_schemas.replay import ReplayWindow
+
+FILE = "outbox.db"
+KEEP_COMMANDS = timedelta(days=90)
+DROPPED = "outboxDropped"
+REFUSED = "reportsRefused"
+_TELEMETRY = "telemetry"
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS outbox(
+    id TEXT PRIMARY KEY, kind TEXT NOT NULL, body TEXT NOT NULL, priority INTEGER NOT NULL, created_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS outbox_order ON outbox(priority, id);
+CREATE TABLE IF NOT EXISTS commands(
+    command_id TEXT PRIMARY KEY, state TEXT NOT NULL, reason TEXT, verb TEXT NOT NULL, params TEXT NOT NULL,
+    expires_ms INTEGER NOT NULL, at_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS windows(
+    signer TEXT NOT NULL, topic TEXT NOT NULL, highest INTEGER NOT NULL, seen TEXT NOT NULL,
+    expires_ms INTEGER NOT NULL, PRIMARY KEY(signer, topic)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS counters(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+
+class OutboxFull(OSError):  # noqa: N818 - says what is wrong
+    """There is no room, and nothing waiting may be given up; the turn was not committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much may wait."""
+
+    rows: int = 50_000
+    size_bytes: int = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One report that waits. body: its JSON."""
+
+    id: str
+    kind: str
+    body: str
+
+
+class Outbox:
+    """One device's outbox; used by one thread."""
+
+    def __init__(self, path: Path | None, limits: Limits | None = None) -> None:
+        """Open ``path``; with None in memory alone, for simulated devices.
+
+        Raises:
+            sqlite3.Error, OSError: the file cannot be opened.
+        """
+        self.path = path
+        self._limits = limits or Limits()
+        self._rows = self._size_bytes = 0
+        self._db = sqlite3.connect(":memory:" if path is None else path, isolation_level=None, timeout=2.0)
+        if path is not None:
+            path.chmod(0o600)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+        self._db.executescript(_SCHEMA)
+        self._measure()
+
+    @property
+    def depth(self) -> int:
+        """How many reports wait."""
+        return self._rows
+
+    def commit(self, changes: Sequence[Change]) -> int:
+        """Make all changes durable, or none; return how many telemetry reports had to go.
+
+        Raises:
+            sqlite3.Error: the disk is full or the database locked. OutboxFull: see there.
+        """
+        before = self._rows, self._size_bytes
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for change in changes:
+                self._apply(change)
+            dropped = self._make_room()
+            self._db.execute("COMMIT")
+        except (sqlite3.Error, OSError):
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            self._rows, self._size_bytes = before
+            raise
+        return dropped
+
+    def waiting(self, most: int, but: Collection[str] = ()) -> list[Report]:
+        """Return the next reports to send, without those in ``but``."""
+        rows = self._db.execute(
+            "SELECT id, kind, body FROM outbox ORDER BY priority, id LIMIT ?", (most + len(but),)
+        ).fetchall()
+        return [Report(*row) for row in rows if row[0] not in but][:most]
+
+    def reports(self, ids: Collection[str]) -> dict[str, Report]:
+        """Return those of ``ids`` that still wait."""
+        found = (self._db.execute("SELECT id, kind, body FROM outbox WHERE id=?", (one,)).fetchone() for one in ids)
+        return {row[0]: Report(*row) for row in found if row is not None}
+
+    def command(self, command_id: str) -> PutCommand | None:
+        """Return what is known of a command."""
+        row = self._db.execute("SELECT * FROM commands WHERE command_id=?", (command_id,)).fetchone()
+        return None if row is None else _command(row)
+
+    def open_commands(self) -> list[PutCommand]:
+        """Return the commands that were accepted and not finished: after a crash they run again."""
+        rows = self._db.execute("SELECT * FROM commands WHERE state=? ORDER BY command_id", (ResultState.ACCEPTED,))
+        return [_command(row) for row in rows]
+
+    def windows(self) -> Mapping[tuple[str, str], ReplayWindow]:
+        """Return every replay window."""
+        rows = self._db.execute("SELECT signer, topic, highest, seen FROM windows")
+        return {(signer, topic): ReplayWindow(highest, int(seen, 16)) for signer, topic, highest, seen in rows}
+
+    def counter(self, name: str) -> int:
+        """Return a durable counter."""
+        row = self._db.execute("SELECT value FROM counters WHERE name=?", (name,)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def _measure(self) -> None:
+        row = self._db.execute("SELECT count(*), coalesce(sum(length(body)), 0) FROM outbox").fetchone()
+        self._rows, self._size_bytes = int(row[0]), int(row[1])
+
+    @singledispatchmethod
+    def _apply(self, change: Change) -> None:
+        raise LocalMistake(f"{type(change).__name__} is no change of the outbox")
+
+    @_apply.register
+    def _(self, change: AddReport) -> None:
+        done = self._db.execute(
+            "INSERT OR IGNORE INTO outbox VALUES(?,?,?,?,?)",
+            (change.id, change.kind, change.body, change.priority, change.created_ms),
+        )
+        self._rows += done.rowcount
+        self._size_bytes += done.rowcount * len(change.body)
+
+    @_apply.register
+    def _(self, change: GrowReport) -> None:
+        row = self._db.execute("SELECT length(body) FROM outbox WHERE id=?", (change.id,)).fetchone()
+        if row is not None:
+            self._db.execute("UPDATE outbox SET body=? WHERE id=?", (change.body, change.id))
+            self._size_bytes += len(change.body) - int(row[0])
+
+    @_apply.register
+    def _(self, change: DropReports) -> None:
+        for one in change.ids:
+            self._drop(one)
+
+    @_apply.register
+    def _(self, change: PutCommand) -> None:
+        row = (change.command_id, change.state, change.reason, change.verb, change.params, change.expires_ms)
+        self._db.execute("INSERT OR REPLACE INTO commands VALUES(?,?,?,?,?,?,?)", (*row, change.at_ms))
+
+    @_apply.register
+    def _(self, change: PutWindow) -> None:
+        row = (change.signer, change.topic, change.window.highest, f"{change.window.seen:x}", to_ms(change.expires))
+        self._db.execute("INSERT OR REPLACE INTO windows VALUES(?,?,?,?,?)", row)
+
+    @_apply.register
+    def _(self, change: Count) -> None:
+        self._count(change.name, change.by)
+
+    @_apply.register
+    def _(self, change: Sweep) -> None:
+        before_ms = to_ms(change.now - KEEP_COMMANDS)
+        self._db.execute("DELETE FROM commands WHERE state<>? AND at_ms<?", (ResultState.ACCEPTED, before_ms))
+        self._db.execute("DELETE FROM windows WHERE expires_ms<?", (to_ms(change.now),))
+
+    def _count(self, name: str, by: int) -> None:
+        self._db.execute(
+            "INSERT INTO counters VALUES(?,?) ON CONFLICT(name) DO UPDATE SET value=value+excluded.value", (name, by)
+        )
+
+    def _drop(self, one: str) -> None:
+        row = self._db.execute("DELETE FROM outbox WHERE id=? RETURNING length(body)", (one,)).fetchone()
+        if row is not None:
+            self._rows -= 1
+            self._size_bytes -= int(row[0])
+
+    def _make_room(self) -> int:
+        """Drop the oldest telemetry until all fits, and count it in the same transaction."""
+        dropped = 0
+        while self._rows > self._limits.rows or self._size_bytes > self._limits.size_bytes:
+            row = self._db.execute("SELECT id FROM outbox WHERE kind=? ORDER BY id LIMIT 1", (_TELEMETRY,)).fetchone()
+            if row is None:
+                raise OutboxFull(f"{self._rows} reports of {self._size_bytes} bytes wait: no more fit")
+            self._drop(row[0])
+            dropped += 1
+        if dropped:
+            self._count(DROPPED, dropped)
+        return dropped
+
+
+def _command(row: tuple[str, str, str | None, str, str, int, int]) -> PutCommand:
+    command_id, state, reason, verb, params, expires_ms, at_ms = row
+    why = None if reason is None else ResultReason(reason)
+    return PutCommand(command_id, ResultState(state), why, verb, params, expires_ms, at_ms)

@@ -1,0 +1,26 @@
+"""How a report enters the outbox, whatever its kind: one id for its life, an order of urgency, its body as JSON.
+
+Source: protocol section 4 "Reports (telemetry info result progress alert) wait in the outbox, keeping id".
+"""
+
+from pydantic import BaseModel
+
+from fleetward_agent.instant import Instant
+from fleetward_agent.session import Session, new_id
+from fleetward_agent.turn import AddReport, Turn
+from fleetward_schemas.errors import LocalMistake
+from fleetward_schemas.messages import KINDS
+from fleetward_schemas.moment import to_ms
+from fleetward_schemas.topics import Direction
+
+URGENCY = ("result", "alert", "info", "telemetry")
+"""Most urgent first; the last is the first to be given up when the outbox is full."""
+
+
+def add_report(session: Session, at: Instant, kind: str, body: BaseModel) -> Turn:
+    """Put one report into the outbox."""
+    if not KINDS[Direction.UP, kind].report:
+        raise LocalMistake(f"{kind} is no report")
+    session, made = new_id(session, at, f"report {kind}")
+    created = to_ms(session.clock.now(at.boot_us))
+    return Turn(session, (AddReport(made, kind, body.model_dump_json(), URGENCY.index(kind), created),))
