@@ -9,14 +9,14 @@ import logging
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import BaseModel
 
 from fleetward_broker.line import Arrived, LineId, Link
 from fleetward_schemas.certificates import Anchors, read_certificate
 from fleetward_schemas.clock import Beacon
-from fleetward_schemas.envelope import Draft, Opened, open_sealed, seal
+from fleetward_schemas.envelope import Draft, Opened, open_sealed, read_header, seal
 from fleetward_schemas.errors import Code, LocalMistake, Refused
 from fleetward_schemas.ids import RANDOM_BYTES, next_id
 from fleetward_schemas.messages import KINDS
@@ -215,8 +215,9 @@ class Worker:
                 self._publish(line, Reply(down(device_id, "ack"), part, out.digital_ids[device_id]), now)
 
     def beacon(self, line: LineId, now: datetime) -> None:
-        """Tell the fleet that it is at least now."""
-        self._publish(line, Reply(fleet("beacon"), Beacon(), self.seal.identity), now)
+        """Tell the fleet that it is at least now, less what our own clock may be ahead by."""
+        at_least = now - timedelta(milliseconds=self.policy.radius_ms)
+        self._publish(line, Reply(fleet("beacon"), Beacon(), self.seal.identity), at_least)
 
     def _publish(self, line: LineId, reply: Reply, now: datetime) -> None:
         address = read_topic(reply.topic)
@@ -241,16 +242,19 @@ def _parts(ack: Ack) -> Iterable[BaseModel]:
 
 
 def _touched(arrived: list[Arrived]) -> tuple[set[DeviceId], set[tuple[str, str]]]:
-    """Return the devices a batch speaks of, to be read at once."""
-    devices = set()
+    """Return the devices and windows a batch speaks of, to be read at once; nothing is believed here."""
+    devices, windows = set(), set()
     for one in arrived:
         try:
             principal = read_topic(one.topic).principal
+            signer = read_header(one.payload.partition(b".")[0]).x5t
         except Refused:
             continue
         if principal is not None and principal.device_id is not None:
             devices.add(principal.device_id)
-    return devices, set()
+        if signer is not None:
+            windows.add((signer, one.topic))
+    return devices, windows
 
 
 def _principal(topic: str, rows: Unit) -> str:

@@ -1,0 +1,103 @@
+"""The sandbox on the command line: ``fleetward sandbox provision``, ``fleetward simulate``, ``fleetward demo``."""
+
+import json
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fleetward_schemas.identity import Certification, Purpose
+
+sandbox = typer.Typer(help="What stands in for the outside world: the FTM maker's factory and the provisioning line.")
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Dir = Annotated[Path, typer.Option("--dir", envvar="FLEETWARD_DIR", help="The provider's folder.")]
+
+
+@sandbox.callback()
+def _sandbox() -> None:
+    """Keep ``provision`` a command of its own."""
+
+
+@sandbox.command("provision")
+def provision_command(
+    out: Annotated[Path, typer.Option("--out", help="Where the device folders go, one each.")],
+    folder: Dir = Path("fleetward"),
+    count: Annotated[int, typer.Option("--count", min=1, max=100_000, help="How many devices.")] = 1,
+    level: Annotated[
+        Certification | None, typer.Option("--level", help="L0 or L1; both, one to four, if left out.")
+    ] = None,
+    purpose: Annotated[Purpose, typer.Option("--purpose", help="What they are registered for.")] = Purpose.REGISTRATION,
+    first: Annotated[
+        int | None, typer.Option("--first", min=1, help="First serial number; after those in OUT.")
+    ] = None,
+    *,
+    unlisted: Annotated[bool, typer.Option("--unlisted", help="Leave them off the provider's list.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make devices as a factory does: keys, certificates, papers; and put them on the provider's list."""
+    from fleetward_sandbox.fleet import provisioned
+    from fleetward_sandbox.provision import Made, Order, provision
+    from fleetward_server.supervise import running
+
+    number = first or len(provisioned(out)) + 1
+    order = Order(count, out, level, first=number, purpose=purpose, listed=not unlisted)
+    found = running(folder) or {}
+
+    def done(made: Made) -> None:
+        print(f"{made.id}  {made.certification}  {made.folder}", file=sys.stderr)
+
+    made = provision(folder, order, done, port=found.get("port"))
+    rows = [{"id": one.id, "certification": one.certification, "folder": str(one.folder)} for one in made]
+    print(json.dumps(rows) if as_json else f"{len(rows)} devices in {out}")
+
+
+def simulate(
+    folder: Dir = Path("fleetward"),
+    devices: Annotated[int, typer.Option("--devices", min=1, max=20_000, help="How many.")] = 25,
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", min=1, help="Stop by itself; until Ctrl-C if left out.")
+    ] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Run simulated devices of real agent code against this provider, making those that are missing."""
+    from fleetward_sandbox.fleet import Door, Fleet, provisioned
+    from fleetward_sandbox.provision import Order, provision
+    from fleetward_server.supervise import running
+
+    found = running(folder)
+    if found is None:
+        print(f"{folder}: nothing is running; start it with: fleetward up --dir {folder}", file=sys.stderr)
+        raise typer.Exit(5)
+    out = folder / "sandbox" / "devices"
+    have = provisioned(out)
+    if len(have) < devices:
+        print(f"making {devices - len(have)} devices", file=sys.stderr)
+        provision(folder, Order(devices - len(have), out, first=len(have) + 1), port=int(found["port"]))
+    fleet = Fleet(provisioned(out)[:devices], Door(str(found["host"]), int(found["port"])))
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    end = time.monotonic() + seconds if seconds else float("inf")
+    fleet.run(lambda: stopped.is_set() or time.monotonic() > end)
+    stages = [str(device.stage) for device in fleet.devices]
+    counts = {stage: stages.count(stage) for stage in sorted(set(stages))}
+    print(json.dumps({"devices": devices, "stages": counts}) if as_json else f"{devices} devices: {counts}")
+    raise typer.Exit(130 if stopped.is_set() and seconds else 0)
+
+
+def demo(
+    devices: Annotated[int, typer.Option("--devices", min=2, max=1000, help="How many scanners.")] = 25,
+    folder: Annotated[Path, typer.Option("--dir", help="Where to work; emptied first.")] = Path("demo-run"),
+    *,
+    once: Annotated[bool, typer.Option("--once", help="End by itself; exit 0 only if all went well.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Watch scanners that nobody touched prove themselves, register, report and obey."""
+    from fleetward_sandbox.demo import show
+
+    raise typer.Exit(show(folder, devices, once=once, plain=as_json or not sys.stdout.isatty()))

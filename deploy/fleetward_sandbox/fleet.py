@@ -1,0 +1,68 @@
+"""The simulated fleet: real agents in one process, each with its own TLS connection, keys, state folder and outbox.
+
+Only scanner and key store come from the sandbox; everything else is what runs in the field.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fleetward_agent.assembly import assemble
+from fleetward_agent.config import from_folder
+from fleetward_agent.device import Device
+from fleetward_agent.run import Host, World
+from fleetward_broker.link import SelectorLink
+from fleetward_sandbox.scanner import SimulatedScanner
+
+CLOSE_WITHIN_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Where devices dial instead of where their papers say: through a cable, or at a port that moved."""
+
+    host: str
+    port: int
+
+
+class Fleet:
+    """Many devices on one link."""
+
+    def __init__(self, folders: list[Path], door: Door | None = None, *, seed: int = 1) -> None:
+        """Assemble a device of each provisioned folder. seed: of what the scanners read."""
+        chance = random.Random(seed)  # noqa: S311 - only the scanners' temperatures hang on it
+        self.link = SelectorLink(time.monotonic)
+        self.devices = [_assembled(folder, door, chance.random()) for folder in folders]
+        self.host = Host(self.link, self.devices, World.real())
+
+    def turn(self, timeout_s: float = 0.1) -> None:
+        """Do what is due."""
+        self.host.turn(timeout_s)
+
+    def run(self, until: Callable[[], bool]) -> None:
+        """Turn until told to stop, then leave politely."""
+        while not until():
+            self.turn()
+        self.close()
+
+    def close(self) -> None:
+        """Let each say ``offline`` and disconnect."""
+        self.host.shut()
+        deadline = time.monotonic() + CLOSE_WITHIN_S
+        while not self.host.closed and time.monotonic() < deadline:
+            self.host.turn(0.05)
+        self.link.shutdown()
+
+
+def _assembled(folder: Path, door: Door | None, phase: float) -> Device:
+    config = from_folder(folder)
+    if door is not None:
+        config = replace(config, server=replace(config.server, host=door.host, port=door.port))
+    return assemble(config, scanner=SimulatedScanner(config.identity.digital_id, phase, time.monotonic))
+
+
+def provisioned(out: Path) -> list[Path]:
+    """Return the device folders below ``out``, in order."""
+    return sorted(path.parent for path in out.glob("*/identity.json"))

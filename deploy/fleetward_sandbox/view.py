@@ -1,0 +1,118 @@
+"""What the demo looks like: a live table on a terminal, plain lines anywhere else."""
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Protocol, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from fleetward_server.state import Device, Presence
+
+MOST_ROWS = 30
+LINES = 8
+STATE_STYLE = {"registered": "green", "pending": "yellow", "approved": "cyan"}
+PRESENCE_MARK = {Presence.ONLINE: ("●", "green"), Presence.OFFLINE: ("○", "red"), Presence.NEVER: ("·", "dim")}
+
+
+class Numbers(Protocol):
+    """What the footer shows of the counts."""
+
+    devices: int
+    registered: int
+    reported: int
+    commands_answered: int
+    caught_up: int
+    hostile_refused: dict[str, int]
+
+
+class View:
+    """Shows steps, devices and numbers."""
+
+    def __init__(self, *, plain: bool) -> None:
+        """plain: lines instead of a live picture."""
+        self._console = Console(stderr=plain)
+        self._live = None if plain else Live(console=self._console, refresh_per_second=4, transient=False)
+        self._step = ""
+        self._lines: list[str] = []
+        self._body: RenderableType = Text("")
+        self._began = datetime.now(UTC)
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def step(self, what: str) -> None:
+        """Say what happens now."""
+        self._step = what
+        self.say(what)
+
+    def say(self, line: str) -> None:
+        """Add a line to the story."""
+        seconds = (datetime.now(UTC) - self._began).total_seconds()
+        text = f"{seconds:6.1f} s  {line}"
+        self._lines = [*self._lines, text][-LINES:]
+        if self._live is None:
+            print(text, file=sys.stderr, flush=True)
+        else:
+            self._draw()
+
+    def warn(self, line: str) -> None:
+        """Say what must not be overlooked."""
+        self.say(f"NOTE: {line}")
+
+    def progress(self, done: int, whole: int) -> None:
+        """Show how far a step is."""
+        if self._live is not None:
+            self._body = Group(ProgressBar(total=whole, completed=done, width=60), Text(f"{done} of {whole}"))
+            self._draw()
+
+    def devices(self, devices: Sequence[Device], numbers: Numbers) -> None:
+        """Show the fleet."""
+        if self._live is not None:
+            self._body = Group(_table(devices), _footer(numbers))
+            self._draw()
+
+    def _draw(self) -> None:
+        if self._live is not None:
+            story = Text("\n".join(self._lines), style="dim")
+            self._live.update(Panel(Group(self._body, story), title=f"Fleetward · {self._step}", title_align="left"))
+
+
+def _table(devices: Sequence[Device]) -> Table:
+    table = Table(expand=True, pad_edge=False, box=None)
+    for name in ("device", "serial", "model", "level", "register", "presence", "last seen"):
+        table.add_column(name, overflow="ellipsis", no_wrap=True)
+    for device in devices[:MOST_ROWS]:
+        mark, style = PRESENCE_MARK[device.presence]
+        seen = "" if device.seen_at is None else device.seen_at.strftime("%H:%M:%S")
+        table.add_row(
+            device.id[:12],
+            device.identity.serialNo,
+            device.identity.model,
+            str(device.certification),
+            Text(str(device.state), style=STATE_STYLE.get(str(device.state), "red")),
+            Text(f"{mark} {device.presence}", style=style),
+            seen,
+        )
+    return table
+
+
+def _footer(numbers: Numbers) -> Text:
+    refused = ", ".join(f"{code} {count}" for code, count in sorted(numbers.hostile_refused.items())) or "none yet"
+    return Text(
+        f"\nregistered {numbers.registered}/{numbers.devices}   reported {numbers.reported}   "
+        f"commands answered {numbers.commands_answered}   caught up {numbers.caught_up}\n"
+        f"refused of the thief: {refused}",
+        style="bold",
+    )

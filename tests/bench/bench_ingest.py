@@ -1,0 +1,229 @@
+"""Reports verified and stored per second by one worker, beside a bare paho subscriber that only verifies RS256.
+
+Both drain the same envelopes of 100 devices from the same broker's queue, in alternating runs. The baseline holds
+every key already parsed and checks nothing but the signature; ours makes every check, stores with synchronous=FULL and
+sends signed receipts.
+"""
+
+import base64
+import json
+import secrets
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import paho.mqtt.client as mqtt
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+
+from fleetward_broker.line import Connected, Delivered, Dial
+from fleetward_broker.link import SelectorLink
+from fleetward_broker.tls import client_context
+from fleetward_sandbox.provision import Order, provision
+from fleetward_schemas.jws import Alg
+from fleetward_server.authority import Authority
+from fleetward_server.clock import sureness
+from fleetward_server.config import Config, load
+from fleetward_server.init import Wish, make_provider
+from fleetward_server.run import Server, policy_of, root_of
+from fleetward_server.store import Store, open_store
+from fleetward_server.worker import Worker
+from tests.device import TestDevice
+from tests.server.test_worker import Bench, FakeLink
+
+DEVICES = 100
+REPORTS = 6000
+RUNS = 5
+IN_FLIGHT = 200
+Message = tuple[str, bytes]
+
+
+def main() -> None:
+    """Print both rates and their ratio."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "p"
+        make_provider(folder, Wish(port=0), datetime.now(UTC))
+        made = provision(folder, Order(DEVICES, folder / "devices", alg=Alg.EDDSA))
+        devices = [TestDevice(one.folder, alg=Alg.RS256) for one in made]
+        enrol_all(load(folder), devices)
+        broker, port = start_broker(folder)
+        try:
+            compare(folder, devices, port)
+        finally:
+            broker.terminate()
+            broker.wait()
+
+
+def compare(folder: Path, devices: list[TestDevice], port: int) -> None:
+    """Run both in turn."""
+    bare, ours = [], []
+    for _ in range(RUNS):
+        bare.append(drain_bare(folder, devices, port))
+        ours.append(drain_ours(folder, devices, port))
+        print(f"  bare paho + RS256 {bare[-1]:6.0f}/s   verified and stored {ours[-1]:6.0f}/s", flush=True)
+    ratio = statistics.median(o / b for o, b in zip(ours, bare, strict=True))
+    print(
+        f"reports: {statistics.median(ours):.0f}/s verified and stored, bare {statistics.median(bare):.0f}/s, "
+        f"median ratio {ratio:.2f} (aim 0.7)"
+    )
+
+
+def enrol_all(config: Config, devices: list[TestDevice]) -> None:
+    """Enrol without a network; the store then knows every key."""
+    link, now = FakeLink(), datetime.now(UTC)
+    with open_store(config.store_path) as store:
+        worker = Worker(store, link, Authority(config), policy_of(config, sureness(config.time)), root_of(config), now)
+        bench = Bench(worker, link, store, devices[0], devices[0], now)
+        for device in devices:
+            bench.enrolled(device)
+
+
+def start_broker(folder: Path) -> tuple[subprocess.Popen[str], int]:
+    """Start the embedded broker on the provider's certificates."""
+    from fleetward_server.supervise import Up
+
+    config = load(folder)
+    Up(config)._write_broker_config()
+    command = [sys.executable, "-m", "fleetward_broker.embedded", "--config", str(folder / "broker" / "broker.toml")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    return process, int(json.loads(process.stdout.readline())["port"])
+
+
+def envelopes(devices: list[TestDevice]) -> list[Message]:
+    """Return fresh reports of all devices, in turn."""
+    now = datetime.now(UTC)
+    return [devices[i % len(devices)].telemetry(now, uptimeS=float(i)) for i in range(REPORTS)]
+
+
+def fill(folder: Path, devices: list[TestDevice], port: int) -> None:
+    """Put the reports into the server's waiting session."""
+    link = SelectorLink(time.monotonic)
+    line = link.open(lambda: dial(folder, port, f"server-{secrets.token_hex(16)}", clean=True))
+    waiting, messages = 0, envelopes(devices)
+    while not any(isinstance(event, Connected) for event in link.poll(0.5)):
+        pass
+    while messages or waiting:
+        while messages and waiting < IN_FLIGHT:
+            topic, raw = messages.pop(0)
+            waiting += link.publish(line, topic, raw) is not None
+        waiting -= sum(isinstance(event, Delivered) for event in link.poll(0.2))
+    link.close(line)
+    link.poll(0.5)
+    link.shutdown()
+
+
+def dial(folder: Path, port: int, client_id: str, *, clean: bool) -> Dial:
+    """Return a dial of the server principal."""
+    pki = folder / "pki"
+    context = client_context(pki / "root.pem", pki / "server.pem", pki / "server.key.pem")
+    subscriptions = () if clean else (("fw/v1/d/+/up/+", 1),)
+    return Dial("localhost", port, "localhost", client_id, context, clean, subscriptions)
+
+
+def drain_bare(folder: Path, devices: list[TestDevice], port: int) -> float:
+    """Drain with paho, verifying RS256 with cached keys and nothing else; return messages per second."""
+    keys = {device.id: device.device_key.public_key() for device in devices}
+    client_id, seen = f"server-{secrets.token_hex(16)}", [0, 0.0]
+
+    def on_message(_: mqtt.Client, __: object, message: mqtt.MQTTMessage) -> None:
+        seen[1] = seen[1] or time.perf_counter()
+        signed, _, signature = message.payload.rpartition(b".")
+        raw = base64.urlsafe_b64decode(signature + b"==")
+        keys[message.topic.split("/")[3]].verify(raw, signed, padding.PKCS1v15(), hashes.SHA256())  # type: ignore[call-arg,arg-type]
+        seen[0] += 1
+
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id, clean_session=False)
+    client.tls_set_context(dial(folder, port, client_id, clean=False).context)
+    client.on_message = on_message
+    client.connect("localhost", port)
+    subscribed: list[bool] = []
+    client.on_subscribe = lambda *_: subscribed.append(True)
+    client.on_connect = lambda *_: client.subscribe("fw/v1/d/+/up/+", 1)
+    loop(client, lambda: bool(subscribed))
+    client.disconnect()
+    fill(folder, devices, port)
+    client.on_connect = None
+    client.reconnect()
+    loop(client, lambda: seen[0] >= REPORTS)
+    rate = REPORTS / (time.perf_counter() - seen[1])
+    forget(client)
+    return rate
+
+
+def forget(client: mqtt.Client) -> None:
+    """Take the session away, so that the next run fills only its own."""
+    client.unsubscribe("fw/v1/d/+/up/+")
+    loop(client, lambda: not client.want_write())
+    client.disconnect()
+    client._clean_session = True
+    client.reconnect()
+    loop(client, client.is_connected)
+    client.disconnect()
+
+
+def loop(client: mqtt.Client, until: Callable[[], bool]) -> None:
+    """Drive paho in this thread."""
+    while not until():
+        client.loop(0.2)
+
+
+def drain_ours(folder: Path, devices: list[TestDevice], port: int) -> float:
+    """Drain with a whole server on a copy of the store; return reports per second, stored."""
+    config = load(folder)
+    shutil.copy(folder / "server.db", folder / "before.db")
+    with open_store(config.store_path) as store:
+        server = Server(config, store, port)
+        connect(server)
+        server.close()
+        fill(folder, devices, port)
+        server = Server(config, store, port)
+        rate = drain(server, store)
+        server.close()
+    return rate
+
+
+def connect(server: Server) -> None:
+    """Let the server's session come to be."""
+    ready: list[bool] = []
+    server.on_ready = lambda: ready.append(True)
+    server._open(0.0)
+    while not ready:
+        server.turn(0.1)
+
+
+def stored(store: Store) -> int:
+    """Return how many reports the store holds."""
+    return sum(1 for _ in store.stream_reports())
+
+
+def drain(server: Server, store: Store) -> float:
+    """Turn the server's own loop until every report is stored."""
+    before, began = stored(store), 0.0
+    server._open(0.0)
+    taken = 0
+    batch = server._worker.batch
+
+    def counted(arrived: list[object], *rest: object) -> object:
+        nonlocal taken, began
+        began = began or time.perf_counter()
+        taken += len(arrived)
+        return batch(arrived, *rest)  # type: ignore[arg-type]
+
+    server._worker.batch = counted  # type: ignore[method-assign,assignment]
+    while taken < REPORTS:
+        server.turn(0.2)
+    rate = REPORTS / (time.perf_counter() - began)
+    if stored(store) - before != REPORTS:
+        raise SystemExit(f"stored {stored(store) - before} of {REPORTS}; the figure would mean nothing")
+    return rate
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""The real thing for tests: a provider's folder, broker and server as processes, agents as processes, on loopback.
+
+Nothing is in memory here and nothing is faked: a test sees what an operator sees.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from fleetward_sandbox.provision import Made, Order, provision
+from fleetward_schemas.identity import Certification
+from fleetward_schemas.topics import DeviceId
+from fleetward_server.init import Wish, make_provider
+from fleetward_server.operator import LocalOperator
+from fleetward_server.state import Device, Report
+from fleetward_server.store import ReportFilter, Store, open_store
+from fleetward_server.supervise import RUN
+
+WAIT_S = 60.0
+LOOK_S = 0.05
+
+
+class House:
+    """A provider that serves, and the agents started against it. Everything ends with it."""
+
+    def __init__(self, folder: Path, *, policy: str = "listed", telemetry_s: int = 1, serve: bool = True) -> None:
+        """Make a provider in ``folder`` and start it."""
+        self.home = folder
+        self.folder = folder / "provider"
+        self.devices = folder / "devices"
+        wish = Wish(name="Live Devices Ltd", provider_id="live", port=0, policy=policy, telemetry_s=telemetry_s)
+        make_provider(self.folder, wish, datetime.now(UTC))
+        self.up: subprocess.Popen[bytes] | None = None
+        self.agents: list[subprocess.Popen[bytes]] = []
+        self.store: Store = open_store(self.folder / "server.db")
+        self.made = 0
+        if serve:
+            self.serve()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in (*self.agents, *([self.up] if self.up else [])):
+            if process.poll() is None:
+                process.terminate()
+        for process in (*self.agents, *([self.up] if self.up else [])):
+            process.wait(30)
+        self.store.close()
+
+    def serve(self) -> None:
+        """Start broker and server; return when they serve."""
+        log = (self.home / "up.log").open("ab")
+        command = [sys.executable, "-m", "fleetward_server", "up", "--dir", str(self.folder)]
+        self.up = subprocess.Popen(command, stdout=log, stderr=log)
+        self.wait(lambda: (self.folder / RUN).exists() and "server" in self.found(), "broker and server serve")
+
+    def stop(self) -> int:
+        """End broker and server politely; return the exit code."""
+        assert self.up is not None
+        self.up.terminate()
+        return self.up.wait(30)
+
+    def found(self) -> dict[str, Any]:
+        """Return what run.json says."""
+        try:
+            return dict(json.loads((self.folder / RUN).read_bytes()))
+        except (OSError, ValueError):
+            return {}
+
+    @property
+    def port(self) -> int:
+        """Where the broker listens."""
+        return int(self.found()["port"])
+
+    @property
+    def operator(self) -> LocalOperator:
+        """Somebody who may act."""
+        return LocalOperator(self.folder, "test")
+
+    def provision(self, count: int, level: Certification | None = Certification.L1, **order: Any) -> list[Made]:
+        """Make devices as the factory does."""
+        wanted = Order(count, self.devices, level, first=self.made + 1, **order)
+        self.made += count
+        return provision(self.folder, wanted, port=self.port)
+
+    def start_agent(self, folder: Path) -> subprocess.Popen[bytes]:
+        """Start the real agent program on a provisioned folder."""
+        log = (folder / "agent.log").open("ab")
+        command = [sys.executable, "-m", "fleetward_agent", "run", "--device", str(folder)]
+        agent = subprocess.Popen(command, stdout=log, stderr=log)
+        self.agents.append(agent)
+        return agent
+
+    def kill(self, part: str) -> None:
+        """kill -9 the broker or the server; the supervisor starts it again."""
+        os.kill(int(self.found()[part]), signal.SIGKILL)
+
+    def device(self, device_id: str) -> Device | None:
+        """Return a device's row."""
+        return self.store.device(DeviceId(device_id))
+
+    def all_devices(self) -> list[Device]:
+        """Return every row."""
+        return list(self.store.devices(limit=10_000))
+
+    def reports(self, device_id: str, kind: str | None = "telemetry") -> list[Report]:
+        """Return a device's reports in its own outbox order."""
+        return list(self.store.reports(ReportFilter(DeviceId(device_id), kind), limit=100_000))
+
+    def refusals(self, principal: str) -> dict[str, int]:
+        """Return what was refused of a principal."""
+        return {str(row.code): row.count for row in self.store.refusals(principal)}
+
+    def wait(self, until: Callable[[], object], what: str, within_s: float = WAIT_S) -> None:
+        """Look again and again until it is so."""
+        deadline = time.monotonic() + within_s
+        while not until():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within {within_s:.0f} s: {what}\n{self.last_words()}")
+            time.sleep(LOOK_S)
+
+    def last_words(self) -> str:
+        """Return the ends of the logs, for a test that failed."""
+        logs = [self.home / "up.log", self.folder / "server.log", self.folder / "broker.log"]
+        logs += sorted(self.devices.glob("*/agent.log"))[:3]
+        return "\n".join(f"-- {path.name}\n{path.read_text()[-1500:]}" for path in logs if path.exists())

@@ -1,0 +1,271 @@
+"""A batch is one commit; hostile messages move a counter and nothing else; the good one after them works."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from fleetward_broker.line import Arrived, DialMaker, LineId, Token
+from fleetward_sandbox.provision import Order, provision
+from fleetward_schemas.commands import Step
+from fleetward_schemas.enrol import State
+from fleetward_schemas.errors import Code
+from fleetward_schemas.identity import Certification
+from fleetward_schemas.strict import b64_der, read_object
+from fleetward_server.authority import Authority
+from fleetward_server.clock import sureness
+from fleetward_server.config import load
+from fleetward_server.init import Wish, make_provider
+from fleetward_server.run import policy_of, root_of
+from fleetward_server.state import Presence
+from fleetward_server.store import ReportFilter, Store, open_store
+from fleetward_server.worker import Worker
+from tests.device import TestDevice
+
+LINE = LineId(1)
+
+
+@dataclass
+class FakeLink:
+    """Keeps what was published; the worker needs no more of a link."""
+
+    sent: list[tuple[str, bytes]] = field(default_factory=list)
+
+    def publish(self, _: LineId, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> Token | None:
+        self.sent.append((topic, payload))
+        return Token(len(self.sent))
+
+    def open(self, dial: DialMaker, *, after_s: float = 0.0) -> LineId:
+        raise AssertionError
+
+    def poll(self, timeout_s: float, most: int = 1000) -> list[object]:  # type: ignore[override]
+        raise AssertionError
+
+    def ack(self, arrived: Arrived) -> None:
+        raise AssertionError
+
+    def close(self, line: LineId) -> None:
+        raise AssertionError
+
+
+@dataclass
+class Bench:
+    """A worker, its store, and two devices of its provider: an L1 and an L0."""
+
+    worker: Worker
+    link: FakeLink
+    store: Store
+    l1: TestDevice
+    l0: TestDevice
+    now: datetime
+    monotonic: float = 0.0
+
+    def hear(self, *messages: tuple[str, bytes]) -> list[tuple[str, dict[str, object]]]:
+        """Let a batch arrive; return topics and payloads of what was sent."""
+        self.now += timedelta(seconds=1)
+        self.monotonic += 1
+        arrived = [Arrived(LINE, topic, raw, 1, retained=False, mid=i) for i, (topic, raw) in enumerate(messages)]
+        self.link.sent.clear()
+        self.worker.send(self.worker.batch(arrived, self.now, self.monotonic), LINE, self.now)
+        return [(topic.rsplit("/", 1)[1], payload(raw)) for topic, raw in self.link.sent]
+
+    def enrolled(self, device: TestDevice) -> TestDevice:
+        """Bring a device online."""
+        ((_, challenge),) = self.hear(device.hello(self.now))
+        nonce = challenge["body"]["serverNonce"]  # type: ignore[index]
+        ((_, answer),) = self.hear(device.enrol(self.now, nonce))
+        device.take(b64_der(answer["body"]["deviceChain"][0]), self.now)  # type: ignore[index]
+        self.hear(device.online(self.now))
+        return device
+
+    def refusals(self, principal: str) -> dict[str, int]:
+        return {str(row.code): row.count for row in self.store.refusals(principal)}
+
+
+def payload(raw: bytes) -> dict[str, object]:
+    from fleetward_schemas.strict import b64url_decode
+
+    return read_object(b64url_decode(raw.split(b".")[1]))
+
+
+@pytest.fixture(scope="module")
+def provider(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("provider") / "p"
+    make_provider(folder, Wish(port=0), datetime.now(UTC))
+    for level in Certification:
+        provision(folder, Order(1, folder / "devices" / level, level, first=1 if level is Certification.L1 else 2))
+    return folder
+
+
+@pytest.fixture
+def bench(provider: Path, tmp_path: Path) -> Iterator[Bench]:
+    shutil.copytree(provider, tmp_path / "p")
+    config = load(tmp_path / "p")
+    now, link = datetime.now(UTC), FakeLink()
+    l1, l0 = (TestDevice(next((config.folder / "devices" / level).iterdir())) for level in ("L1", "L0"))
+    with open_store(config.store_path) as store:
+        policy = policy_of(config, sureness(config.time))
+        yield Bench(Worker(store, link, Authority(config), policy, root_of(config), now), link, store, l1, l0, now)
+
+
+@pytest.mark.parametrize("level", ["l1", "l0"])
+def test_a_device_that_nobody_touched_enrols_and_reports(bench: Bench, level: str) -> None:
+    device = bench.enrolled(getattr(bench, level))
+
+    sent = bench.hear(device.telemetry(bench.now))
+
+    assert [(kind, message["body"]["ids"]) for kind, message in sent] == [("ack", [device.last_id])]  # type: ignore[index]
+    with bench.store.unit() as rows:
+        row = rows.device(device.id)
+    assert row is not None
+    assert (row.state, row.presence, row.enrolments) == (State.REGISTERED, Presence.ONLINE, 1)
+
+
+def test_a_time_question_is_answered_before_and_after_enrolment(bench: Bench) -> None:
+    before = bench.hear(bench.l1.ask_time(bench.now))
+    after = bench.hear(bench.enrolled(bench.l1).ask_time(bench.now))
+
+    assert [kind for kind, _ in before + after] == ["time", "time"]
+
+
+def test_every_downlink_message_echoes_the_digital_id_byte_for_byte(bench: Bench) -> None:
+    device = bench.enrolled(bench.l1)
+
+    ((_, ack),) = bench.hear(device.telemetry(bench.now))
+
+    assert ack["digitalId"] == device.digital_id
+
+
+def forged(bench: Bench, device: TestDevice) -> tuple[str, bytes]:
+    topic, raw = device.telemetry(bench.now)
+    return topic, raw[:-8] + (b"AAAAAAAA" if not raw.endswith(b"AAAAAAAA") else b"BBBBBBBB")
+
+
+def stale(bench: Bench, device: TestDevice) -> tuple[str, bytes]:
+    return device.telemetry(bench.now - timedelta(days=8))
+
+
+def wrong_topic(bench: Bench, device: TestDevice) -> tuple[str, bytes]:
+    topic, raw = device.telemetry(bench.now)
+    return topic.replace("telemetry", "alert"), raw
+
+
+def too_large(_: Bench, device: TestDevice) -> tuple[str, bytes]:
+    return f"fw/v1/d/{device.id}/up/telemetry", b"A" * 50_000
+
+
+def anothers(bench: Bench, device: TestDevice) -> tuple[str, bytes]:
+    other = bench.l0
+    mine = device.device_leaf
+    device.device_leaf = other.device_leaf
+    topic_raw = device.telemetry(bench.now)
+    device.device_leaf = mine
+    return topic_raw
+
+
+def replayed(bench: Bench, device: TestDevice) -> tuple[str, bytes]:
+    old = device.telemetry(bench.now)
+    bench.hear(old)
+    bench.hear(device.telemetry(bench.now))
+    return old
+
+
+HOSTILE = {
+    Code.BAD_SIGNATURE: forged,
+    Code.STALE: stale,
+    Code.WRONG_TOPIC: wrong_topic,
+    Code.TOO_LARGE: too_large,
+    Code.UNKNOWN_SIGNER: anothers,
+    Code.REPLAYED: replayed,
+}
+
+
+@pytest.mark.parametrize("code", list(HOSTILE), ids=str)
+def test_a_hostile_message_is_counted_by_its_code_and_the_next_good_one_works(bench: Bench, code: Code) -> None:
+    bench.enrolled(bench.l0)
+    device = bench.enrolled(bench.l1)
+    hostile = HOSTILE[code](bench, device)
+    before = len(reports(bench, device))
+
+    bench.hear(hostile)
+    sent = bench.hear(device.telemetry(bench.now))
+
+    assert bench.refusals(device.id) == {code: 1}
+    assert len(reports(bench, device)) == before + 1
+    assert [kind for kind, _ in sent] == ["ack"]
+
+
+def reports(bench: Bench, device: TestDevice) -> list[object]:
+    return list(bench.store.reports(ReportFilter(device.id)))
+
+
+def test_a_number_that_was_taken_is_answered_again_and_stored_once(bench: Bench) -> None:
+    device = bench.enrolled(bench.l1)
+    message = device.telemetry(bench.now)
+
+    first, second = bench.hear(message), bench.hear(message)
+
+    assert first[0][1]["body"] == second[0][1]["body"]
+    assert len(reports(bench, device)) == 1
+    assert bench.refusals(device.id) == {}
+
+
+def test_a_report_sent_again_under_a_new_number_is_stored_once(bench: Bench) -> None:
+    device = bench.enrolled(bench.l1)
+    bench.hear(device.telemetry(bench.now))
+    again = device.last_id
+    assert again is not None
+    from fleetward_schemas.telemetry import Reading, Telemetry
+
+    body = Telemetry(readings=[Reading(observedAt="2026-01-01T00:00:00.000Z", uncertaintyMs=1, metrics={"uptimeS": 2})])
+    bench.hear(device.say("telemetry", body, bench.now, message_id=again))
+
+    assert len(reports(bench, device)) == 1
+
+
+def test_a_batch_that_cannot_be_committed_changes_nothing(bench: Bench) -> None:
+    device = bench.enrolled(bench.l1)
+    message = device.telemetry(bench.now)
+    arrived = [Arrived(LINE, *message, 1, retained=False, mid=1)]
+
+    with pytest.raises(ZeroDivisionError), bench.store.unit() as rows:
+        bench.worker._one(arrived[0], rows, __import__("fleetward_server.worker").worker.Outgoing(), bench.now, 1.0)
+        raise ZeroDivisionError
+
+    assert reports(bench, device) == []
+
+
+def test_six_questions_within_a_second_are_one_too_many(bench: Bench) -> None:
+    questions = [bench.l1.ask_time(bench.now) for _ in range(6)]
+
+    sent = bench.hear(*questions)
+
+    assert len(sent) == 5
+    assert bench.refusals(f"f-{bench.l1.id}") == {"too-often": 1}
+
+
+def test_a_command_waits_for_its_device_and_is_answered(bench: Bench) -> None:
+    from fleetward_schemas.commands import Result, ResultState
+    from fleetward_server.operator import LocalOperator
+
+    device = bench.enrolled(bench.l1)
+    order = LocalOperator(bench.store.path.parent, "ann").send_command(device.id, "collect-info", {}, 600, "look")
+    bench.link.sent.clear()
+    bench.worker.send(bench.worker.chores(bench.now), LINE, bench.now)
+    ((topic, raw),) = bench.link.sent
+    bench.hear(device.say("result", Result(commandId=order.id, state=ResultState.SUCCEEDED), bench.now))
+
+    assert topic.endswith("/down/command")
+    assert payload(raw)["id"] == order.id
+    with bench.store.unit() as rows:
+        assert rows.command(order.id).step is Step.SUCCEEDED  # type: ignore[union-attr]
+
+
+def test_names_nobody_has_share_one_counter(bench: Bench) -> None:
+    for letter in "bcd":
+        bench.hear((f"fw/v1/d/{letter * 26}/up/telemetry", b"x"))
+
+    assert bench.refusals("unknown") == {"malformed": 3}
