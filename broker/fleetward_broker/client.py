@@ -10,7 +10,7 @@ section 2.
 import socket
 from collections.abc import Callable
 
-from paho.mqtt.client import Client
+from paho.mqtt.client import Client, MQTTMessageInfo
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 
 from fleetward_broker.gate import MAX_PACKET_BYTES
@@ -20,12 +20,17 @@ from fleetward_schemas.errors import LocalMistake
 RECORD_BYTES = 16 * 1024  # RFC 8446 5.1: no record holds more, so one read empties what TLS holds back
 MOST_PER_WRITE = 256 * 1024
 GOODBYE = b"\xe0\x00"  # DISCONNECT
+# The first byte of a packet. CONNACK, PUBLISH, PUBACK, SUBACK, PINGRESP: a broker has nothing else to say to a client
+# that never asks for QoS 2, and all else would make paho answer or remember.
+TYPE, ABOVE_QOS_1 = 0xF0, 0x04
+PUBLISH = 0x30
+SAID_BY_BROKERS = frozenset({0x20, PUBLISH, 0x40, 0x90, 0xD0})
 
 
 class FedClient(Client):
     """paho with its socket, its reads and its writes in our hands."""
 
-    def __init__(self, dial: Dial) -> None:
+    def __init__(self, dial: Dial, wants_write: Callable[[], None]) -> None:
         super().__init__(
             CallbackAPIVersion.VERSION2,
             dial.client_id,
@@ -37,6 +42,7 @@ class FedClient(Client):
         # 0 is no limit: the owner's outbox holds it, and with one paho walks all that is in flight at every PUBACK.
         self.max_inflight_messages = 0
         self.failure: OSError | None = None
+        self._wants_write = wants_write
         self._given: socket.socket | None = None
         self._record = b""
         self._at = 0
@@ -62,22 +68,16 @@ class FedClient(Client):
 
     def say_goodbye(self) -> None:
         """Queue DISCONNECT behind all that is queued. paho's own would close before it is on its way."""
-        self.loop_write()
-        self._unsent += GOODBYE
+        self._queue(GOODBYE)
 
     @property
     def unsent_bytes(self) -> int:
-        """What the socket has not taken yet."""
+        """How much the socket has not taken yet."""
         return len(self._unsent)
 
-    @property
-    def is_half_received(self) -> bool:
-        """Whether a QoS 2 message waits for its release; nobody here ever asks for one."""
-        return bool(self._in_messages)
-
     def want_write(self) -> bool:
-        """Say whether anything is queued or unsent, on a socket that still takes it."""
-        return not self._deaf and (bool(self._unsent) or super().want_write())
+        """Say whether anything is unsent, on a socket that still takes it."""
+        return bool(self._unsent) and not self._deaf
 
     def _create_socket(self) -> socket.socket:
         given, self._given = self._given, None
@@ -106,11 +106,26 @@ class FedClient(Client):
             self.failure = error
             raise
 
-    def _sock_send(self, buf: bytes | bytearray) -> int:
-        self._unsent += buf
-        return len(buf)
+    def _packet_handle(self) -> MQTTErrorCode:
+        command = self._in_packet["command"]
+        if command & TYPE not in SAID_BY_BROKERS or (command & TYPE == PUBLISH and command & ABOVE_QOS_1):
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        return super()._packet_handle()
+
+    def _packet_queue(
+        self, command: int, packet: bytes | bytearray, mid: int, qos: int, info: MQTTMessageInfo | None = None
+    ) -> MQTTErrorCode:
+        del command, mid, qos, info
+        self._queue(packet)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _queue(self, packet: bytes | bytearray) -> None:
+        if not self._unsent:
+            self._wants_write()
+        self._unsent += packet
 
     def _packet_write(self) -> MQTTErrorCode:
+        # paho's own queue is always empty: this notes the time, for the next ping.
         code = super()._packet_write()
         return code or self._push()
 
@@ -125,7 +140,7 @@ class FedClient(Client):
 
     def _send(self, part: memoryview) -> int:
         try:
-            return super()._sock_send(part)  # type: ignore[arg-type]
+            return self._sock_send(part)  # type: ignore[arg-type]
         except BlockingIOError:
             return 0
         except OSError:

@@ -164,8 +164,9 @@ class Knock:
         if self._left is None:
             try:
                 self._left = deque(self._found.result(timeout=0))
-            except OSError as error:
-                raise NotThrough(Loss.UNREACHABLE, f"{self.dial.host}: {error.strerror or error}") from None
+            except (OSError, UnicodeError) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise NotThrough(Loss.UNREACHABLE, f"{self.dial.host}: {reason}") from None
         return self._left
 
     def _shake_hands(self) -> int:

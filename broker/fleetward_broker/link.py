@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fleetward_broker.dial import AddressBook, Knock, NotThrough
-from fleetward_broker.line import Arrived, Dial, DialMaker, Event, LineId, Loss, Lost, Readable, Token
+from fleetward_broker.line import Arrived, Dial, DialMaker, Event, LineId, Link, Loss, Lost, Readable, Token
 from fleetward_broker.wire import Wire
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ CHECKS_PER_KEEP_ALIVE = 4  # a ping goes out at 1.25 keep-alives at the latest; 
 Timer = tuple[float, int, Callable[[], None]]
 
 
-class SelectorLink:
+class SelectorLink(Link):
     """``line.Link`` over non-blocking TLS sockets. One thread owns it."""
 
     def __init__(
@@ -52,6 +52,7 @@ class SelectorLink:
         self._unwritten: dict[LineId, Wire] = {}
         self._ready: deque[tuple[selectors.SelectorKey, int]] = deque()
         self._events: deque[Event] = deque()
+        self._readable: set[str] = set()
 
     def open(self, dial: DialMaker, *, after_s: float = 0.0) -> LineId:
         """Begin a line ``after_s`` from now; see ``line.Link``."""
@@ -85,8 +86,14 @@ class SelectorLink:
             self._lose(Lost(line, Loss.CLOSED))
 
     def watch(self, fileobj: "FileDescriptorLike", tag: str) -> None:
-        """Tell ``Readable(tag)`` in each poll while ``fileobj`` is readable."""
-        self._selector.register(fileobj, READ, lambda _: self._events.append(Readable(tag)))
+        """Tell ``Readable(tag)`` once in each poll while ``fileobj`` is readable."""
+        self._selector.register(fileobj, READ, partial(self._tell_readable, tag))
+
+    def _tell_readable(self, tag: str, _: int) -> None:
+        # It stays readable until its owner reads: told once a poll.
+        if tag not in self._readable:
+            self._readable.add(tag)
+            self._events.append(Readable(tag))
 
     def shutdown(self) -> None:
         """Release every socket at once; what is queued is not written. ``close`` lines first to end them in order."""
@@ -107,30 +114,28 @@ class SelectorLink:
     def poll(self, timeout_s: float, most: int = 1000) -> list[Event]:
         """Return at most ``most`` events, waiting up to ``timeout_s`` for the first."""
         until = self._monotonic() + timeout_s
+        self._readable.clear()
         while True:
-            served = self._turn(until, most)
+            had = len(self._events)
+            self._turn(until, most)
             now = self._monotonic()
             if self._events:
                 until = min(until, now + GATHER_S)
-                if not served or len(self._events) >= most:
-                    break
-            if now >= until:
+            if now >= until or had == len(self._events) > 0 or len(self._events) >= most:
                 break
         return [self._events.popleft() for _ in range(min(most, len(self._events)))]
 
-    def _turn(self, until: float, most: int) -> bool:
-        """Do all that can be done without waiting, or wait once; say whether anything was ready."""
+    def _turn(self, until: float, most: int) -> None:
+        """Do all that can be done without waiting, or wait once."""
         self._run_timers()
         self._start_dials()
         self._write()
         if not self._ready:
             self._ready.extend(self._selector.select(self._wait_s(until)))
-        served = bool(self._ready)
         while self._ready and len(self._events) < most:
             key, mask = self._ready.popleft()
             key.data(mask)
         self._write()
-        return served
 
     def _wait_s(self, until: float) -> float:
         if self._events or self._due_now():

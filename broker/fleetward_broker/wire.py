@@ -53,13 +53,11 @@ class Wire:
         self._client = self._start(wants)
 
     def _start(self, wants: Callable[["Wire"], None]) -> FedClient:
-        client = FedClient(self.dial)
+        client = FedClient(self.dial, lambda: wants(self))
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         client.on_publish = self._on_publish
-        # With this callback set, paho only queues: the owner writes once per turn.
-        client.on_socket_register_write = lambda *_: wants(self)
         client.start(self._sock, self.dial)
         return client
 
@@ -74,8 +72,6 @@ class Wire:
             self._discard()
             return
         self._check(self._client.read_record(lambda: self.end is None))
-        if self._client.is_half_received:
-            self.finish(Loss.DROPPED, "a QoS 2 message, which nobody asked for")
 
     def write(self) -> None:
         """Send what is queued, as far as the socket takes it."""
@@ -159,6 +155,9 @@ class Wire:
         self, client: Client, data: object, flags: ConnectFlags, reason: ReasonCode, properties: "Properties | None"
     ) -> None:
         del data, properties
+        if self._answered:
+            self.finish(Loss.DROPPED, "a second CONNACK")
+            return
         self._answered = True
         self._session_present = flags.session_present
         if reason.is_failure:
