@@ -186,7 +186,7 @@ class FtmRoot:
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One thing somebody did. The store chains the hashes; actor: ``operator:<name>``, ``device:<id>`` or ``server``."""
+    """One thing somebody did, chained by the store. actor: ``operator:<name>``, ``device:<id>`` or ``server``."""
 
     at: datetime
     actor: str
