@@ -41,7 +41,7 @@ def on_time(said: Said, _: Known, session: Session, at: Instant) -> Turn:
     if not isinstance(said.body, TimeAnswer):
         raise LocalMistake("on_time was given another kind")
     clock = law.accept_answer(session.clock, said.body, signer_of(said.chain), at.boot_us)
-    session = _kept(replace(session, clock=clock, synced_us=at.boot_us), at)
+    session = kept(replace(session, clock=clock, synced_us=at.boot_us), at)
     width = Note("time", (("widthMs", clock.width_at(at.boot_us) // 1000),))
     if clock.synced(at.boot_us):
         session = drop_ask(session, "time")
@@ -95,10 +95,10 @@ def _ask(session: Session, at: Instant) -> Turn:
 def _save(session: Session, at: Instant) -> Turn:
     if session.synced_us is None or at.boot_us < session.save_us:
         return Turn(session)
-    return Turn(_kept(session, at))
+    return Turn(kept(session, at))
 
 
-def _kept(session: Session, at: Instant) -> Session:
+def kept(session: Session, at: Instant) -> Session:
     """Return the session with the clock in its durable part."""
     saved = law.save(session.clock, session.facts.boot_id, at.boot_us)
     return replace(session, kept=replace(session.kept, clock=saved), save_us=at.after_s(SAVE_S))

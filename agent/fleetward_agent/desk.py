@@ -130,6 +130,11 @@ def step(session: Session, at: Instant) -> Turn:
     return in_order(session, at, STEPS)
 
 
+def keep_clock(session: Session, at: Instant) -> Turn:
+    """Write the clock down now, so that a start within this boot needs no question first."""
+    return Turn(clock.kept(session, at) if session.synced_us is not None else session)
+
+
 def conclude(outcome: Outcome, session: Session, at: Instant) -> Turn:
     """Go on with what an effect brought."""
     match outcome:

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 from fleetward_agent.commands import MOST_JOB_S
 from fleetward_agent.instant import SECOND_US
+from fleetward_agent.receipts import may_tell
 from fleetward_agent.session import Job, Session
+from fleetward_agent.telemetry import can_tell
 from fleetward_agent.walk import DOORS, Stage
 
 LONGEST_S = 30
@@ -22,13 +24,14 @@ def _moments(session: Session, boot_us: int) -> Iterator[int]:
         yield session.rest_us
     if session.door is None and DOORS[session.stage] is not None:
         yield session.dial_us
-    if session.kept.pair is not None:
+    if can_tell(session, boot_us):
         yield session.telemetry_us
     if session.stage is Stage.ENROL:
         yield session.lapse_us
     if session.connected:
         yield from _while_connected(session)
-    yield from (tally.silent_until_us for tally in session.tallies.values() if tally.count)
+    if may_tell(session, boot_us):
+        yield from (tally.silent_until_us for tally in session.tallies.values() if tally.count)
 
 
 def _while_connected(session: Session) -> Iterator[int]:

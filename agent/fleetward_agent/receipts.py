@@ -110,10 +110,15 @@ def _more(before: Tally | None, now: datetime, by: int) -> Tally:
     return Tally(before.count + by, first, now, before.silent_until_us)
 
 
+def may_tell(session: Session, boot_us: int) -> bool:
+    """Say whether alerts can be written: there is a certificate to send them under, and a moment to give."""
+    return session.kept.pair is not None and session.clock.synced(boot_us)
+
+
 def step(session: Session, at: Instant) -> Turn:
     """Tell what was tallied, at most once a minute per code."""
     turn = Turn(session)
-    if session.kept.pair is None or not session.clock.synced(at.boot_us):
+    if not may_tell(session, at.boot_us):
         return turn
     for code, tallied in session.tallies.items():
         if tallied.count and tallied.silent_until_us <= at.boot_us:

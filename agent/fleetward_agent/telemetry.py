@@ -13,7 +13,6 @@ from fleetward_agent.outbox import DROPPED
 from fleetward_agent.reports import add_report
 from fleetward_agent.session import OpenReport, Session
 from fleetward_agent.turn import AddReport, GrowReport, ReadingTaken, TakeReading, Turn
-from fleetward_schemas.clock import FAR_FUTURE_US
 from fleetward_schemas.inventory import DeviceStatus
 from fleetward_schemas.moment import EPOCH, show
 from fleetward_schemas.telemetry import METRICS, Reading, Telemetry
@@ -25,7 +24,7 @@ _PREFIX, _SUFFIX = '{"readings":[', "]}"
 
 def step(session: Session, at: Instant) -> Turn:
     """Take a reading when one is due and its moment can be told; how surely is part of the reading."""
-    if session.kept.pair is None or at.boot_us < session.telemetry_us or _half_ms(session, at) > MOST_UNCERTAINTY_MS:
+    if at.boot_us < session.telemetry_us or not can_tell(session, at.boot_us):
         return Turn(session)
     period_us = session.kept.telemetry_s * SECOND_US
     # From the time it was due, so that periods do not creep; from now, where whole periods were missed.
@@ -35,9 +34,7 @@ def step(session: Session, at: Instant) -> Turn:
 
 def on_reading(outcome: ReadingTaken, session: Session, at: Instant) -> Turn:
     """Put a reading into the report that is still open, or begin one."""
-    half_ms = _half_ms(session, at)
-    if half_ms > MOST_UNCERTAINTY_MS:
-        return Turn(session)
+    half_ms = _half_ms(session, at.boot_us)
     earliest_us = session.clock.earliest_at(at.boot_us)
     middle = EPOCH + timedelta(microseconds=earliest_us + session.clock.width_at(at.boot_us) // 2)
     metrics = lawful(_metrics(outcome, session, at))
@@ -56,11 +53,14 @@ def _begin(session: Session, at: Instant, reading: Reading) -> Turn:
     return turn.on(replace(turn.session, open_report=OpenReport(made, (reading.model_dump_json(),))))
 
 
-def _half_ms(session: Session, at: Instant) -> int:
-    """Return half the interval's width, rounded up; more than can be said while the time is unknown."""
-    if session.clock.latest_at(at.boot_us) >= FAR_FUTURE_US:
-        return MOST_UNCERTAINTY_MS + 1
-    return -(-session.clock.width_at(at.boot_us) // 2000)
+def can_tell(session: Session, boot_us: int) -> bool:
+    """Say whether a reading could be given its moment, and there is a certificate to report under."""
+    return session.kept.pair is not None and _half_ms(session, boot_us) <= MOST_UNCERTAINTY_MS
+
+
+def _half_ms(session: Session, boot_us: int) -> int:
+    """Return half the interval's width, rounded up; very much while the time is unknown."""
+    return -(-session.clock.width_at(boot_us) // 2000)
 
 
 def _metrics(outcome: ReadingTaken, session: Session, at: Instant) -> dict[str, float]:

@@ -1,0 +1,51 @@
+"""How a session begins: from what the factory put in and what the device kept.
+
+Source: protocol section 5: clock (a reboot keeps the floor alone), commands (after a crash they run again).
+"""
+
+from dataclasses import replace
+
+from fleetward_agent import BUILT
+from fleetward_agent.commands import job_of
+from fleetward_agent.enrol import DAY_S
+from fleetward_agent.instant import Instant
+from fleetward_agent.origin import Origin
+from fleetward_agent.outbox import Outbox
+from fleetward_agent.session import Session, facts_of
+from fleetward_agent.state import Kept, Suffixes
+from fleetward_agent.walk import Stage
+from fleetward_schemas import clock as law
+from fleetward_schemas.moment import to_ms
+
+SUFFIX_BYTES = 16
+
+
+def with_suffixes(kept: Kept, at: Instant) -> Kept:
+    """Return what is kept, with the secret ends of the client ids made if they were not."""
+    if kept.suffixes.factory:
+        return kept
+    made = (at.draw(f"suffix {name}", SUFFIX_BYTES).hex() for name in ("factory", "device", "unsynced"))
+    return replace(kept, suffixes=Suffixes(*made))
+
+
+def born(origin: Origin, kept: Kept, outbox: Outbox, boot_id: str, at: Instant) -> Session:
+    """Return the session of a device that was just started."""
+    clock = law.restore(kept.clock, BUILT, boot_id, at.boot_us)
+    session = Session(
+        facts=facts_of(origin, boot_id, at.boot_us),
+        kept=kept,
+        clock=clock,
+        stage=Stage.FACTORY_TIME if kept.pair is None else Stage.DEVICE_TIME,
+        dial_us=at.boot_us,
+        telemetry_us=at.boot_us,
+        windows=outbox.windows(),
+        jobs=tuple(job_of(row) for row in outbox.open_commands()),
+    )
+    return session if kept.gone is None else _resting(session, kept.gone.at_ms, at)
+
+
+def _resting(session: Session, gone_ms: int, at: Instant) -> Session:
+    """Stay silent for what is left of the day since the server said retired or revoked."""
+    passed_s = (to_ms(session.clock.now(at.boot_us)) - gone_ms) / 1000
+    left_s = min(DAY_S, max(0.0, DAY_S - passed_s))
+    return replace(session, stage=Stage.RESTING, rest_us=at.after_s(left_s))

@@ -1,0 +1,31 @@
+"""What a device is made of beside the factory's work: its options, and the things it is attached to."""
+
+from dataclasses import dataclass
+
+from fleetward_agent.outbox import Outbox
+from fleetward_agent.ports import Gauge, KeyStore, Scanner
+from fleetward_agent.state import StateFile
+from fleetward_schemas.jws import Alg
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Where to connect, and with which keys. keep_alive_s: at most 60."""
+
+    host: str = "localhost"
+    port: int = 8883
+    server_name: str = "localhost"
+    device_alg: Alg = Alg.RS256
+    transport_alg: Alg = Alg.EDDSA
+    keep_alive_s: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a device is attached to."""
+
+    keys: KeyStore
+    scanner: Scanner
+    state: StateFile
+    outbox: Outbox
+    gauge: Gauge | None = None

@@ -1,0 +1,96 @@
+"""The loop: one link, one thread, one device or thousands. Only here the clock is read and the world is touched.
+
+Source: architecture "One concurrency style".
+"""
+
+import heapq
+import itertools
+from collections.abc import Callable, Iterable
+
+from fleetward_agent.device import Device
+from fleetward_agent.instant import SECOND_US
+from fleetward_agent.world import World
+from fleetward_broker.line import Event, LineId, Link, Readable
+
+__all__ = ["Host", "World"]
+
+BREATH_US = 1000
+"""Between two steps of one device, so that the link is always asked in between."""
+
+
+class Host:
+    """Drives devices over one link; ``run`` for a program, ``turn`` for whoever has a loop of their own."""
+
+    def __init__(self, link: Link, devices: Iterable[Device], world: World) -> None:
+        """Begin every device.
+
+        Raises:
+            StateProblem, OSError, sqlite3.Error: what a device kept cannot be used; see ``Device.begin``.
+        """
+        self._link = link
+        self._world = world
+        self._lines: dict[LineId, Device] = {}
+        self._devices: list[Device] = []
+        self._numbers = itertools.count()
+        self._due: list[tuple[int, int, Device]] = []
+        self._planned: dict[Device, int] = {}
+        for device in devices:
+            self.add(device)
+
+    def add(self, device: Device) -> None:
+        """Begin one more device."""
+        device.begin(self._link, self._world, self._lines)
+        self._devices.append(device)
+        self._plan(device, 0)
+
+    def run(self, until: Callable[[], bool], timeout_s: float = 0.5) -> None:
+        """Turn until told to stop."""
+        while not until():
+            self.turn(timeout_s)
+
+    def turn(self, timeout_s: float) -> None:
+        """Wait for events or for what is due, at most ``timeout_s``, and do all that follows."""
+        touched: dict[Device, None] = {}
+        for event in self._link.poll(self._wait_s(timeout_s)):
+            device = self._of(event)
+            if device is not None:
+                device.on_event(event, self._world.instant())
+                touched[device] = None
+        touched.update(dict.fromkeys(self._take_due()))
+        for device in touched:
+            device.step(self._world.instant())
+            now = self._world.boot_us()
+            self._plan(device, max(device.due_us(now), now + BREATH_US))
+
+    def shut(self) -> None:
+        """Have every device say ``offline`` and disconnect; ``turn`` until ``closed``."""
+        for device in self._devices:
+            device.shut(self._world.instant())
+
+    @property
+    def closed(self) -> bool:
+        """Whether every device was shut and its line is gone."""
+        return all(device.closed for device in self._devices)
+
+    def _of(self, event: Event) -> Device | None:
+        return None if isinstance(event, Readable) else self._lines.get(event.line)
+
+    def _plan(self, device: Device, due_us: int) -> None:
+        if self._planned.get(device) != due_us:
+            self._planned[device] = due_us
+            heapq.heappush(self._due, (due_us, next(self._numbers), device))
+
+    def _wait_s(self, timeout_s: float) -> float:
+        if not self._due:
+            return timeout_s
+        return min(timeout_s, max(0, self._due[0][0] - self._world.boot_us()) / SECOND_US)
+
+    def _take_due(self) -> list[Device]:
+        """Return the devices whose moment has come; plans that were changed meanwhile are passed over."""
+        now, due = self._world.boot_us(), []
+        while self._due and self._due[0][0] <= now:
+            when, _, device = heapq.heappop(self._due)
+            if self._planned.get(device) == when:
+                del self._planned[device]
+                due.append(device)
+        return due

@@ -1,0 +1,88 @@
+"""``fleetward-agent status``: what the state files say, whether or not an agent runs."""
+
+from dataclasses import dataclass
+
+from fleetward_agent import BUILT
+from fleetward_agent.config import Config
+from fleetward_agent.outbox import DROPPED, REFUSED, Outbox
+from fleetward_agent.outbox import FILE as OUTBOX_FILE
+from fleetward_agent.state import FILE as STATE_FILE
+from fleetward_agent.state import Kept, StateFile
+from fleetward_agent.world import BOOT_ID, boot_us
+from fleetward_schemas.certificates import read_certificate
+from fleetward_schemas.clock import Clock, restore
+from fleetward_schemas.identity import device_id
+from fleetward_schemas.moment import show
+from fleetward_schemas.strict import b64_der
+
+
+class NotStarted(Exception):  # noqa: N818 - says what was found
+    """No agent has ever run on this state folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What there is to know. phase: ``new``, ``enrolling``, ``registered``, or why the server sent the device away.
+
+    clock: ``synced`` within this boot, else ``floor``. width_ms: of the trusted interval, None while only a floor.
+    """
+
+    device_id: str
+    phase: str
+    certificate_until: str | None
+    waiting: int
+    dropped: int
+    refused: int
+    open_commands: int
+    clock: str
+    now: str
+    width_ms: int | None
+
+
+def status_of(config: Config) -> Status:
+    """Read the state folder.
+
+    Raises:
+        NotStarted: there is no state. StateProblem, sqlite3.Error, OSError: it cannot be read.
+    """
+    folder = config.state_dir
+    if not (folder / STATE_FILE).exists() or not (folder / OUTBOX_FILE).exists():
+        raise NotStarted(f"{folder}: no state yet; run: fleetward-agent run")
+    kept = StateFile(folder).load()
+    boot = boot_us()
+    clock = restore(kept.clock, BUILT, BOOT_ID.read_text().strip(), boot)
+    outbox = Outbox(folder / OUTBOX_FILE)
+    try:
+        return _status(config, kept, clock, boot, outbox)
+    finally:
+        outbox.close()
+
+
+def _status(config: Config, kept: Kept, clock: Clock, boot: int, outbox: Outbox) -> Status:
+    synced = clock.synced(boot)
+    return Status(
+        device_id=device_id(config.identity.digital_id),
+        phase=phase_of(kept),
+        certificate_until=None if kept.pair is None else certificate_until(kept.pair.device_chain),
+        waiting=outbox.depth,
+        dropped=outbox.counter(DROPPED),
+        refused=outbox.counter(REFUSED),
+        open_commands=len(outbox.open_commands()),
+        clock="synced" if synced else "floor",
+        now=show(clock.now(boot)),
+        width_ms=clock.width_at(boot) // 1000 if synced else None,
+    )
+
+
+def phase_of(kept: Kept) -> str:
+    """Return a word for where a device stands when nothing but its state is known."""
+    if kept.gone is not None:
+        return kept.gone.reason
+    if kept.pair is not None:
+        return "registered"
+    return "new" if kept.candidate is None else "enrolling"
+
+
+def certificate_until(chain: tuple[str, ...]) -> str:
+    """Return when a certificate ends."""
+    return show(read_certificate(b64_der(chain[0])).not_valid_after_utc)
