@@ -15,6 +15,7 @@ from fleetward_agent.device import Device
 from fleetward_agent.run import Host, World
 from fleetward_broker.link import SelectorLink
 from fleetward_sandbox.scanner import SimulatedScanner
+from fleetward_schemas.jws import Alg
 
 CLOSE_WITHIN_S = 10.0
 
@@ -30,11 +31,16 @@ class Door:
 class Fleet:
     """Many devices on one link."""
 
-    def __init__(self, folders: list[Path], door: Door | None = None, *, seed: int = 1) -> None:
-        """Assemble a device of each provisioned folder. seed: of what the scanners read."""
+    def __init__(
+        self, folders: list[Path], door: Door | None = None, *, seed: int = 1, device_alg: Alg | None = None
+    ) -> None:
+        """Assemble a device of each provisioned folder. seed: of what the scanners read.
+
+        device_alg: other device keys than the folders ask for, where many must be made quickly.
+        """
         chance = random.Random(seed)  # noqa: S311 - only the scanners' temperatures hang on it
         self.link = SelectorLink(time.monotonic)
-        self.devices = [_assembled(folder, door, chance.random()) for folder in folders]
+        self.devices = [_assembled(folder, door, chance.random(), device_alg) for folder in folders]
         self.host = Host(self.link, self.devices, World.real())
 
     def turn(self, timeout_s: float = 0.1) -> None:
@@ -56,10 +62,12 @@ class Fleet:
         self.link.shutdown()
 
 
-def _assembled(folder: Path, door: Door | None, phase: float) -> Device:
+def _assembled(folder: Path, door: Door | None, phase: float, device_alg: Alg | None) -> Device:
     config = from_folder(folder)
     if door is not None:
         config = replace(config, server=replace(config.server, host=door.host, port=door.port))
+    if device_alg is not None:
+        config = replace(config, keys=replace(config.keys, device_alg=device_alg))
     return assemble(config, scanner=SimulatedScanner(config.identity.digital_id, phase, time.monotonic))
 
 
