@@ -27,7 +27,7 @@ REFUSED = 0x80  # in SUBACK
 
 
 class Wire:
-    """One line from CONNECT to its end. ``end`` is set once, and then nothing more is told."""
+    """One line from CONNECT to its end. ``end`` is set once, with the first reason known."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Wire:
         """Queue a publish; False when the line takes none: not connected, or too much is unsent."""
         if not self.is_connected or self.end is not None or self._client.unsent_bytes > MOST_UNSENT_BYTES:
             return False
-        if len(payload) + len(topic) > MAX_PACKET_BYTES:
+        if 4 + len(topic.encode()) + len(payload) > MAX_PACKET_BYTES:
             raise LocalMistake(f"{topic}: {len(payload)} bytes, a packet holds {MAX_PACKET_BYTES}")
         info = self._client.publish(topic, payload, qos, retain)
         if info.rc is not MQTTErrorCode.MQTT_ERR_SUCCESS:
@@ -125,7 +125,8 @@ class Wire:
         if code is MQTTErrorCode.MQTT_ERR_SUCCESS and self._client.socket() is not None:
             return
         failure = self._client.failure
-        detail = reason or ("" if failure is None else detail_of(failure)) or code.name
+        when = "" if self._answered else " before CONNACK"
+        detail = reason or (detail_of(failure) if failure else f"{code.name}{when}")
         # TLS 1.3: a broker that refuses our certificate says so after the handshake, in place of CONNACK.
         if not self._answered and isinstance(failure, ssl.SSLError):
             self.finish(Loss.TLS_REFUSED, detail)
