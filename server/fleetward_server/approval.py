@@ -1,0 +1,83 @@
+"""What an operator may decide about one device; pure: the record in, the record out, or why not.
+
+What is approved is a key, the one that asked: an approval is never a blank cheque for the next asker.
+Source: S5, C3; protocol section 5 "First contact".
+"""
+
+import re
+from dataclasses import replace
+from datetime import datetime
+
+from fleetward_schemas.enrol import Event, Reason, State, advance, may_advance
+from fleetward_server.problem import Kind, OperatorProblem
+from fleetward_server.state import Device
+
+TAGS_MOST = 32
+_TAG = re.compile(r"[a-z0-9][a-z0-9._:-]{0,63}", re.ASCII)
+_WAITING = frozenset({Reason.NOT_LISTED, Reason.AWAITING_APPROVAL})
+
+
+def approve(device: Device, now: datetime, key: str | None = None) -> Device:
+    """Approve a device that waits, with the key it asked by. key: refuse unless just this key asked.
+
+    Raises:
+        OperatorProblem: ``conflict``: nothing waits, another key asked, or the device is out for good.
+    """
+    if key is not None and device.asking_key != key:
+        raise _conflict(device, f"asked with key {device.asking_key or 'none'}, not {key}")
+    if not may_advance(device.state, Event.APPROVE) and not _another_key_waits(device):
+        raise _conflict(device, f"is {device.state}; nothing waits for approval")
+    if device.state is State.REGISTERED and not _another_key_waits(device):
+        raise _conflict(device, "is registered; nothing waits for approval")
+    if device.asking_key is None and not device.listed:
+        raise _conflict(device, f"is held for {device.reason or 'no reason'}; no key of it waits for approval")
+    state = advance(device.state, Event.APPROVE) if may_advance(device.state, Event.APPROVE) else device.state
+    return replace(device, state=state, approved_key=device.asking_key, changed_at=now)
+
+
+def refuse(device: Device, now: datetime) -> Device:
+    """Refuse a device that waits; of a registered one, only the key that asks to replace its own.
+
+    Raises:
+        OperatorProblem: ``conflict``: already refused, or nothing to refuse.
+    """
+    if may_advance(device.state, Event.REFUSE):
+        state = advance(device.state, Event.REFUSE)
+        return replace(device, state=state, approved_key=None, reason=Reason.REFUSED_BY_OPERATOR, changed_at=now)
+    if device.state is State.REGISTERED and _another_key_waits(device):
+        return replace(device, asking_key=None, approved_key=None, reason=None, changed_at=now)
+    already = "already refused" if device.state is State.REFUSED else f"{device.state}; nothing waits"
+    raise _conflict(device, f"is {already}")
+
+
+def retag(device: Device, add: tuple[str, ...], remove: tuple[str, ...], now: datetime) -> Device:
+    """Put tags on a device and take tags off it.
+
+    Raises:
+        OperatorProblem: ``invalid``: a tag that is none, or too many.
+    """
+    for tag in (*add, *remove):
+        check_tag(tag)
+    tags = tuple(sorted((set(device.tags) | set(add)) - set(remove)))
+    if len(tags) > TAGS_MOST:
+        raise OperatorProblem(Kind.INVALID, f"{len(tags)} tags: at most {TAGS_MOST}")
+    return replace(device, tags=tags, changed_at=now)
+
+
+def check_tag(tag: str) -> None:
+    """Refuse what is no tag.
+
+    Raises:
+        OperatorProblem: ``invalid``.
+    """
+    if not _TAG.fullmatch(tag):
+        raise OperatorProblem(Kind.INVALID, f"tag {tag!r}: a-z 0-9 . _ : - only, at most 64, a letter or digit first")
+
+
+def _another_key_waits(device: Device) -> bool:
+    asked = device.asking_key is not None and device.asking_key != device.approved_key
+    return asked and device.reason in _WAITING
+
+
+def _conflict(device: Device, why: str) -> OperatorProblem:
+    return OperatorProblem(Kind.CONFLICT, f"{device.id} {why}")

@@ -1,0 +1,141 @@
+"""What an operator may do, as seams by noun. Who does it on this host is in operator.py; over a network it is another.
+
+Every act is done whole or raises ``OperatorProblem`` and has changed nothing. Source: S5; architecture "The API".
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fleetward_schemas.identity import DigitalId
+from fleetward_schemas.topics import DeviceId
+from fleetward_server.admission import Diff
+from fleetward_server.audit import Link, Verdict
+from fleetward_server.listing import Fields
+from fleetward_server.state import Certificate, Command, Device, FtmRoot, Model, Report
+from fleetward_server.store import AuditFilter, Counts, DeviceFilter, RefusalCount, ReportFilter
+
+
+@dataclass(frozen=True, slots=True)
+class Papers:
+    """All there is about one device. history: latest audit rows, oldest first."""
+
+    device: Device
+    certificates: tuple[Certificate, ...]
+    commands: tuple[Command, ...]
+    refusals: tuple[RefusalCount, ...]
+    history: tuple[Link, ...]
+
+
+class Devices(Protocol):
+    """The register, read."""
+
+    def device(self, text: str) -> Device:
+        """Return the device that an id, the beginning of one, or a serial number means."""
+        ...
+
+    def devices(self, wanted: DeviceFilter, after: str = "", limit: int = 500) -> tuple[Device, ...]:
+        """Return devices by id, those after the cursor."""
+        ...
+
+    def papers(self, text: str) -> Papers:
+        """Return all there is about one device."""
+        ...
+
+    def counts(self) -> Counts:
+        """Return the fleet in numbers."""
+        ...
+
+
+class Register(Protocol):
+    """The register, decided."""
+
+    def import_list(self, rows: Sequence[Fields], *, dry_run: bool, places: Sequence[str] = ()) -> Diff:
+        """Bring the provider's list in, whole or not at all."""
+        ...
+
+    def approve(self, device_id: DeviceId, reason: str, key: str | None = None) -> Device:
+        """Approve a device with the key that asked."""
+        ...
+
+    def refuse(self, device_id: DeviceId, reason: str) -> Device:
+        """Refuse a device that waits."""
+        ...
+
+    def tag(self, device_id: DeviceId, add: tuple[str, ...], remove: tuple[str, ...]) -> Device:
+        """Put tags on a device and take tags off it."""
+        ...
+
+
+class Commands(Protocol):
+    """Orders to devices."""
+
+    def send_command(
+        self, device_id: DeviceId, verb: str, params: Mapping[str, object], expires_in_s: int, reason: str
+    ) -> Command:
+        """Queue an order."""
+        ...
+
+    def command(self, command_id: str) -> Command:
+        """Return an order as it stands."""
+        ...
+
+    def commands(self, device_id: DeviceId | None, *, open_only: bool, limit: int) -> tuple[Command, ...]:
+        """Return orders, oldest first."""
+        ...
+
+
+class Trust(Protocol):
+    """Which models may be registered."""
+
+    def add_model(self, of: DigitalId, reason: str) -> Model:
+        """Approve the make and model of a digital ID."""
+        ...
+
+    def revoke_model(self, of: DigitalId, reason: str) -> Model:
+        """Take the approval back; what is registered stays so."""
+        ...
+
+    def models(self) -> tuple[Model, ...]:
+        """Return every model that was ever judged."""
+        ...
+
+
+class FtmRoots(Protocol):
+    """Whose chips are believed."""
+
+    def add_ftm_root(self, pem: bytes, name: str, reason: str) -> FtmRoot:
+        """Trust an FTM provider's root."""
+        ...
+
+    def revoke_ftm_root(self, text: str, reason: str) -> FtmRoot:
+        """Trust it no more. text: its name, its thumbprint or the beginning of that."""
+        ...
+
+    def ftm_roots(self) -> tuple[FtmRoot, ...]:
+        """Return every root, trusted or no more."""
+        ...
+
+
+class Records(Protocol):
+    """What was said and done."""
+
+    def reports(self, wanted: ReportFilter, limit: int) -> tuple[Report, ...]:
+        """Return reports by id."""
+        ...
+
+    def stream_reports(self, wanted: ReportFilter) -> Iterator[Report]:
+        """Yield reports in order of arrival, any number of them."""
+        ...
+
+    def audit_links(self, wanted: AuditFilter, after: int, limit: int) -> list[Link]:
+        """Return audit rows."""
+        ...
+
+    def verify_audit(self) -> Verdict:
+        """Go along the whole audit chain."""
+        ...
+
+
+class Operator(Devices, Register, Commands, Trust, FtmRoots, Records, Protocol):
+    """All of it."""

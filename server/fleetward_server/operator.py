@@ -1,0 +1,193 @@
+"""The operator on the provider's own host: straight on the store of the provider's folder.
+
+Every act is one transaction and names its actor and reason in the audit. Source: S5; architecture "The API".
+"""
+
+import json
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from fleetward_schemas.commands import Step, Verb
+from fleetward_schemas.enrol import State
+from fleetward_schemas.identity import DigitalId
+from fleetward_schemas.ids import RANDOM_BYTES, next_id
+from fleetward_schemas.messages import WEEK_S
+from fleetward_schemas.topics import DeviceId
+from fleetward_server import admission, approval, ftm_root
+from fleetward_server.admission import Diff, Record
+from fleetward_server.listing import Fields, Listed
+from fleetward_server.problem import Kind, OperatorProblem, nearest
+from fleetward_server.reader import LocalReader
+from fleetward_server.state import (
+    AddAudit,
+    AuditEntry,
+    Command,
+    Device,
+    FtmRoot,
+    Model,
+    PutCommand,
+    PutDevice,
+)
+from fleetward_server.store import (
+    Unit,
+)
+
+TAGGED = "tagged"
+PARAMS: Mapping[Verb, frozenset[str]] = {Verb.COLLECT_INFO: frozenset(), Verb.SYNC_TIME: frozenset()}
+"""Which parameters each command takes."""
+
+
+def utc_now() -> datetime:
+    """Read the host's clock: an operator's act happens when the operator's host says."""
+    return datetime.now(UTC)
+
+
+class LocalOperator(LocalReader):
+    """An operator with the provider's folder at hand; opens the store at the first act."""
+
+    def __init__(self, folder: Path, actor: str, now: Callable[[], datetime] = utc_now) -> None:
+        """Act in ``folder`` as ``actor``, which the audit shows as ``operator:<actor>``."""
+        super().__init__(folder)
+        self._actor = f"operator:{actor}"
+        self._now = now
+        self._last_id: str | None = None
+
+    def import_list(self, rows: Sequence[Fields], *, dry_run: bool, places: Sequence[str] = ()) -> Diff:
+        """Bring the provider's list in, whole or not at all; a dry run returns its errors.
+
+        Raises:
+            OperatorProblem: ``invalid``: one line per error.
+        """
+        now, provider_id = self._now(), self.config.provider.id
+        with self._unit() as unit:
+            made = admission.plan(rows, places, provider_id, lambda listed: _record(unit, listed), now)
+            diff = made.diff()
+            if diff.errors and not dry_run:
+                raise OperatorProblem(Kind.INVALID, "\n".join(map(str, diff.errors)))
+            if not dry_run:
+                unit.apply(PutDevice(device) for device in made.devices)
+                unit.apply(self._entry("listed", one, "", "added") for one in diff.added)
+                unit.apply(self._entry("listed", one.id, "", " ".join(one.columns)) for one in diff.changed)
+        return diff
+
+    def approve(self, device_id: DeviceId, reason: str, key: str | None = None) -> Device:
+        """Approve a device with the key that asked. key: refuse unless just this one asked."""
+        return self._decide(device_id, "approved", reason, lambda device: approval.approve(device, self._now(), key))
+
+    def refuse(self, device_id: DeviceId, reason: str) -> Device:
+        """Refuse a device that waits."""
+        return self._decide(device_id, "refused", reason, lambda device: approval.refuse(device, self._now()))
+
+    def tag(self, device_id: DeviceId, add: tuple[str, ...], remove: tuple[str, ...]) -> Device:
+        """Put tags on a device and take tags off it."""
+        return self._decide(device_id, TAGGED, "", lambda device: approval.retag(device, add, remove, self._now()))
+
+    def send_command(
+        self, device_id: DeviceId, verb: str, params: Mapping[str, object], expires_in_s: int, reason: str
+    ) -> Command:
+        """Queue an order; the server sends it when the device is there."""
+        known, now = _verb(verb, params), self._now()
+        if not 1 <= expires_in_s <= WEEK_S:
+            raise OperatorProblem(Kind.INVALID, f"expires in {expires_in_s} s: expected 1..{WEEK_S}")
+        self._last_id = next_id(now, self._last_id, secrets.token_bytes(RANDOM_BYTES))
+        command = Command(
+            id=self._last_id,
+            device_id=device_id,
+            verb=known,
+            params=json.dumps(dict(params), separators=(",", ":"), sort_keys=True),
+            step=Step.QUEUED,
+            actor=self._actor,
+            reason=reason,
+            created_at=now,
+            expires_at=now + timedelta(seconds=expires_in_s),
+        )
+        with self._unit() as unit:
+            _obeys(_known_device(unit, device_id))
+            unit.apply([PutCommand(command), self._entry(f"command-{known}", device_id, reason, command.id)])
+        return command
+
+    def add_model(self, of: DigitalId, reason: str) -> Model:
+        """Approve the make and model of a digital ID."""
+        return self._judge(of, reason, approved=True)
+
+    def revoke_model(self, of: DigitalId, reason: str) -> Model:
+        """Take the approval back; what is registered stays so."""
+        if _model(of, approved=True) not in self.models():
+            raise OperatorProblem(Kind.NOT_FOUND, f"{of.make} {of.model} of {of.deviceProviderId} is not approved")
+        return self._judge(of, reason, approved=False)
+
+    def add_ftm_root(self, pem: bytes, name: str, reason: str) -> FtmRoot:
+        """Trust an FTM provider's root."""
+        root = ftm_root.read_root(pem, name, self._now())
+        if any(one.thumbprint == root.thumbprint and one.trusted for one in self.ftm_roots()):
+            raise OperatorProblem(Kind.CONFLICT, f"{root.thumbprint} is trusted already")
+        return self._put_root(root, "ftm-root-added", reason)
+
+    def revoke_ftm_root(self, text: str, reason: str) -> FtmRoot:
+        """Trust it no more. text: its name, its thumbprint or the beginning of that."""
+        return self._put_root(ftm_root.distrusted(self.ftm_roots(), text), "ftm-root-revoked", reason)
+
+    def _decide(self, device_id: DeviceId, action: str, reason: str, decide: Callable[[Device], Device]) -> Device:
+        with self._unit() as unit:
+            device = decide(_known_device(unit, device_id))
+            detail = " ".join(device.tags) if action == TAGGED else device.approved_key or ""
+            unit.apply([PutDevice(device), self._entry(action, device_id, reason, detail)])
+        return device
+
+    def _judge(self, of: DigitalId, reason: str, *, approved: bool) -> Model:
+        model = _model(of, approved=approved)
+        action = "model-approved" if approved else "model-revoked"
+        with self._unit() as unit:
+            unit.put_model(model)
+            unit.apply([self._entry(action, model.provider_id, reason, f"{model.make} {model.model}")])
+        return model
+
+    def _put_root(self, root: FtmRoot, action: str, reason: str) -> FtmRoot:
+        with self._unit() as unit:
+            unit.put_ftm_root(root)
+            unit.apply([self._entry(action, root.thumbprint, reason, root.name)])
+        return root
+
+    def _entry(self, action: str, subject: str, reason: str, detail: str) -> AddAudit:
+        return AddAudit(AuditEntry(self._now(), self._actor, action, subject, reason, detail))
+
+    @contextmanager
+    def _unit(self) -> Iterator[Unit]:
+        with self._opened() as store, store.unit() as unit:
+            yield unit
+
+
+def _record(unit: Unit, listed: Listed) -> Record:
+    owner = None if listed.ftm_key is None else unit.ftm_owner(listed.ftm_key)
+    return Record(unit.device(listed.id), owner)
+
+
+def _known_device(unit: Unit, device_id: DeviceId) -> Device:
+    device = unit.device(device_id)
+    if device is None:
+        raise OperatorProblem(Kind.NOT_FOUND, f"no device {device_id!r}")
+    return device
+
+
+def _obeys(device: Device) -> None:
+    if device.state in {State.PENDING, State.APPROVED}:
+        raise OperatorProblem(Kind.HELD, f"{device.id} is {device.state}: it takes commands once it is registered")
+    if device.state is not State.REGISTERED:
+        raise OperatorProblem(Kind.CONFLICT, f"{device.id} is {device.state}: it takes no commands")
+
+
+def _verb(verb: str, params: Mapping[str, object]) -> Verb:
+    if verb not in list(Verb):
+        raise OperatorProblem(Kind.INVALID, f"unknown command {verb!r}; {nearest(verb, Verb)}")
+    for name in params:
+        if name not in PARAMS[Verb(verb)]:
+            takes = ", ".join(sorted(PARAMS[Verb(verb)])) or "none"
+            raise OperatorProblem(Kind.INVALID, f"{verb} has no parameter {name!r}; it takes {takes}")
+    return Verb(verb)
+
+
+def _model(of: DigitalId, *, approved: bool) -> Model:
+    return Model(of.deviceProviderId, of.make, of.model, of.type, of.deviceSubType, approved)

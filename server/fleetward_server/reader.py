@@ -1,0 +1,158 @@
+"""What an operator on the provider's own host may look at: reads of the store of the provider's folder.
+
+Source: S5; operations.py for the seams.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+from weakref import finalize
+
+from fleetward_schemas.topics import DeviceId
+from fleetward_server import audit
+from fleetward_server.audit import Link, Verdict
+from fleetward_server.config import Config, ConfigProblem, load
+from fleetward_server.operations import Papers
+from fleetward_server.problem import Kind, OperatorProblem
+from fleetward_server.state import Command, Device, FtmRoot, Model, Report
+from fleetward_server.store import (
+    AuditFilter,
+    Counts,
+    DeviceFilter,
+    ReportFilter,
+    Store,
+    StoreHeld,
+    StoreProblem,
+    open_store,
+)
+
+PREFIX_CHARS = 4
+HISTORY_ROWS = 50
+
+
+class LocalReader:
+    """A provider's folder, its store opened at the first look."""
+
+    def __init__(self, folder: Path) -> None:
+        """Look into ``folder``; nothing is opened yet."""
+        self.folder = folder
+        self._store: Store | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the store; the next act opens it again."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    @property
+    def config(self) -> Config:
+        """The folder's configuration.
+
+        Raises:
+            OperatorProblem: ``invalid``, naming file, table and key.
+        """
+        try:
+            return load(self.folder)
+        except ConfigProblem as problem:
+            raise OperatorProblem(Kind.INVALID, str(problem)) from None
+
+    def device(self, text: str) -> Device:
+        """Return the device that an id, the beginning of one, or a serial number means."""
+        with self._opened() as store:
+            found = store.named(text)
+        exact = [one for one in found if one.id == text]
+        begun = [one for one in found if one.identity.serialNo == text or len(text) >= PREFIX_CHARS]
+        match exact or begun:
+            case [device]:
+                return device
+            case []:
+                hint = "" if len(text) >= PREFIX_CHARS else f" (an id is named by {PREFIX_CHARS} characters or more)"
+                raise OperatorProblem(Kind.NOT_FOUND, f"no device {text!r}{hint}")
+            case several:
+                names = ", ".join(f"{one.id} ({one.identity.serialNo})" for one in several)
+                raise OperatorProblem(Kind.INVALID, f"{text!r} names more than one device: {names}")
+
+    def devices(self, wanted: DeviceFilter, after: str = "", limit: int = 500) -> tuple[Device, ...]:
+        """Return devices by id, those after the cursor."""
+        with self._opened() as store:
+            return store.devices(wanted, after=after, limit=limit)
+
+    def papers(self, text: str) -> Papers:
+        """Return all there is about one device."""
+        device = self.device(text)
+        with self._opened() as store:
+            refusals = (*store.refusals(device.id), *store.refusals(f"f-{device.id}"))
+            return Papers(
+                device=device,
+                certificates=store.certificates(device.id),
+                commands=store.commands(device.id),
+                refusals=refusals,
+                history=store.history(device.id, HISTORY_ROWS),
+            )
+
+    def counts(self) -> Counts:
+        """Return the fleet in numbers."""
+        with self._opened() as store:
+            return store.counts()
+
+    def command(self, command_id: str) -> Command:
+        """Return an order as it stands."""
+        with self._opened() as store:
+            found = store.command(command_id)
+        if found is None:
+            raise OperatorProblem(Kind.NOT_FOUND, f"no command {command_id!r}")
+        return found
+
+    def commands(self, device_id: DeviceId | None, *, open_only: bool, limit: int) -> tuple[Command, ...]:
+        """Return orders, oldest first."""
+        with self._opened() as store:
+            return store.commands(device_id, open_only=open_only, limit=limit)
+
+    def models(self) -> tuple[Model, ...]:
+        """Return every model that was ever judged."""
+        with self._opened() as store:
+            return store.models()
+
+    def ftm_roots(self) -> tuple[FtmRoot, ...]:
+        """Return every root, trusted or no more."""
+        with self._opened() as store:
+            return store.ftm_roots()
+
+    def reports(self, wanted: ReportFilter, limit: int) -> tuple[Report, ...]:
+        """Return reports by id."""
+        with self._opened() as store:
+            return store.reports(wanted, limit=limit)
+
+    def stream_reports(self, wanted: ReportFilter) -> Iterator[Report]:
+        """Yield reports in order of arrival, any number of them."""
+        with self._opened() as store:
+            yield from store.stream_reports(wanted)
+
+    def audit_links(self, wanted: AuditFilter, after: int, limit: int) -> list[Link]:
+        """Return audit rows."""
+        with self._opened() as store:
+            return store.audit_links(after, limit, wanted)
+
+    def verify_audit(self) -> Verdict:
+        """Go along the whole audit chain."""
+        with self._opened() as store:
+            return audit.walk(store)
+
+    @contextmanager
+    def _opened(self) -> Iterator[Store]:
+        """Open the store once, and turn its troubles into the operator's."""
+        try:
+            if self._store is None:
+                self._store = open_store(self.config.store_path)
+                finalize(self, self._store.close)
+            yield self._store
+        except StoreProblem as problem:
+            kind = Kind.CONFLICT if isinstance(problem, StoreHeld) else Kind.INVALID
+            raise OperatorProblem(kind, str(problem)) from None
