@@ -74,15 +74,18 @@ def key_thumbprint(key: PublicKey) -> str:
 
 @lru_cache(maxsize=4096)
 def read_certificate(der: bytes) -> x509.Certificate:
-    """Parse one certificate.
+    """Parse one certificate and its names.
 
     Raises:
         Refused: ``malformed``.
     """
     try:
-        return x509.load_der_x509_certificate(der)
-    except ValueError:
+        certificate = x509.load_der_x509_certificate(der)
+        # The library reads names when they are asked for, and would fail there: so they are asked for here.
+        common_name(certificate.subject), unit_of(certificate.issuer)
+    except (ValueError, x509.InvalidVersion):
         raise Refused(Code.MALFORMED, "not an X.509 certificate") from None
+    return certificate
 
 
 def public_key(certificate: x509.Certificate) -> PublicKey:
@@ -119,7 +122,7 @@ def has_purpose(certificate: x509.Certificate, purpose: ObjectIdentifier) -> boo
     """Say whether the certificate's extended key usage names ``purpose``."""
     try:
         return purpose in certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
         return False
 
 
