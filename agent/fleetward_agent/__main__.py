@@ -134,6 +134,7 @@ class Stop:
         self.by = number
 
     def __call__(self) -> bool:
+        """Say whether to stop."""
         return self.by is not None
 
 

@@ -83,6 +83,7 @@ class Device:
         """
         self._link, self._world, self._lines = link, world, lines
         at = world.instant()
+        self.parts.state.sweep()
         kept = self.parts.state.load()
         if self.parts.state.fell_back:
             self._log(Note("state-from-backup"))

@@ -92,11 +92,9 @@ class AtomicJSONStorage(Storage):
     """TinyDB's storage, made durable."""
 
     def __init__(self, path: Path) -> None:
-        """Use ``path``; leftovers of a write that a crash cut short are swept."""
+        """Use ``path``; reading changes nothing on disk, since ``status`` reads beside a running agent."""
         self._path = path
         self.fell_back = False
-        for leftover in path.parent.glob(f".{path.name}.*.tmp"):
-            leftover.unlink(missing_ok=True)
 
     @property
     def _backup(self) -> Path:
@@ -117,9 +115,6 @@ class AtomicJSONStorage(Storage):
         if backup is None:
             raise StateProblem(f"{self._path}: damaged, and so is its backup; move both away to enrol again")
         self.fell_back = True
-        if self._path.exists():
-            # The damaged file must not become the next backup.
-            self._path.replace(self._path.with_name(f"{self._path.name}.damaged"))
         return backup
 
     def write(self, data: dict[str, dict[str, Any]]) -> None:
@@ -133,13 +128,19 @@ class AtomicJSONStorage(Storage):
                 file.write(raw)
                 file.flush()
                 os.fsync(file.fileno())
-            if self._path.exists():
+            if _read_whole(self._path) is not None:
+                # A damaged file must not become the next backup.
                 self._path.replace(self._backup)
             temporary.replace(self._path)
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
         sync_folder(self._path.parent)
+
+    def sweep(self) -> None:
+        """Remove the leftovers of writes that a crash cut short; for the one agent that works on this state."""
+        for leftover in self._path.parent.glob(f".{self._path.name}.*.tmp"):
+            leftover.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -200,6 +201,11 @@ class StateFile:
             OSError: the disk refused; the old state stands.
         """
         self._db.table("device").upsert(Document(_SHAPE.dump_python(kept, mode="json"), doc_id=_ROW))
+
+    def sweep(self) -> None:
+        """Clean up after a crash; see ``AtomicJSONStorage.sweep``."""
+        if self._storage is not None:
+            self._storage.sweep()
 
     @property
     def fell_back(self) -> bool:
