@@ -111,7 +111,7 @@ class Pki:
     service: Issuer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Cast:
     """Who appears in the vectors.
 

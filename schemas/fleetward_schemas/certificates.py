@@ -83,7 +83,7 @@ def read_certificate(der: bytes) -> x509.Certificate:
         certificate = x509.load_der_x509_certificate(der)
         # The library reads names when they are asked for, and would fail there: so they are asked for here.
         common_name(certificate.subject), unit_of(certificate.issuer)
-    except (ValueError, x509.InvalidVersion):
+    except (ValueError, TypeError, x509.InvalidVersion):
         raise Refused(Code.MALFORMED, "not an X.509 certificate") from None
     return certificate
 

@@ -65,7 +65,7 @@ def read_info(text: str, signer: str) -> DeviceInfo:
         Refused: ``bad-body``.
     """
     try:
-        token = split(text.encode("ascii"))
+        token = split(text.encode("ascii", "replace"))
         leaf = _leaf(token.header)
         if thumbprint(leaf) != signer:
             raise Refused(Code.BAD_BODY, "device info is signed by another certificate than the message")

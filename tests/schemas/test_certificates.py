@@ -188,6 +188,12 @@ def test_a_name_that_cannot_be_read_is_malformed_at_once(cast):
     assert code_of(certificates.read_certificate, changed) is Code.MALFORMED
 
 
+def test_a_name_of_a_type_that_does_not_fit_is_malformed_at_once(cast):
+    changed = cast.server.chain[0].replace(b"\x0c\x0bsign-server", b"\x03\x0bsign-server")
+    assert changed != cast.server.chain[0]
+    assert code_of(certificates.read_certificate, changed) is Code.MALFORMED
+
+
 def test_an_extension_that_stands_twice_gives_no_purpose(cast):
     whole = cast.server.chain[0]
     # The authority key identifier's OID becomes the subject key identifier's: one OID twice.
@@ -195,6 +201,7 @@ def test_an_extension_that_stands_twice_gives_no_purpose(cast):
     assert not certificates.has_purpose(twice, certificates.SERVER_SIGNING)
 
 
+@pytest.mark.filterwarnings("ignore:Attribute's length:UserWarning")
 @pytest.mark.filterwarnings("ignore:Parsed a serial number:cryptography.utils.CryptographyDeprecationWarning")
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 1), st.integers(0, 10_000), st.integers(1, 255))
