@@ -2,6 +2,7 @@
 until moved, and a server end made of the schemas' own functions, which says what a test tells it to say.
 """
 
+import hashlib
 import itertools
 import ssl
 from collections import deque
@@ -26,8 +27,8 @@ from fleetward_broker.line import Arrived, Connected, Dial, DialMaker, Event, Li
 from fleetward_broker.profiles import DAY, Issuer, Profile, Subject
 from fleetward_broker.signers import KeyUnavailable, make_key
 from fleetward_schemas import moment
-from fleetward_schemas.certificates import Anchors, Unit, key_thumbprint, public_key, read_certificate, thumbprint
-from fleetward_schemas.clock import TimeAnswer, TimeQuestion
+from fleetward_schemas.certificates import Anchors, Unit, common_name, public_key, read_certificate, thumbprint
+from fleetward_schemas.clock import Beacon, TimeAnswer, TimeQuestion
 from fleetward_schemas.enrol import Challenge, Enrol, Enrolled, Hello, Settings
 from fleetward_schemas.envelope import Draft, Header, Members, Opened, open_sealed, read_body, seal
 from fleetward_schemas.identity import (
@@ -304,15 +305,9 @@ class FakeServer:
             if self.device_leaf is None or thumbprint(self.device_leaf) != header.x5t:
                 raise AssertionError("signed by a device certificate nobody issued")
             return public_key(read_certificate(self.device_leaf))
-        anchors = (
-            Anchors((self.provider.root.certificate,)),
-            Anchors((self.provider.ftm_root.certificate,), own=False),
-        )
-        own = read_certificate(header.x5c[0]).subject.rfc4514_string().startswith(f"CN={principal.name}")
-        return anchors[0 if own else 1].verify(header.x5c, self.clock.now).key
-
-    def signer_of(self) -> "FakeServer":
-        return self
+        own = common_name(read_certificate(header.x5c[0]).subject) == principal.name
+        root = self.provider.root if own else self.provider.ftm_root
+        return Anchors((root.certificate,), own=own).verify(header.x5c, self.clock.now).key
 
     def serve(self) -> None:
         """Answer everything that devices said."""
@@ -420,8 +415,6 @@ class _Trust:
 
 
 def make_nonce(text: str) -> bytes:
-    import hashlib
-
     return hashlib.sha256(text.encode()).digest()
 
 
@@ -490,11 +483,9 @@ class Stage:
 
     def beacon(self, **changes: object) -> bytes:
         """Deliver a beacon to the fleet; ``at`` and ``signer`` as in ``deliver``."""
-        from fleetward_schemas.clock import Beacon
-
         at, signer = changes.pop("at", None), changes.pop("signer", None)
-        made = self.server.draft(self.id, "ack", Ack(ids=[]), topic=fleet("beacon"), body=Beacon())
-        made = replace(made, digital_id=self.server.server_identity(signer), **changes)  # type: ignore[arg-type]
+        spoken = {"topic": fleet("beacon"), "digital_id": self.server.server_identity(signer)} | changes  # type: ignore[arg-type]
+        made = self.server.draft(self.id, "beacon", Beacon(), **spoken)
         return self.server.deliver(made, at, signer)  # type: ignore[arg-type]
 
 
@@ -504,7 +495,3 @@ _SEEDS = itertools.count(1)
 def _counted() -> Callable[[int], bytes]:
     """Return a source of bytes that never repeats and is the same in every run."""
     return lambda size: next(_SEEDS).to_bytes(size, "big")
-
-
-def key_name(key: PublicKey) -> str:
-    return key_thumbprint(key)
