@@ -196,12 +196,20 @@ class BrokerProcess:
     def device(self, name: str | None = None) -> Badge:
         return self.pki.badge(name or fresh_id())
 
+    def server_badge(self) -> Badge:
+        return self.pki.badge("server", profiles.SERVICE_CLIENT, Unit.SERVICE)
+
     def server(self, *filters: str) -> RawClient:
         """Return a connected server worker, subscribed."""
-        badge = self.pki.badge("server", profiles.SERVICE_CLIENT, Unit.SERVICE)
-        client = self.dial(badge)
+        client = self.dial(self.server_badge())
         assert client.enter(f"server-{next(_numbers):016d}") == (0, False)
         assert not filters or client.subscribe(*filters) == [1] * len(filters)
+        return client
+
+    def enter_as(self, badge: Badge, name: str, *, clean: bool, is_known: bool = False) -> RawClient:
+        """Return a connected client whose session was there before, or was not."""
+        client = self.dial(badge)
+        assert client.enter(f"{name}-{SUFFIX}", clean=clean) == (0, is_known)
         return client
 
     def enter(self, badge: Badge, *, clean: bool = True, keep_alive: int = 60, will: WillOf | None = None) -> RawClient:

@@ -4,18 +4,35 @@ Every refusal has a twin that is let through, mostly in the same test.
 """
 
 import contextlib
+import os
+import signal
 import socket
 import ssl
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
 
 import pytest
 
 from fleetward_broker import profiles
 from fleetward_schemas.certificates import Unit
-from tests.live.brokerhouse import SUFFIX, BrokerProcess, Pki, fresh_id
-from tests.live.rawmqtt import DISCONNECT, PINGREQ, PUBACK, Closed, RawClient, WillOf, publish, subscribe
+from tests.live.brokerhouse import SUFFIX, BrokerProcess, Pki, fresh_id, spawn
+from tests.live.rawmqtt import (
+    DISCONNECT,
+    PINGREQ,
+    PUBACK,
+    UNSUBACK,
+    Closed,
+    RawClient,
+    WillOf,
+    connect,
+    puback,
+    publish,
+    subscribe,
+    unsubscribe,
+)
 
 pytestmark = pytest.mark.live
 
@@ -28,6 +45,7 @@ burst = 200
 publishes_per_s = 400
 """
 ALL_UP = "fw/v1/d/+/up/#"
+MUTATIONS = int(os.environ.get("FLEETWARD_MUTATIONS", "300"))
 
 
 @pytest.fixture(scope="module")
@@ -480,3 +498,146 @@ def test_a_server_certificate_is_shown_that_its_name_proves(broker):
     assert context.check_hostname
     with RawClient(broker.port, context) as client:
         assert client.socket.version() == "TLSv1.3"
+
+
+# What it survives
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[BrokerProcess]:
+    """Give a broker that the test may kill and start again."""
+    running = BrokerProcess(tmp_path, LIMITS + "[limits.server]\npublishes_per_s = 0\n")
+    running.start()
+    yield running
+    running.hang_up()
+    running.stop()
+
+
+def test_500_acknowledged_messages_survive_a_kill(own):
+    badge, worker, count = own.device(), own.server_badge(), 500
+    own.enter_as(worker, "server", clean=False).subscribe(ALL_UP)
+    own.hang_up()
+    publisher = own.enter(badge)
+    for first in range(0, count, 100):
+        publisher.send(*(publish(up(badge.name), b"\xff%d" % n, mid=n + 1) for n in range(first, first + 100)))
+        for _ in range(100):
+            publisher.expect(PUBACK)
+    assert own.stop(signal.SIGKILL) == -signal.SIGKILL
+    own.start()
+    server = own.enter_as(worker, "server", clean=False, is_known=True)
+    assert [server.hear().payload for _ in range(count)] == [b"\xff%d" % n for n in range(count)]
+    assert server.is_quiet()
+
+
+def test_sessions_subscriptions_and_retained_messages_survive_a_kill(own):
+    badge = own.device()
+    client, server = own.enter(badge, clean=False), own.server()
+    client.subscribe(down(badge.name), "fw/v1/fleet/#")
+    client.send(unsubscribe("fw/v1/fleet/#"))
+    client.expect(UNSUBACK)
+    server.publish("fw/v1/fleet/release", b"kept", retain=True)
+    server.publish(down(badge.name), b"heard")
+    client.hear()
+    assert client.is_quiet()
+    own.stop(signal.SIGKILL)
+    own.start()
+    client = own.enter_as(badge, badge.name, clean=False, is_known=True)
+    own.server().publish(down(badge.name), b"again")
+    assert client.hear().payload == b"again"
+    assert client.subscribe("fw/v1/fleet/#") == [1]
+    assert (client.hear().payload, client.is_quiet()) == (b"kept", True)
+
+
+def test_what_was_cleared_or_acknowledged_does_not_come_back(own):
+    badge = own.device()
+    client, server = own.enter(badge, clean=False), own.server()
+    client.subscribe(down(badge.name))
+    server.publish(down(badge.name), b"once", retain=True)
+    assert client.hear().payload == b"once"
+    server.publish(down(badge.name), b"", retain=True)
+    client.hear()
+    assert client.is_quiet()
+    assert own.stop() == 0
+    own.start()
+    client = own.enter_as(badge, badge.name, clean=False, is_known=True)
+    assert client.is_quiet()
+    assert client.subscribe(down(badge.name)) == [1]
+    assert client.is_quiet()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_polite_signal_is_a_clean_stop(own, number):
+    client = own.enter(own.device())
+    assert own.stop(number) == 0
+    assert client.is_closed()
+    own.start()
+
+
+def test_a_second_broker_on_the_same_store_or_port_says_so(own):
+    same_store = spawn(own.folder / "broker.toml", own.folder / "second.log")
+    assert same_store.communicate(timeout=20)[0] == ""
+    assert same_store.returncode == 2
+    text = (own.folder / "broker.toml").read_text()
+    (own.folder / "other.toml").write_text(
+        text.replace("broker.db", "other.db").replace("port = 0", f"port = {own.port}")
+    )
+    same_port = spawn(own.folder / "other.toml", own.folder / "third.log")
+    assert same_port.communicate(timeout=20)[0] == ""
+    assert same_port.returncode == 3
+    assert f"127.0.0.1:{own.port}" in (own.folder / "third.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("port = 0", "port = 70000", "listen.port: expected an integer 0..65535, found 70000"),
+        ('path = "broker.db"', "", "store.path: expected a text, found nothing"),
+        ("[tls]", "[tsl]", "tsl: unknown, expected one of limits, listen, log, store, tls"),
+        ("pki/root.pem", "pki/none.pem", "none.pem: No such file or directory"),
+        ("[listen]", "[listen", "not TOML"),
+    ],
+)
+def test_a_bad_configuration_is_one_line_that_names_it(tmp_path, old, new, said):
+    broker = BrokerProcess(tmp_path)
+    config = tmp_path / "broker.toml"
+    config.write_text(config.read_text().replace(old, new))
+    process = spawn(config, tmp_path / "broker.log")
+    assert process.communicate(timeout=20)[0] == ""
+    assert process.returncode == 2
+    assert said in broker.log
+    assert broker.log.count("\n") == 1
+
+
+def test_mutated_packets_harm_nobody_else(broker):
+    chance, badge = Random(20), broker.device()
+    with broker.server(up(badge.name)) as bystander:
+        for _ in range(MUTATIONS):
+            with broker.dial(badge) as client:
+                client.send(connect(f"{badge.name}-{SUFFIX}") * chance.choice((0, 1)), mutated(chance, badge.name))
+                client.socket.shutdown(socket.SHUT_WR)
+                assert client.is_closed()
+        with broker.enter(broker.device(badge.name)) as good:
+            good.publish(up(badge.name), b"the last")
+        while bystander.hear().payload != b"the last":
+            pass
+    assert " failed " not in broker.log.replace("reload failed", "")
+
+
+def mutated(chance: Random, name: str) -> bytes:
+    """Return a lawful packet with a few bytes changed, cut out, put in or doubled."""
+    lawful = (
+        connect(f"{name}-{SUFFIX}", will=WillOf(up(name, "status"))),
+        publish(up(name), b"payload"),
+        publish(up(name), qos=0),
+        subscribe(down(name), "fw/v1/fleet/#"),
+        unsubscribe(down(name)),
+        puback(1),
+        PINGREQ,
+        DISCONNECT,
+    )
+    raw = bytearray(chance.choice(lawful))
+    for _ in range(chance.randint(1, 4)):
+        at, width = chance.randrange(len(raw) + 1), chance.randint(1, 4)
+        patch = chance.choice((chance.randbytes(width), raw[at : at + width] * 2, b""))
+        raw[at : at + chance.randint(0, width)] = patch
+    return bytes(raw)

@@ -166,6 +166,8 @@ class Router:
         if not crowd:
             del self._crowds[session.principal.name]
         if session.kept:
+            for copy in (*session.in_flight.values(), *session.waiting):
+                self._store.write(Dequeue(session.client_id, copy.message.number))
             self._store.write(DropSession(session.client_id))
 
     def _subscribe(self, session: Session, wanted: str, qos: int) -> int:

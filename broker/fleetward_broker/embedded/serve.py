@@ -19,7 +19,8 @@ from amqtt.errors import BrokerError
 from fleetward_broker.embedded.broker import FleetBroker
 from fleetward_broker.embedded.config import BadConfig, Config, load
 from fleetward_broker.embedded.connection import Clocks
-from fleetward_broker.embedded.store import MemoryStore, StoreUnusable
+from fleetward_broker.embedded.sqlite import SqliteStore
+from fleetward_broker.embedded.store import StoreUnusable
 from fleetward_broker.logs import start_logging
 from fleetward_broker.tls import CredentialsUnusable
 
@@ -42,7 +43,7 @@ def main(path: Path) -> int:
 
 async def _serve(config: Config) -> int:
     loop = asyncio.get_running_loop()
-    broker = FleetBroker(config, MemoryStore(), Clocks(loop.time, time.time))
+    broker = FleetBroker(config, SqliteStore(config.store), Clocks(loop.time, time.time))
     try:
         await broker.start()
     except BrokerError as error:

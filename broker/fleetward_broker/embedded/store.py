@@ -46,7 +46,7 @@ class KeepSession:
 
 @dataclass(frozen=True, slots=True)
 class DropSession:
-    """A session to forget, with its subscriptions and queue."""
+    """A session to forget, with its subscriptions; its queue was dequeued before."""
 
     client_id: str
 
