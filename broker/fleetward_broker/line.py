@@ -5,6 +5,7 @@ to open again: the link never redials by itself, so a device that may not come b
 Source: architecture "One concurrency style"; MQTT 3.1.1.
 """
 
+import math
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -124,4 +125,4 @@ class Link(Protocol):
 
 def backoff_s(attempt: int, chance: float, *, first_s: float = 1.0, most_s: float = 300.0) -> float:
     """Return the full-jitter wait before dial ``attempt`` (1 is the first repeat). chance: uniform in [0, 1)."""
-    return chance * min(most_s, first_s * 2 ** min(attempt, 32))
+    return chance * min(most_s, math.ldexp(first_s, min(attempt, 32)))

@@ -34,8 +34,15 @@ class SelectorLink(Link):
     """``line.Link`` over non-blocking TLS sockets. One thread owns it."""
 
     def __init__(
-        self, monotonic: Callable[[], float], *, dials_at_once: int = 64, connect_timeout_s: float = 20.0
+        self,
+        monotonic: Callable[[], float],
+        *,
+        dials_at_once: int = 64,
+        connect_timeout_s: float = 20.0,
+        gather_s: float = GATHER_S,
     ) -> None:
+        """gather_s: with events in hand, how long ready lines are read on: a batch for one commit."""
+        self._gather_s = gather_s
         self._monotonic = monotonic
         self._dials_at_once = dials_at_once
         self._connect_timeout_s = connect_timeout_s
@@ -120,7 +127,7 @@ class SelectorLink(Link):
             self._turn(until, most)
             now = self._monotonic()
             if self._events:
-                until = min(until, now + GATHER_S)
+                until = min(until, now + self._gather_s)
             if now >= until or had == len(self._events) > 0 or len(self._events) >= most:
                 break
         return [self._events.popleft() for _ in range(min(most, len(self._events)))]

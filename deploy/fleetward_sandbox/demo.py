@@ -160,7 +160,7 @@ class Demo:
         self.view.step("each is asked for its device information")
         operator = LocalOperator(self.provider, "demo")
         for one in self._ids():
-            operator.send_command(one, "collect-info", {}, 600, "demo")
+            operator.send_command(DeviceId(one), "collect-info", {}, 600, "demo")
 
         def note() -> None:
             done = self._reads.commands(limit=2 * MOST_DEVICES)

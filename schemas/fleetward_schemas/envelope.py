@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fleetward_schemas import moment
 from fleetward_schemas.certificates import MAX_X5C, public_key, read_certificate
 from fleetward_schemas.errors import Code, LocalMistake, Refused
-from fleetward_schemas.jws import Alg, PrivateKey, PublicKey, alg_of, compact, header_alg, split, verify
+from fleetward_schemas.jws import Alg, PrivateKey, PublicKey, alg_for, alg_of, compact, header_alg, split, verify
 from fleetward_schemas.messages import AHEAD_S, KINDS, Kind
 from fleetward_schemas.presence import Status
 from fleetward_schemas.replay import ReplayWindow
@@ -178,8 +178,8 @@ def open_sealed(raw: bytes, topic: str, trust: Trust, now: datetime | None) -> O
     expires = None if members.expires is None else moment.parse(members.expires)
     _fresh(kind, members, (at, expires), now)
     key = trust.signer(header, address.principal, members)
-    if alg_of(key) is not header.alg:
-        raise Refused(Code.BAD_ALG, f"{header.alg} with a key for {alg_of(key)}")
+    if alg_for(key) is not header.alg:
+        raise Refused(Code.BAD_ALG, f"{header.alg} with a key for {alg_for(key)}")
     verify(key, token.signed, token.signature)
     return Opened(kind, address, header, members, at, expires)
 

@@ -66,6 +66,11 @@ def alg_of(key: object) -> Alg:
     return Alg.RS256
 
 
+def alg_for(key: PublicKey) -> Alg:
+    """Return the algorithm of a key that was approved before; the type alone decides."""
+    return Alg.EDDSA if isinstance(key, ed25519.Ed25519PublicKey) else Alg.RS256
+
+
 def approved(key: object) -> PublicKey:
     """Return ``key`` as a public key of an approved kind.
 

@@ -67,7 +67,8 @@ def read_object(raw: bytes) -> dict[str, Any]:
     Raises:
         Refused: ``malformed``.
     """
-    if raw.count(b"{") + raw.count(b"[") > MAX_OPENERS:
+    openers = raw.count(b"{") + raw.count(b"[")
+    if openers > MAX_OPENERS:
         raise Refused(Code.MALFORMED, f"more than {MAX_OPENERS} objects and arrays")
     try:
         value = json.loads(
@@ -81,8 +82,10 @@ def read_object(raw: bytes) -> dict[str, Any]:
         raise Refused(Code.MALFORMED, "not JSON in UTF-8") from None
     if not isinstance(value, dict):
         raise Refused(Code.MALFORMED, "not a JSON object")
-    # A surrogate can only come from an escape, so the walk over strings is rarely paid.
-    _walk(value, 1, escaped=b"\\u" in raw)
+    # A surrogate can only come from an escape, and few openers cannot nest deeply: the walk is rarely paid.
+    escaped = b"\\u" in raw
+    if escaped or openers > MAX_DEPTH:
+        _walk(value, 1, escaped=escaped)
     return value
 
 

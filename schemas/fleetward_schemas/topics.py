@@ -6,6 +6,7 @@ Source: protocol sections 1 and 2. A principal is the CN of a TLS client certifi
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import NewType
 
 from fleetward_schemas.errors import Code, Refused
@@ -81,6 +82,7 @@ def fleet(kind: str) -> str:
     return f"{ROOT}/fleet/{kind}"
 
 
+@lru_cache(maxsize=65536)
 def read_topic(topic: str) -> Address:
     """Take a topic name apart.
 

@@ -31,7 +31,7 @@ from fleetward_schemas.jws import PublicKey
 from fleetward_schemas.moment import parse_loose
 from fleetward_schemas.presence import Status
 from fleetward_schemas.replay import ReplayWindow
-from fleetward_schemas.topics import Principal, Role
+from fleetward_schemas.topics import DeviceId, Principal, Role
 from fleetward_server.enrol import csr_keys
 from fleetward_server.state import Challenge, Device, PutWindow, Use
 from fleetward_server.store import Unit as Rows
@@ -81,7 +81,7 @@ class Caches:
         """Start empty."""
         self.chains: Lru[tuple[Chain, bool]] = Lru()
         self.signers: Lru[Speaker] = Lru()
-        self.identities: Lru[SignedIdentity] = Lru()
+        self.identities: Lru[tuple[SignedIdentity, DeviceId]] = Lru()
 
 
 class Uplink:
@@ -210,11 +210,13 @@ def _identity(opened: Opened, speaker: Speaker, device: Device | None, caches: C
         Refused: ``bad-digital-id`` or ``mismatch``. Clause C2 iv.
     """
     text = opened.members.digitalId
-    identity = caches.identities.get(text)
-    if identity is None:
-        identity = caches.identities.put(text, read_identity(text))
+    found = caches.identities.get(text)
+    if found is None:
+        read = read_identity(text)
+        found = caches.identities.put(text, (read, device_id(read.digital_id)))
+    identity, named = found
     principal = opened.address.principal
-    if principal is None or device_id(identity.digital_id) != principal.device_id:
+    if principal is None or named != principal.device_id:
         raise Refused(Code.MISMATCH, "the digital ID is another device's")
     if device is not None and device.digital_id == text and principal.role is Role.DEVICE:
         return identity
@@ -238,7 +240,8 @@ def _signed_rightly(identity: SignedIdentity, speaker: Speaker, device: Device |
 def _older(identity: SignedIdentity, device: Device, caches: Caches) -> bool:
     if device.digital_id is None:
         return False
-    current = caches.identities.get(device.digital_id) or read_identity(device.digital_id)
+    found = caches.identities.get(device.digital_id)
+    current = read_identity(device.digital_id) if found is None else found[0]
     return parse_loose(identity.digital_id.dateTime) < parse_loose(current.digital_id.dateTime)
 
 

@@ -40,6 +40,7 @@ CHORE_S = 0.25
 CLOCK_S = 30.0
 CLEAN_S = 60.0
 BATCH_MOST = 1000
+GATHER_S = 0.06
 PRUNE_ROWS = 1000
 KEEP_ALIVE_S = 20
 SUFFIX_BYTES = 16
@@ -83,7 +84,7 @@ class Server:
         self._config = config
         self._port = port
         self._store = store
-        self._link = SelectorLink(time.monotonic)
+        self._link = SelectorLink(time.monotonic, gather_s=GATHER_S)
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="clock")
         sure = sureness(config.time)
         log.info("time source", extra={"source": sure.source, "radius_ms": sure.radius_ms, "detail": sure.detail})
@@ -138,7 +139,7 @@ class Server:
         self._send(out)
 
     def _send(self, out: Outgoing) -> None:
-        if self._line is not None and (out.replies or out.acks):
+        if self._line is not None and (out.replies or out.receipts):
             # A time answer says when it left, so this is a reading of its own.
             self._worker.send(out, self._line, _now())
 

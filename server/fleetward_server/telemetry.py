@@ -3,15 +3,13 @@
 Source: protocol section 4 "Reports"; S8.
 """
 
-import json
-
 from fleetward_server.state import AddAudit, AddReport, AuditEntry, Report, Seen
 from fleetward_server.turn import Known, Policy, Said, Turn
 
 
 def stored(said: Said) -> AddReport:
     """Return the change that keeps a report: what its shape allows and nothing else."""
-    body = json.dumps(said.opened.members.body, separators=(",", ":"), sort_keys=True)
+    body = said.body.model_dump_json()
     return AddReport(Report(said.device_id, said.id, said.opened.kind.name, said.opened.at, said.arrived_at, body))
 
 

@@ -11,8 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from pydantic import BaseModel
-
 from fleetward_broker.line import Arrived, LineId, Link
 from fleetward_schemas.certificates import Anchors, read_certificate
 from fleetward_schemas.clock import Beacon
@@ -44,19 +42,33 @@ COMMANDS_A_TURN = 200
 
 
 @dataclass(slots=True)
+class Receipts:
+    """What one device is told of its reports: ids stored, (id, code) pairs refused."""
+
+    digital_id: str = ""
+    ids: list[str] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+    def parts(self) -> Iterable[Ack]:
+        """Yield them as ``ack`` bodies that name at most 256 each."""
+        for start in range(0, max(len(self.ids), len(self.refused)), MAX_IDS):
+            refused = [Refusal(id=one, code=code) for one, code in self.refused[start : start + MAX_IDS]]
+            yield Ack(ids=self.ids[start : start + MAX_IDS], refused=refused)
+
+
+@dataclass(slots=True)
 class Outgoing:
-    """What a batch will send once it is committed."""
+    """What a batch will send once it is committed: replies, and for each device the receipts of its reports."""
 
     replies: list[Reply] = field(default_factory=list)
-    acks: dict[DeviceId, Ack] = field(default_factory=dict)
-    digital_ids: dict[DeviceId, str] = field(default_factory=dict)
+    receipts: dict[DeviceId, Receipts] = field(default_factory=dict)
 
     def ack(self, device_id: DeviceId, digital_id: str, ids: Iterable[str], refused: Iterable[tuple[str, str]]) -> None:
-        """Add to the one ``ack`` this device gets for the batch."""
-        before = self.acks.get(device_id) or Ack(ids=[], refused=[])
-        more = [Refusal(id=one, code=code) for one, code in refused]
-        self.acks[device_id] = Ack(ids=[*before.ids, *ids], refused=[*before.refused, *more])
-        self.digital_ids[device_id] = digital_id
+        """Add to the receipts this device gets for the batch; the digital ID is the one it has by the batch's end."""
+        receipts = self.receipts.setdefault(device_id, Receipts())
+        receipts.digital_id = digital_id
+        receipts.ids.extend(ids)
+        receipts.refused.extend(refused)
 
 
 class Worker:
@@ -210,9 +222,9 @@ class Worker:
         """Seal and publish; what is lost here is asked for again."""
         for reply in out.replies:
             self._publish(line, stamp(reply, now), now)
-        for device_id, ack in out.acks.items():
-            for part in _parts(ack):
-                self._publish(line, Reply(down(device_id, "ack"), part, out.digital_ids[device_id]), now)
+        for device_id, receipts in out.receipts.items():
+            for part in receipts.parts():
+                self._publish(line, Reply(down(device_id, "ack"), part, receipts.digital_id), now)
 
     def beacon(self, line: LineId, now: datetime) -> None:
         """Tell the fleet that it is at least now, less what our own clock may be ahead by."""
@@ -233,12 +245,6 @@ class Worker:
             self._last_id = next_id(now, self._last_id, secrets.token_bytes(RANDOM_BYTES))
         message_id = reply.message_id or self._last_id or ""
         return Draft(reply.topic, message_id, seq, reply.digital_id, reply.body, reply.in_reply_to, reply.expires)
-
-
-def _parts(ack: Ack) -> Iterable[BaseModel]:
-    """Split a receipt so that none names more than 256."""
-    for start in range(0, max(len(ack.ids), len(ack.refused)), MAX_IDS):
-        yield Ack(ids=ack.ids[start : start + MAX_IDS], refused=ack.refused[start : start + MAX_IDS])
 
 
 def _touched(arrived: list[Arrived]) -> tuple[set[DeviceId], set[tuple[str, str]]]:

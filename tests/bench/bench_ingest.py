@@ -8,7 +8,6 @@ sends signed receipts.
 import base64
 import json
 import secrets
-import shutil
 import statistics
 import subprocess
 import sys
@@ -22,7 +21,7 @@ import paho.mqtt.client as mqtt
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
-from fleetward_broker.line import Connected, Delivered, Dial
+from fleetward_broker.line import Arrived, Connected, Delivered, Dial
 from fleetward_broker.link import SelectorLink
 from fleetward_broker.tls import client_context
 from fleetward_sandbox.provision import Order, provision
@@ -33,7 +32,7 @@ from fleetward_server.config import Config, load
 from fleetward_server.init import Wish, make_provider
 from fleetward_server.run import Server, policy_of, root_of
 from fleetward_server.store import Store, open_store
-from fleetward_server.worker import Worker
+from fleetward_server.worker import Outgoing, Worker
 from tests.device import TestDevice
 from tests.server.test_worker import Bench, FakeLink
 
@@ -61,12 +60,21 @@ def main() -> None:
 
 
 def compare(folder: Path, devices: list[TestDevice], port: int) -> None:
-    """Run both in turn."""
+    """Give both the same envelopes, and let each drain its queue, in turn first."""
+    config = load(folder)
     bare, ours = [], []
-    for _ in range(RUNS):
-        bare.append(drain_bare(folder, devices, port))
-        ours.append(drain_ours(folder, devices, port))
-        print(f"  bare paho + RS256 {bare[-1]:6.0f}/s   verified and stored {ours[-1]:6.0f}/s", flush=True)
+    with open_store(config.store_path) as store:
+        subscriber = Bare(folder, devices, port)
+        server = Server(config, store, port)
+        connect(server)
+        server._drop()
+        server.turn(0.1)
+        for run in range(RUNS):
+            fill(folder, devices, port)
+            drains = [lambda: bare.append(subscriber.drain()), lambda: ours.append(drain(config, store, port))]
+            for each in drains if run % 2 else reversed(drains):
+                each()
+            print(f"  bare paho + RS256 {bare[-1]:6.0f}/s   verified and stored {ours[-1]:6.0f}/s", flush=True)
     ratio = statistics.median(o / b for o, b in zip(ours, bare, strict=True))
     print(
         f"reports: {statistics.median(ours):.0f}/s verified and stored, bare {statistics.median(bare):.0f}/s, "
@@ -79,7 +87,7 @@ def enrol_all(config: Config, devices: list[TestDevice]) -> None:
     link, now = FakeLink(), datetime.now(UTC)
     with open_store(config.store_path) as store:
         worker = Worker(store, link, Authority(config), policy_of(config, sureness(config.time)), root_of(config), now)
-        bench = Bench(worker, link, store, devices[0], devices[0], now)
+        bench = Bench(worker, link, store, devices[0], devices[0], now, step_s=0.001)
         for device in devices:
             bench.enrolled(device)
 
@@ -127,66 +135,45 @@ def dial(folder: Path, port: int, client_id: str, *, clean: bool) -> Dial:
     return Dial("localhost", port, "localhost", client_id, context, clean, subscriptions)
 
 
-def drain_bare(folder: Path, devices: list[TestDevice], port: int) -> float:
-    """Drain with paho, verifying RS256 with cached keys and nothing else; return messages per second."""
-    keys = {device.id: device.device_key.public_key() for device in devices}
-    client_id, seen = f"server-{secrets.token_hex(16)}", [0, 0.0]
+class Bare:
+    """A paho subscriber that verifies RS256 with cached keys, and nothing else."""
 
-    def on_message(_: mqtt.Client, __: object, message: mqtt.MQTTMessage) -> None:
-        seen[1] = seen[1] or time.perf_counter()
+    def __init__(self, folder: Path, devices: list[TestDevice], port: int) -> None:
+        """Make its waiting session."""
+        self._keys = {device.id: device.device_key.public_key() for device in devices}
+        self._seen, self._began = 0, 0.0
+        client_id = f"server-{secrets.token_hex(16)}"
+        self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id, clean_session=False)
+        self._client.tls_set_context(dial(folder, port, client_id, clean=False).context)
+        self._client.on_message = self._on_message
+        subscribed: list[bool] = []
+        self._client.on_subscribe = lambda *_: subscribed.append(True)
+        self._client.on_connect = lambda *_: self._client.subscribe("fw/v1/d/+/up/+", 1)
+        self._client.connect("localhost", port)
+        self._loop(lambda: bool(subscribed))
+        self._client.on_connect = None
+        self._client.disconnect()
+
+    def _on_message(self, _: mqtt.Client, __: object, message: mqtt.MQTTMessage) -> None:
+        self._began = self._began or time.perf_counter()
         signed, _, signature = message.payload.rpartition(b".")
         raw = base64.urlsafe_b64decode(signature + b"==")
-        keys[message.topic.split("/")[3]].verify(raw, signed, padding.PKCS1v15(), hashes.SHA256())  # type: ignore[call-arg,arg-type]
-        seen[0] += 1
+        self._keys[message.topic.split("/")[3]].verify(raw, signed, padding.PKCS1v15(), hashes.SHA256())  # type: ignore[call-arg,arg-type]
+        self._seen += 1
 
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id, clean_session=False)
-    client.tls_set_context(dial(folder, port, client_id, clean=False).context)
-    client.on_message = on_message
-    client.connect("localhost", port)
-    subscribed: list[bool] = []
-    client.on_subscribe = lambda *_: subscribed.append(True)
-    client.on_connect = lambda *_: client.subscribe("fw/v1/d/+/up/+", 1)
-    loop(client, lambda: bool(subscribed))
-    client.disconnect()
-    fill(folder, devices, port)
-    client.on_connect = None
-    client.reconnect()
-    loop(client, lambda: seen[0] >= REPORTS)
-    rate = REPORTS / (time.perf_counter() - seen[1])
-    forget(client)
-    return rate
+    def drain(self) -> float:
+        """Drain the queue; return messages per second."""
+        self._seen, self._began = 0, 0.0
+        self._client.reconnect()
+        self._loop(lambda: self._seen >= REPORTS)
+        rate = REPORTS / (time.perf_counter() - self._began)
+        self._loop(lambda: not self._client.want_write())
+        self._client.disconnect()
+        return rate
 
-
-def forget(client: mqtt.Client) -> None:
-    """Take the session away, so that the next run fills only its own."""
-    client.unsubscribe("fw/v1/d/+/up/+")
-    loop(client, lambda: not client.want_write())
-    client.disconnect()
-    client._clean_session = True
-    client.reconnect()
-    loop(client, client.is_connected)
-    client.disconnect()
-
-
-def loop(client: mqtt.Client, until: Callable[[], bool]) -> None:
-    """Drive paho in this thread."""
-    while not until():
-        client.loop(0.2)
-
-
-def drain_ours(folder: Path, devices: list[TestDevice], port: int) -> float:
-    """Drain with a whole server on a copy of the store; return reports per second, stored."""
-    config = load(folder)
-    shutil.copy(folder / "server.db", folder / "before.db")
-    with open_store(config.store_path) as store:
-        server = Server(config, store, port)
-        connect(server)
-        server.close()
-        fill(folder, devices, port)
-        server = Server(config, store, port)
-        rate = drain(server, store)
-        server.close()
-    return rate
+    def _loop(self, until: Callable[[], bool]) -> None:
+        while not until():
+            self._client.loop(0.2)
 
 
 def connect(server: Server) -> None:
@@ -203,23 +190,24 @@ def stored(store: Store) -> int:
     return sum(1 for _ in store.stream_reports())
 
 
-def drain(server: Server, store: Store) -> float:
-    """Turn the server's own loop until every report is stored."""
-    before, began = stored(store), 0.0
-    server._open(0.0)
-    taken = 0
+def drain(config: Config, store: Store, port: int) -> float:
+    """Let a whole server drain its queue; return reports per second, stored."""
+    server = Server(config, store, port)
+    before, began, taken = stored(store), 0.0, 0
     batch = server._worker.batch
 
-    def counted(arrived: list[object], *rest: object) -> object:
+    def counted(arrived: list[Arrived], now: datetime, monotonic: float) -> Outgoing:
         nonlocal taken, began
         began = began or time.perf_counter()
         taken += len(arrived)
-        return batch(arrived, *rest)  # type: ignore[arg-type]
+        return batch(arrived, now, monotonic)
 
-    server._worker.batch = counted  # type: ignore[method-assign,assignment]
+    server._worker.batch = counted  # type: ignore[method-assign]
+    server._open(0.0)
     while taken < REPORTS:
         server.turn(0.2)
     rate = REPORTS / (time.perf_counter() - began)
+    server.close()
     if stored(store) - before != REPORTS:
         raise SystemExit(f"stored {stored(store) - before} of {REPORTS}; the figure would mean nothing")
     return rate

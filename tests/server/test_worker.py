@@ -65,10 +65,11 @@ class Bench:
     l0: TestDevice
     now: datetime
     monotonic: float = 0.0
+    step_s: float = 1.0
 
     def hear(self, *messages: tuple[str, bytes]) -> list[tuple[str, dict[str, object]]]:
         """Let a batch arrive; return topics and payloads of what was sent."""
-        self.now += timedelta(seconds=1)
+        self.now += timedelta(seconds=self.step_s)
         self.monotonic += 1
         arrived = [Arrived(LINE, topic, raw, 1, retained=False, mid=i) for i, (topic, raw) in enumerate(messages)]
         self.link.sent.clear()
