@@ -169,6 +169,10 @@ def digital_ids(cast: Cast) -> Iterator[Vector]:
     yield forger.row("alg-differs", "RS256 named, an Ed25519 certificate", {}, header={"alg": "RS256"})
     yield forger.row("kid", "a header member kid", {}, header={"kid": "1"})
     yield forger.row("x5c-empty", "an empty x5c", {}, header={"x5c": []})
+    leaf = show_der(cast.ftm_a.chain[0])
+    chain = {"x5c": [leaf, show_der(cast.server.chain[1])]}
+    yield forger.row("x5c-chain", "a chain behind the leaf is ignored", {}, header=chain, expected=ACCEPTED)
+    yield forger.row("x5c-junk", "no certificate behind the leaf", {}, header={"x5c": [leaf, show_der(b"junk")]})
     yield forger.row("x5c-other", "another's certificate", {}, header={"x5c": [show_der(cast.server.chain[0])]})
     text = cast.digital_id_a
     yield _row("digital-id-padded", str(Code.BAD_DIGITAL_ID), "digital-id-l1", "padding", text=text + "==")

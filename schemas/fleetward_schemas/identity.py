@@ -165,10 +165,12 @@ def _read(text: str) -> tuple[bytes, bytes]:
     x5c = token.header.get("x5c")
     if token.header.keys() != {"alg", "typ", "x5c"} or token.header["typ"] != "JWT":
         raise Refused(Code.MALFORMED, "a digital ID's header is alg, typ JWT and x5c")
-    if not isinstance(x5c, list) or not x5c or not isinstance(x5c[0], str):
+    if not isinstance(x5c, list) or not x5c or not all(isinstance(one, str) for one in x5c):
         raise Refused(Code.MALFORMED, "x5c holds no certificate")
-    # MOSIP: "In case the chain of certificates are sent then the same will be ignored".
-    leaf = b64_der(x5c[0])
+    # MOSIP: "In case the chain of certificates are sent then the same will be ignored". C10: but it must be one.
+    leaf, *_ = ders = [b64_der(one) for one in x5c]
+    for der in ders:
+        read_certificate(der)
     key = public_key(read_certificate(leaf))
     if alg_of(key) != alg:
         raise Refused(Code.BAD_ALG, f"{alg} with a key for {alg_of(key)}")

@@ -71,13 +71,7 @@ def read_object(raw: bytes) -> dict[str, Any]:
     if openers > MAX_OPENERS:
         raise Refused(Code.MALFORMED, f"more than {MAX_OPENERS} objects and arrays")
     try:
-        value = json.loads(
-            raw.decode("utf-8"),
-            object_pairs_hook=_members,
-            parse_int=_integer,
-            parse_float=_float,
-            parse_constant=_constant,
-        )
+        value = _DECODER.decode(raw.decode("utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
         raise Refused(Code.MALFORMED, "not JSON in UTF-8") from None
     if not isinstance(value, dict):
@@ -135,3 +129,9 @@ def _encodes(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+# Made once: a decoder costs as much as a small message.
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_members, parse_int=_integer, parse_float=_float, parse_constant=_constant
+)

@@ -1,0 +1,142 @@
+"""JSON Schema (2020-12) of all that can be said, derived from ``KINDS`` and the models.
+
+Uplink is closed everywhere and every text in it is bounded: what cannot be spelled there cannot leave a device (C10).
+Validators beyond JSON Schema (a date that exists, DER that is canonical) are in schemas/README.md.
+Source: protocol sections 3 and 4. The one module of this room that writes files.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from fleetward_schemas.envelope import TYP, DownMembers, Members
+from fleetward_schemas.identity import MAX_DIGITAL_ID_CHARS, DigitalId, ServerId
+from fleetward_schemas.inventory import DeviceInfo
+from fleetward_schemas.jws import Alg
+from fleetward_schemas.messages import KINDS
+from fleetward_schemas.telemetry import METRICS
+from fleetward_schemas.topics import ID_CHARS, ROOT, Direction
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+Schema = dict[str, Any]
+
+
+def schemas() -> dict[str, Schema]:
+    """Return every schema by its file's name: each kind's body, the members, both headers, the identities."""
+    bodies = {f"{kind.direction}.{kind.name}": kind.body for kind in KINDS.values()}
+    models = bodies | {
+        "members.up": Members,
+        "members.down": DownMembers,
+        "digital-id": DigitalId,
+        "server-id": ServerId,
+        "device-info": DeviceInfo,
+    }
+    made = {name: _of_model(model, name) for name, model in models.items()}
+    return made | {"header.envelope": _header(), "header.identity": _identity_header()}
+
+
+def uplink() -> Iterator[tuple[str, Schema]]:
+    """Yield name and schema of all that devices say, signed parts included."""
+    closed = {f"{kind.direction}.{kind.name}" for kind in KINDS.values() if kind.direction is Direction.UP}
+    closed |= {"members.up", "digital-id", "device-info", "header.envelope", "header.identity"}
+    yield from ((name, schema) for name, schema in schemas().items() if name in closed)
+
+
+def export(folder: Path) -> list[Path]:
+    """Write every schema into ``folder`` as ``<name>.json`` and return the paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return [_write(folder / f"{name}.json", schema) for name, schema in schemas().items()]
+
+
+def _write(path: Path, schema: Schema) -> Path:
+    path.write_text(json.dumps(schema, indent=2) + "\n")
+    return path
+
+
+def _of_model(model: type[BaseModel], name: str) -> Schema:
+    schema: Schema = {"$schema": DIALECT, "title": name} | _plain(model.model_json_schema())
+    _close_metrics(schema)
+    if model is Members:
+        schema["properties"] |= _members_up()
+    if model is DeviceInfo:
+        schema["properties"]["digitalId"] = _token(MAX_DIGITAL_ID_CHARS)
+    return schema
+
+
+def _members_up() -> Schema:
+    """Write out what other checks hold the members to: a topic of ours, a kind of the table and its body."""
+    kinds = [kind.name for kind in KINDS.values() if kind.direction is Direction.UP]
+    return {
+        "kind": {"enum": kinds},
+        "topic": {"type": "string", "pattern": f"^{ROOT}/d/(f-)?[a-z2-7]{{{ID_CHARS}}}/up/({'|'.join(kinds)})$"},
+        "digitalId": _token(MAX_DIGITAL_ID_CHARS),
+        "body": {"anyOf": [{"$ref": f"up.{name}.json"} for name in kinds]},
+    }
+
+
+def _token(maximum: int) -> Schema:
+    segment = "[A-Za-z0-9_-]+"
+    return {"type": "string", "maxLength": maximum, "pattern": rf"^{segment}\.{segment}\.{segment}$"}
+
+
+def _plain(value: Any) -> Any:
+    """Drop titles and docstrings, which say nothing that a validator asks."""
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: {name: _plain(inner) for name, inner in item.items()} if key in {"properties", "$defs"} else _plain(item)
+        for key, item in value.items()
+        if key not in {"title", "description"}
+    }
+
+
+def _close_metrics(schema: Schema) -> None:
+    """Write the closed list of metrics out: the model checks it by a validator of its own."""
+    reading = schema.get("$defs", {}).get("Reading")
+    if reading is not None:
+        reading["properties"]["metrics"] = {
+            "type": "object",
+            "minProperties": 1,
+            "additionalProperties": False,
+            "properties": {
+                name: {"type": "number", "minimum": low, "maximum": high} for name, (low, high, _) in METRICS.items()
+            },
+        }
+
+
+def _header() -> Schema:
+    der = {"type": "string", "minLength": 4, "maxLength": 12288, "pattern": "^[A-Za-z0-9+/]+={0,2}$"}
+    members: Schema = {
+        "alg": {"enum": [str(alg) for alg in Alg]},
+        "typ": {"const": TYP},
+        "x5c": {"type": "array", "minItems": 1, "maxItems": 3, "items": der},
+        "x5t#S256": {"type": "string", "pattern": "^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$"},
+    }
+    one = [{"required": ["x5c"]}, {"required": ["x5t#S256"]}]
+    return _object("header.envelope", members, ["alg", "typ"]) | {"oneOf": one}
+
+
+def _identity_header() -> Schema:
+    der = {"type": "string", "minLength": 4, "maxLength": 8192, "pattern": "^[A-Za-z0-9+/]+={0,2}$"}
+    members: Schema = {
+        "alg": {"enum": [str(alg) for alg in Alg]},
+        "typ": {"const": "JWT"},
+        "x5c": {"type": "array", "minItems": 1, "items": der},
+    }
+    return _object("header.identity", members, ["alg", "typ", "x5c"])
+
+
+def _object(name: str, members: Schema, required: list[str]) -> Schema:
+    return {
+        "$schema": DIALECT,
+        "title": name,
+        "type": "object",
+        "properties": members,
+        "required": required,
+        "additionalProperties": False,
+    }
