@@ -154,7 +154,7 @@ def _identity(row: Fields, now: datetime) -> DigitalId:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         column = str(first["loc"][0]) if first["loc"] else "deviceSubType"
-        raise Wrong(column, f"{row[column]!r}: {first['msg']}") from None
+        raise Wrong(column, f"{row[column]!r}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
 def _word(row: Fields, column: str, known: tuple[str, ...]) -> str:

@@ -156,7 +156,7 @@ class LocalOperator(LocalReader):
 
     @contextmanager
     def _unit(self) -> Iterator[Unit]:
-        with self._opened() as store, store.unit() as unit:
+        with self.opened() as store, store.unit() as unit:
             yield unit
 
 

@@ -18,6 +18,7 @@ class Kind(StrEnum):
     HELD = "held"
     UNVERIFIED = "unverified"
     TIMEOUT = "timeout"
+    FAILED = "failed"
 
 
 class OperatorProblem(Exception):  # noqa: N818 - says what is wrong
@@ -31,6 +32,6 @@ class OperatorProblem(Exception):  # noqa: N818 - says what is wrong
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return a hint for a word that is not known: the nearest that is, or all of them."""
-    words = list(known)
+    words = [str(one) for one in known]
     near = difflib.get_close_matches(word, words, 1)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(words)}"

@@ -65,7 +65,7 @@ class LocalReader:
 
     def device(self, text: str) -> Device:
         """Return the device that an id, the beginning of one, or a serial number means."""
-        with self._opened() as store:
+        with self.opened() as store:
             found = store.named(text)
         exact = [one for one in found if one.id == text]
         begun = [one for one in found if one.identity.serialNo == text or len(text) >= PREFIX_CHARS]
@@ -81,13 +81,13 @@ class LocalReader:
 
     def devices(self, wanted: DeviceFilter, after: str = "", limit: int = 500) -> tuple[Device, ...]:
         """Return devices by id, those after the cursor."""
-        with self._opened() as store:
+        with self.opened() as store:
             return store.devices(wanted, after=after, limit=limit)
 
     def papers(self, text: str) -> Papers:
         """Return all there is about one device."""
         device = self.device(text)
-        with self._opened() as store:
+        with self.opened() as store:
             refusals = (*store.refusals(device.id), *store.refusals(f"f-{device.id}"))
             return Papers(
                 device=device,
@@ -99,12 +99,12 @@ class LocalReader:
 
     def counts(self) -> Counts:
         """Return the fleet in numbers."""
-        with self._opened() as store:
+        with self.opened() as store:
             return store.counts()
 
     def command(self, command_id: str) -> Command:
         """Return an order as it stands."""
-        with self._opened() as store:
+        with self.opened() as store:
             found = store.command(command_id)
         if found is None:
             raise OperatorProblem(Kind.NOT_FOUND, f"no command {command_id!r}")
@@ -112,41 +112,41 @@ class LocalReader:
 
     def commands(self, device_id: DeviceId | None, *, open_only: bool, limit: int) -> tuple[Command, ...]:
         """Return orders, oldest first."""
-        with self._opened() as store:
+        with self.opened() as store:
             return store.commands(device_id, open_only=open_only, limit=limit)
 
     def models(self) -> tuple[Model, ...]:
         """Return every model that was ever judged."""
-        with self._opened() as store:
+        with self.opened() as store:
             return store.models()
 
     def ftm_roots(self) -> tuple[FtmRoot, ...]:
         """Return every root, trusted or no more."""
-        with self._opened() as store:
+        with self.opened() as store:
             return store.ftm_roots()
 
     def reports(self, wanted: ReportFilter, limit: int) -> tuple[Report, ...]:
         """Return reports by id."""
-        with self._opened() as store:
+        with self.opened() as store:
             return store.reports(wanted, limit=limit)
 
     def stream_reports(self, wanted: ReportFilter) -> Iterator[Report]:
         """Yield reports in order of arrival, any number of them."""
-        with self._opened() as store:
+        with self.opened() as store:
             yield from store.stream_reports(wanted)
 
     def audit_links(self, wanted: AuditFilter, after: int, limit: int) -> list[Link]:
         """Return audit rows."""
-        with self._opened() as store:
+        with self.opened() as store:
             return store.audit_links(after, limit, wanted)
 
     def verify_audit(self) -> Verdict:
         """Go along the whole audit chain."""
-        with self._opened() as store:
+        with self.opened() as store:
             return audit.walk(store)
 
     @contextmanager
-    def _opened(self) -> Iterator[Store]:
+    def opened(self) -> Iterator[Store]:
         """Open the store once, and turn its troubles into the operator's."""
         try:
             if self._store is None:

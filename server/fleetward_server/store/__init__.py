@@ -12,7 +12,7 @@ from typing import Self
 from sqlalchemy import Engine
 
 from fleetward_server.store.duties import Duties
-from fleetward_server.store.engine import PATIENCE_S, StoreHeld, StoreProblem, open_engine
+from fleetward_server.store.engine import PATIENCE_S, StoreHeld, StoreProblem, open_engine, translated
 from fleetward_server.store.memory import Memory
 from fleetward_server.store.queries import AuditFilter, Counts, DeviceFilter, Queries, RefusalCount, ReportFilter
 from fleetward_server.store.unit import Unit
@@ -51,6 +51,12 @@ class Store(Queries, Duties):
             yield unit
             unit.flush()
         unit.remember()
+
+    @contextmanager
+    def glance(self) -> Iterator[Unit]:
+        """Look at one snapshot without the write lock; what is changed in it is not kept."""
+        with translated(self.path), self._engine.connect() as connection:
+            yield Unit(connection, Memory())
 
     def __enter__(self) -> Self:
         return self

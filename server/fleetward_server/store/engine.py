@@ -4,6 +4,7 @@ Durable by default (WAL, synchronous=FULL): what a commit said is on the disk be
 Source: architecture "store"; https://www.sqlite.org/pragma.html#pragma_synchronous.
 """
 
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -138,6 +139,8 @@ def _version(connection: Connection) -> str | None:
 
 def _migrate(connection: Connection) -> None:
     """Bring the schema to its head, all in the caller's transaction."""
+    # It tells of its plugins and dialects line by line, which helps nobody who starts a server.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     from alembic import command  # a quarter of a second that only a first start pays
     from alembic.config import Config
 

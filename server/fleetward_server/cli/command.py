@@ -1,0 +1,96 @@
+"""``fleetward command``: orders to devices, durable until answered."""
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fleetward_server.cli import show
+from fleetward_server.cli.exit_codes import ExitCode
+from fleetward_server.cli.options import HERE, PAGE, Actor, Dir, Json, Limit, Name, Reason
+from fleetward_server.cli.telling import acting
+from fleetward_server.problem import Kind, OperatorProblem
+
+if TYPE_CHECKING:
+    from fleetward_server.operations import Commands
+    from fleetward_server.state import Command
+
+app = typer.Typer(help="Orders to devices.", no_args_is_help=True)
+COLUMNS = ("id", "device_id", "verb", "step", "last_reason", "actor", "created_at", "expires_at")
+POLL_S = 0.2
+ENDS = {"succeeded": ExitCode.OK, "refused": ExitCode.HELD, "failed": ExitCode.UNEXPECTED, "expired": ExitCode.TIMEOUT}
+
+
+@app.command()
+def send(
+    name: Name,
+    verb: Annotated[str, typer.Argument(metavar="COMMAND", help="collect-info or sync-time.")],
+    param: Annotated[list[str] | None, typer.Option("--param", help="name=value; may be repeated.")] = None,
+    folder: Dir = HERE,
+    expires_in: Annotated[int, typer.Option("--expires-in", min=1, help="Seconds until it is given up.")] = 3600,
+    wait: Annotated[float, typer.Option("--wait", min=0, help="Wait so many seconds for the device's answer.")] = 0,
+    reason: Reason = "",
+    actor: Actor = "",
+    *,
+    as_json: Json = False,
+) -> None:
+    """Order a device to do something; with --wait the exit code tells what became of it.
+
+    0 succeeded, 6 refused by the device, 1 failed, 8 no answer in time (the order stays until it expires).
+    """
+    with acting(folder, as_json=as_json, actor=actor) as operator:
+        device = operator.device(name)
+        command = operator.send_command(device.id, verb, _params(param or []), expires_in, reason)
+        if wait:
+            show.note(f"waiting for {device.id}")
+            command = answered(operator, command, wait)
+        show.record(show.plain(command), as_json=as_json)
+        if wait:
+            raise typer.Exit(ENDS.get(command.step, ExitCode.TIMEOUT))
+
+
+@app.command("show")
+def show_command(
+    command_id: Annotated[str, typer.Argument(metavar="ID", help="The command's id.")],
+    folder: Dir = HERE,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Show one command as it stands."""
+    with acting(folder, as_json=as_json) as operator:
+        show.record(show.plain(operator.command(command_id)), as_json=as_json)
+
+
+@app.command("list")
+def list_commands(
+    device: Annotated[str, typer.Option("--device", help="Of this device: id, its beginning, or serial.")] = "",
+    folder: Dir = HERE,
+    limit: Limit = PAGE,
+    *,
+    open_only: Annotated[bool, typer.Option("--open", help="Only those without a final answer.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List commands, oldest first."""
+    with acting(folder, as_json=as_json) as operator:
+        device_id = operator.device(device).id if device else None
+        found = operator.commands(device_id, open_only=open_only, limit=limit)
+        show.rows(COLUMNS, map(show.plain, found), as_json=as_json)
+
+
+def answered(operator: "Commands", command: "Command", wait_s: float) -> "Command":
+    """Look again until the command is at an end, at most for ``wait_s``."""
+    until = time.monotonic() + wait_s
+    while command.step not in ENDS and time.monotonic() < until:
+        time.sleep(POLL_S)
+        command = operator.command(command.id)
+    return command
+
+
+def _params(pairs: list[str]) -> dict[str, object]:
+    params: dict[str, object] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise OperatorProblem(Kind.INVALID, f"--param {pair!r}: expected name=value")
+        params[name] = value
+    return params

@@ -1,0 +1,201 @@
+"""``fleetward device``: the register of devices, looked at and decided about."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fleetward_server.cli import show
+from fleetward_server.cli.exit_codes import ExitCode
+from fleetward_server.cli.options import HERE, PAGE, Actor, Dir, Json, Limit, Name, Reason
+from fleetward_server.cli.telling import acting, one_of
+
+if TYPE_CHECKING:
+    from fleetward_server.admission import Diff
+    from fleetward_server.operations import Papers
+    from fleetward_server.state import Device
+
+app = typer.Typer(help="The register of devices.", no_args_is_help=True)
+COLUMNS = ("id", "serial", "model", "state", "certification", "presence", "seen_at", "reason", "tags")
+LIST_HELP = """Bring the provider's list of devices in: whole, or not at all.
+
+FILE is a JSON array of objects or CSV with a header, in UTF-8. Columns: serialNo, make, model, type, deviceSubType,
+deviceProvider, deviceProviderId; certification (L0, L1); purpose (Registration, Auth; Auth needs L1); optional ftmKey
+(L1: base64url SHA-256 of the FTM key's SubjectPublicKeyInfo) and tags (array; in CSV separated by ';').
+New rows become approved records; a pending device on the list becomes approved. Certification, purpose, identity and
+FTM key of a record never change: a row that differs is an error.
+"""
+
+
+@app.command("list")
+def list_devices(
+    folder: Dir = HERE,
+    state: Annotated[str, typer.Option("--state", help="pending, approved, registered, refused, ...")] = "",
+    presence: Annotated[str, typer.Option("--presence", help="online, offline or never.")] = "",
+    model: Annotated[str, typer.Option("--model", help="Of this model.")] = "",
+    tag: Annotated[str, typer.Option("--tag", help="With this tag.")] = "",
+    text: Annotated[str, typer.Option("--text", help="Whose id or serial number begins so.")] = "",
+    after: Annotated[str, typer.Option("--after", help="Go on after this id.")] = "",
+    limit: Limit = PAGE,
+    *,
+    as_json: Json = False,
+) -> None:
+    """List devices by id."""
+    with acting(folder, as_json=as_json) as operator:
+        from fleetward_schemas.enrol import State
+        from fleetward_server.state import Presence
+        from fleetward_server.store import DeviceFilter
+
+        wanted = DeviceFilter(
+            state=State(word) if (word := one_of("--state", state, State)) else None,
+            presence=Presence(word) if (word := one_of("--presence", presence, Presence)) else None,
+            model=model or None,
+            tag=tag or None,
+            text=text or None,
+        )
+        found = operator.devices(wanted, after, limit)
+        show.rows(COLUMNS, map(summary, found), as_json=as_json)
+        if len(found) == limit:
+            show.note(f"there may be more: --after {found[-1].id}")
+
+
+@app.command("show")
+def show_device(name: Name, folder: Dir = HERE, *, as_json: Json = False) -> None:
+    """Show all there is about one device: record, checklist, certificates, commands, refusals, history."""
+    with acting(folder, as_json=as_json) as operator:
+        papers = operator.papers(name)
+        document = whole(papers)
+        if as_json:
+            show.record(document, as_json=True)
+            return
+        show.record({name: value for name, value in document.items() if not isinstance(value, list)}, as_json=False)
+        for title, columns in PARTS.items():
+            if document[title]:
+                print(f"\n{title}")
+                show.rows(columns, document[title], as_json=False)
+
+
+PARTS = {
+    "checklist": ("item", "held", "reason"),
+    "certificates": ("use", "state", "not_before", "not_after", "thumbprint"),
+    "commands": ("id", "verb", "step", "reason", "created_at", "expires_at"),
+    "refusals": ("principal", "code", "count", "last_at"),
+    "history": ("seq", "at", "actor", "action", "reason", "detail"),
+}
+
+
+@app.command("import", help=LIST_HELP)
+def import_devices(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The list, CSV or JSON.")],
+    folder: Dir = HERE,
+    actor: Actor = "",
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring the provider's list in; see LIST_HELP."""
+    with acting(folder, as_json=as_json, actor=actor) as operator:
+        from fleetward_server.listing import read_sheet
+
+        sheet = read_sheet(file)
+        diff = operator.import_list(sheet.rows, dry_run=dry_run, places=sheet.places)
+        show.record(differences(diff, dry_run=dry_run), as_json=as_json)
+        if diff.errors:
+            raise typer.Exit(ExitCode.USAGE)
+
+
+@app.command()
+def approve(
+    name: Name,
+    folder: Dir = HERE,
+    reason: Reason = "",
+    key: Annotated[str, typer.Option("--key", help="Only if this very key asked (asking_key of show).")] = "",
+    actor: Actor = "",
+    *,
+    as_json: Json = False,
+) -> None:
+    """Approve a device that waits, with the key that asked."""
+    with acting(folder, as_json=as_json, actor=actor) as operator:
+        device = operator.approve(operator.device(name).id, reason, key or None)
+        show.record(summary(device), as_json=as_json)
+
+
+@app.command()
+def refuse(name: Name, folder: Dir = HERE, reason: Reason = "", actor: Actor = "", *, as_json: Json = False) -> None:
+    """Refuse a device that waits; of a registered one, the key that asks to replace its own."""
+    with acting(folder, as_json=as_json, actor=actor) as operator:
+        show.record(summary(operator.refuse(operator.device(name).id, reason)), as_json=as_json)
+
+
+@app.command("tag")
+def tag_device(
+    name: Name,
+    add: Annotated[list[str] | None, typer.Option("--add", help="A tag to put on; may be repeated.")] = None,
+    remove: Annotated[list[str] | None, typer.Option("--remove", help="A tag to take off; may be repeated.")] = None,
+    folder: Dir = HERE,
+    actor: Actor = "",
+    *,
+    as_json: Json = False,
+) -> None:
+    """Put tags on a device and take tags off it."""
+    with acting(folder, as_json=as_json, actor=actor) as operator:
+        device = operator.tag(operator.device(name).id, tuple(add or ()), tuple(remove or ()))
+        show.record(summary(device), as_json=as_json)
+
+
+def summary(device: "Device") -> dict[str, object]:
+    """Return a device on one line."""
+    return {
+        "id": device.id,
+        "serial": device.identity.serialNo,
+        "make": device.identity.make,
+        "model": device.identity.model,
+        "type": device.identity.type,
+        "state": device.state,
+        "certification": device.certification,
+        "purpose": device.purpose,
+        "listed": device.listed,
+        "presence": device.presence,
+        "seen_at": device.seen_at,
+        "reason": device.reason,
+        "tags": device.tags,
+    }
+
+
+def whole(papers: "Papers") -> dict[str, Any]:
+    """Return everything about a device, as the JSON document and the page have it; no certificate bytes."""
+    device = papers.device
+    more = {
+        "provider": device.identity.deviceProvider,
+        "provider_id": device.identity.deviceProviderId,
+        "sub_type": device.identity.deviceSubType,
+        "ftm_key": device.ftm_key,
+        "asking_key": device.asking_key,
+        "approved_key": device.approved_key,
+        "enrolments": device.enrolments,
+        "presence_at": device.presence_at,
+        "agent_version": device.agent_version,
+        "created_at": device.created_at,
+        "changed_at": device.changed_at,
+    }
+    keys = PARTS["certificates"]
+    return {
+        **summary(device),
+        **more,
+        "checklist": [show.plain(check) for check in device.checklist],
+        "certificates": [{key: getattr(one, key) for key in keys} for one in papers.certificates],
+        "commands": [show.plain(command) for command in papers.commands],
+        "refusals": [show.plain(refusal) for refusal in papers.refusals],
+        "history": [{"seq": link.seq, **show.plain(link.entry)} for link in papers.history],
+    }
+
+
+def differences(diff: "Diff", *, dry_run: bool) -> dict[str, object]:
+    """Return what an import did or would do."""
+    return {
+        "dry_run": dry_run,
+        "added": list(diff.added),
+        "changed": [f"{one.id} ({', '.join(one.columns)})" for one in diff.changed],
+        "unchanged": diff.unchanged,
+        "errors": [str(flaw) for flaw in diff.errors],
+    }

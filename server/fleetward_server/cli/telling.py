@@ -1,0 +1,133 @@
+"""How a command fails: one line on stderr (or one JSON object), an exit code from the table, never a traceback.
+
+Source: architecture style rule 7; exit_codes.py.
+"""
+
+import getpass
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from fleetward_server.cli.exit_codes import OF_KIND, ExitCode
+from fleetward_server.problem import Kind, OperatorProblem, nearest
+
+if TYPE_CHECKING:
+    from fleetward_server.operator import LocalOperator
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def complain(kind: str, message: str, *, as_json: bool) -> None:
+    """Print what went wrong, on stderr."""
+    text = json.dumps({"error": {"kind": kind, "message": message}}) if as_json else f"fleetward: {message}"
+    print(text, file=sys.stderr)
+
+
+@contextmanager
+def telling(*, as_json: bool) -> Iterator[None]:
+    """Turn a problem into its message and exit code."""
+    try:
+        yield
+    except OperatorProblem as problem:
+        complain(problem.kind, problem.message, as_json=as_json)
+        raise typer.Exit(OF_KIND[problem.kind]) from None
+    except BrokenPipeError:
+        # The reader has seen enough; what is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(ExitCode.OK) from None
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the troubles of a provider's folder into the operator's."""
+    from fleetward_broker.signers import KeyUnavailable
+    from fleetward_server.authority import AuthorityProblem
+    from fleetward_server.config import ConfigProblem
+    from fleetward_server.store import StoreHeld, StoreProblem
+    from fleetward_server.supervise import Held, NotRunning, StartFailed
+
+    try:
+        yield
+    except NotRunning as problem:
+        raise OperatorProblem(Kind.NOT_FOUND, str(problem)) from None
+    except (Held, StoreHeld) as problem:
+        raise OperatorProblem(Kind.CONFLICT, str(problem)) from None
+    except StartFailed as problem:
+        raise OperatorProblem(Kind.FAILED, str(problem)) from None
+    except (ConfigProblem, KeyUnavailable, AuthorityProblem, StoreProblem) as problem:
+        raise OperatorProblem(Kind.INVALID, str(problem)) from None
+    except OSError as error:
+        raise OperatorProblem(Kind.INVALID, f"{error.filename or 'the folder'}: {error.strerror}") from None
+
+
+@contextmanager
+def acting(folder: Path, *, as_json: bool, actor: str = "") -> Iterator["LocalOperator"]:
+    """Give a command its operator."""
+    with telling(as_json=as_json):
+        from fleetward_server.operator import LocalOperator
+
+        with LocalOperator(folder, actor or whoami()) as operator:
+            yield operator
+
+
+def whoami() -> str:
+    """Return the name of the host's user."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return f"uid-{os.getuid()}"
+
+
+def read_file(path: Path) -> bytes:
+    """Read a file that a person named.
+
+    Raises:
+        OperatorProblem: ``invalid``.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise OperatorProblem(Kind.INVALID, f"{path}: {error.strerror}") from None
+
+
+def since(text: str) -> datetime | None:
+    """Read a moment, or how long ago; None for nothing.
+
+    Raises:
+        OperatorProblem: ``invalid``.
+    """
+    if not text:
+        return None
+    number, unit = text[:-1], text[-1]
+    if unit in _UNITS and number.isascii() and number.isdigit() and len(number) < 10:
+        return datetime.now(UTC) - timedelta(seconds=int(number) * _UNITS[unit])
+    from fleetward_schemas.errors import Refused
+    from fleetward_schemas.moment import parse_loose
+
+    try:
+        return parse_loose(text)
+    except Refused:
+        raise OperatorProblem(
+            Kind.INVALID, f"--since {text!r}: expected 2026-05-01T12:00:00Z, or 90s, 15m, 2h, 7d"
+        ) from None
+
+
+def one_of(option: str, text: str, known: Iterable[str]) -> str | None:
+    """Read a word of a closed list; None for nothing.
+
+    Raises:
+        OperatorProblem: ``invalid``, with the nearest word.
+    """
+    words = list(known)
+    if not text:
+        return None
+    if text not in words:
+        raise OperatorProblem(Kind.INVALID, f"{option} {text!r}: {nearest(text, words)}")
+    return text
