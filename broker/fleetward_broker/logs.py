@@ -57,4 +57,6 @@ def start_logging(level: str, form: str, stream: TextIO | None = None) -> None:
     handler.setFormatter(EventFormatter(form))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
+    # What libraries say is for whoever looks for a fault of theirs.
+    root.setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
+    logging.getLogger("fleetward").setLevel(level.upper())

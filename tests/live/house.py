@@ -27,6 +27,12 @@ WAIT_S = 60.0
 LOOK_S = 0.05
 
 
+def started(log: Path, module: str, *words: str) -> subprocess.Popen[bytes]:
+    """Start one of our programs, its words going to ``log``."""
+    with log.open("ab") as output:
+        return subprocess.Popen([sys.executable, "-m", module, *words], stdout=output, stderr=output)
+
+
 class House:
     """A provider that serves, and the agents started against it. Everything ends with it."""
 
@@ -57,9 +63,7 @@ class House:
 
     def serve(self) -> None:
         """Start broker and server; return when they serve."""
-        log = (self.home / "up.log").open("ab")
-        command = [sys.executable, "-m", "fleetward_server", "up", "--dir", str(self.folder)]
-        self.up = subprocess.Popen(command, stdout=log, stderr=log)
+        self.up = started(self.home / "up.log", "fleetward_server", "up", "--dir", str(self.folder))
         self.wait(lambda: (self.folder / RUN).exists() and "server" in self.found(), "broker and server serve")
 
     def stop(self) -> int:
@@ -93,11 +97,8 @@ class House:
 
     def start_agent(self, folder: Path) -> subprocess.Popen[bytes]:
         """Start the real agent program on a provisioned folder."""
-        log = (folder / "agent.log").open("ab")
-        command = [sys.executable, "-m", "fleetward_agent", "run", "--device", str(folder)]
-        agent = subprocess.Popen(command, stdout=log, stderr=log)
-        self.agents.append(agent)
-        return agent
+        self.agents.append(started(folder / "agent.log", "fleetward_agent", "run", "--device", str(folder)))
+        return self.agents[-1]
 
     def kill(self, part: str) -> None:
         """kill -9 the broker or the server; the supervisor starts it again."""

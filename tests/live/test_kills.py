@@ -9,14 +9,13 @@ import random
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from fleetward_sandbox.fleet import provisioned
-from tests.live.house import House
+from tests.live.house import House, started
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 DEVICES = 20
@@ -39,9 +38,8 @@ class Senders:
         self.process = self.start()
 
     def start(self) -> subprocess.Popen[bytes]:
-        log = (self.house.home / "simulate.log").open("ab")
-        command = [sys.executable, "-m", "fleetward_server", "simulate", "--dir", str(self.house.folder)]
-        return subprocess.Popen([*command, "--devices", str(DEVICES)], stdout=log, stderr=log)
+        words = ("simulate", "--dir", str(self.house.folder), "--devices", str(DEVICES))
+        return started(self.house.home / "simulate.log", "fleetward_server", *words)
 
     def kill(self) -> None:
         self.process.kill()
