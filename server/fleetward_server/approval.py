@@ -14,6 +14,7 @@ from fleetward_server.state import Device
 
 TAGS_MOST = 32
 _TAG = re.compile(r"[a-z0-9][a-z0-9._:-]{0,63}", re.ASCII)
+_HAS_KEYS = frozenset({State.APPROVED, State.REGISTERED})
 _WAITING = frozenset({Reason.NOT_LISTED, Reason.AWAITING_APPROVAL})
 
 
@@ -25,10 +26,10 @@ def approve(device: Device, now: datetime, key: str | None = None) -> Device:
     """
     if key is not None and device.asking_key != key:
         raise _conflict(device, f"asked with key {device.asking_key or 'none'}, not {key}")
-    if not may_advance(device.state, Event.APPROVE) and not _another_key_waits(device):
+    if device.state in _HAS_KEYS and not _another_key_waits(device):
         raise _conflict(device, f"is {device.state}; nothing waits for approval")
-    if device.state is State.REGISTERED and not _another_key_waits(device):
-        raise _conflict(device, "is registered; nothing waits for approval")
+    if device.state not in _HAS_KEYS and not may_advance(device.state, Event.APPROVE):
+        raise _conflict(device, f"is {device.state} for good")
     if device.asking_key is None and not device.listed:
         raise _conflict(device, f"is held for {device.reason or 'no reason'}; no key of it waits for approval")
     state = advance(device.state, Event.APPROVE) if may_advance(device.state, Event.APPROVE) else device.state

@@ -7,7 +7,7 @@ judged: an onlooker sees what the server has already taken. Source: protocol sec
 from dataclasses import dataclass
 from datetime import datetime
 
-from fleetward_schemas.certificates import Anchors, key_thumbprint, server_signer
+from fleetward_schemas.certificates import Anchors, key_thumbprint, read_certificate, server_signer
 from fleetward_schemas.envelope import Header, Members, Opened, Trust, open_sealed, read_body
 from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.jws import PublicKey
@@ -60,10 +60,11 @@ class Downlink:
 class Onlooker:
     """Explains what comes by."""
 
-    def __init__(self, store: Store, anchorage: Anchorage) -> None:
-        """Judge by ``store`` and ``anchorage`` as they are now."""
+    def __init__(self, store: Store, own: Anchors) -> None:
+        """Judge by ``store`` as it is when a message comes, and by the provider's own root."""
         self._store = store
-        self._anchorage = anchorage
+        self._own = own
+        self._anchorage: Anchorage | None = None
         self._caches = Caches()
 
     def explain(self, topic: str, payload: bytes, now: datetime, *, retained: bool = False) -> Explained:
@@ -88,8 +89,14 @@ class Onlooker:
 
     def _trust(self, rows: Unit, topic: str, now: datetime) -> Trust:
         if read_topic(topic).direction is Direction.UP:
-            return Uplink(rows, self._anchorage, self._caches, now)
-        return Downlink(self._anchorage.own, now)
+            return Uplink(rows, self._anchors(rows.epochs()[0]), self._caches, now)
+        return Downlink(self._own, now)
+
+    def _anchors(self, epoch: int) -> Anchorage:
+        if self._anchorage is None or self._anchorage.epoch != epoch:
+            roots = tuple(read_certificate(root.der) for root in self._store.ftm_roots() if root.trusted)
+            self._anchorage = Anchorage(self._own, Anchors(roots, own=False), epoch)
+        return self._anchorage
 
 
 class _Noting:

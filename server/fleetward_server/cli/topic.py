@@ -20,8 +20,7 @@ from fleetward_server.problem import Kind, OperatorProblem
 if TYPE_CHECKING:
     from fleetward_broker.line import Arrived, Dial
     from fleetward_server.config import Config
-    from fleetward_server.explain import Explained, Onlooker
-    from fleetward_server.store import Store
+    from fleetward_server.explain import Explained
 
 app = typer.Typer(help="What goes over the line.", no_args_is_help=True)
 EVERYTHING = "fw/v1/#"
@@ -49,8 +48,11 @@ def tail(
     With --json, one document a message. It listens beside the server and takes nothing from it.
     """
     with acting(folder, as_json=as_json) as operator, operator.opened() as store:
+        from fleetward_server.explain import Onlooker
+        from fleetward_server.run import root_of
+
         config, stopping = operator.config, threading.Event()
-        onlooker = _onlooker(config, store)
+        onlooker = Onlooker(store, root_of(config))
         signal.signal(signal.SIGINT, lambda *_: stopping.set())
         signal.signal(signal.SIGTERM, lambda *_: stopping.set())
         until = time.monotonic() + seconds if seconds else float("inf")
@@ -106,16 +108,6 @@ def _dial(config: "Config", wanted: str) -> "Dial":
         clean=True,
         subscriptions=((wanted, 0),),
     )
-
-
-def _onlooker(config: "Config", store: "Store") -> "Onlooker":
-    from fleetward_schemas.certificates import Anchors, read_certificate
-    from fleetward_server.explain import Onlooker
-    from fleetward_server.intake import Anchorage
-    from fleetward_server.run import root_of
-
-    roots = tuple(read_certificate(root.der) for root in store.ftm_roots() if root.trusted)
-    return Onlooker(store, Anchorage(root_of(config), Anchors(roots, own=False), store.epochs()[0]))
 
 
 def _line(told: "Explained", *, as_json: bool) -> str:
