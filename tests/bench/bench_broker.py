@@ -25,7 +25,7 @@ from tests.live.rawmqtt import RawClient, puback, publish
 PUBLISHERS = 100
 WINDOW = 20
 PAYLOAD = b"p" * 200
-UNLIMITED = "\n[limits.device]\npublishes_per_s = 0\n"
+UNLIMITED = "\n[limits.device]\npackets_per_s = 0\n"
 CONNACK, PUBACK_BYTES = b"\x20\x02\x00\x00", 4
 
 

@@ -27,7 +27,7 @@ def test_the_replies_come_in_the_order_of_the_packets(dialogue):
         NOW,
     )
     assert owed.replies == connack(Answer.WELCOME) + b"\x90\x04\x00\x05\x01\x80\x40\x02\x00\x06\xd0\x00\xb0\x02\x00\x07"
-    assert owed.published == 1
+    assert owed.cost == 5 + 2 + 1
 
 
 def test_nothing_is_delivered_before_the_welcome_was_sent():
@@ -89,4 +89,4 @@ def test_a_forbidden_publish_ends_the_dialogue_by_its_name(dialogue, packet, act
 def test_nothing_counts_after_disconnect(dialogue):
     dialogue.take(rawmqtt.connect(CLIENT_ID), NOW)
     owed = dialogue.take(rawmqtt.DISCONNECT + rawmqtt.publish("forbidden"), NOW)
-    assert (dialogue.is_over, owed.published) == (True, 0)
+    assert (dialogue.is_over, owed.cost) == (True, 1)

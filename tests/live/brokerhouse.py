@@ -160,8 +160,13 @@ class BrokerProcess:
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         assert self.process is not None
-        assert self.process.stdout is not None
         self.process.send_signal(number)
+        return self.end()
+
+    def end(self) -> int:
+        """Wait for the process's end; return its exit code."""
+        assert self.process is not None
+        assert self.process.stdout is not None
         code = self.process.wait(WAIT_S)
         self.process.stdout.close()
         return code

@@ -5,6 +5,7 @@ Every refusal has a twin that is let through, mostly in the same test.
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -42,7 +43,7 @@ connect_s = 1
 [limits.device]
 queue_messages = 50
 burst = 200
-publishes_per_s = 400
+packets_per_s = 400
 """
 ALL_UP = "fw/v1/d/+/up/#"
 MUTATIONS = int(os.environ.get("FLEETWARD_MUTATIONS", "300"))
@@ -506,7 +507,7 @@ def test_a_server_certificate_is_shown_that_its_name_proves(broker):
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[BrokerProcess]:
     """Give a broker that the test may kill and start again."""
-    running = BrokerProcess(tmp_path, LIMITS + "[limits.server]\npublishes_per_s = 0\n")
+    running = BrokerProcess(tmp_path, LIMITS + "[limits.server]\npackets_per_s = 0\n")
     running.start()
     yield running
     running.hang_up()
@@ -563,6 +564,33 @@ def test_what_was_cleared_or_acknowledged_does_not_come_back(own):
     assert client.is_quiet()
     assert client.subscribe(down(badge.name)) == [1]
     assert client.is_quiet()
+
+
+def test_a_disk_that_fails_ends_the_broker_and_what_it_acknowledged_is_there(own):
+    badge, worker, acknowledged = own.device(), own.server_badge(), 0
+    own.enter_as(worker, "server", clean=False).subscribe(ALL_UP)
+    own.hang_up()
+    assert own.process is not None
+    resource.prlimit(own.process.pid, resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+    with contextlib.suppress(ConnectionError), own.enter(badge) as publisher:
+        for acknowledged in range(100):
+            publisher.publish(up(badge.name), b"%03d" % acknowledged + b"." * 60_000)
+    assert own.end() == 4
+    own.start()
+    server = own.enter_as(worker, "server", clean=False, is_known=True)
+    assert [server.hear().payload[:3] for _ in range(acknowledged)] == [b"%03d" % n for n in range(acknowledged)]
+    assert 5 < acknowledged < 99
+
+
+def test_a_full_house_hangs_up_and_takes_the_next_one_when_there_is_room(tmp_path):
+    with BrokerProcess(tmp_path, "[limits]\nconnections = 2\n") as small:
+        first, _ = small.enter(small.device()), small.enter(small.device())
+        third = small.device()
+        assert is_turned_away(small, third.context, third.name)
+        first.send(DISCONNECT)
+        assert first.is_closed()
+        small.hang_up()
+        small.until(lambda: not is_turned_away(small, third.context, third.name))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -19,7 +19,7 @@ from fleetward_broker.embedded.connection import Clocks, Connection, House
 from fleetward_broker.embedded.door import Doors, address_of
 from fleetward_broker.embedded.pace import Pace
 from fleetward_broker.embedded.router import Router
-from fleetward_broker.embedded.store import Store
+from fleetward_broker.embedded.store import Store, StoreUnusable
 from fleetward_broker.tls import CredentialsUnusable, server_context
 from fleetward_schemas.errors import Refused
 from fleetward_schemas.topics import Principal
@@ -123,11 +123,16 @@ class FleetBroker(Broker):
         """Return the principal's one bucket: connecting again does not fill it."""
         limits = self._house.limits.of(principal.role)
         now = self._house.clocks.monotonic()
-        return self._paces.setdefault(principal.name, Pace(limits.publishes_per_s, limits.burst, now))
+        return self._paces.setdefault(principal.name, Pace(limits.packets_per_s, limits.burst, now))
 
     def _ended(self, connection: Connection, task: "asyncio.Task[None]") -> None:
         del self._connections[connection]
-        self._note_failure(task)
+        failure = None if task.cancelled() else task.exception()
+        if isinstance(failure, StoreUnusable):
+            self._note_failure(task)
+        elif failure is not None:
+            # A mistake of ours met by one client ends that client's line, not everybody's.
+            log.error("connection failed", exc_info=failure, extra={"principal": connection.caller.principal.name})
 
     def _note_failure(self, task: "asyncio.Task[None]") -> None:
         failure = None if task.cancelled() else task.exception()

@@ -42,7 +42,8 @@ class Tls:
 class RoleLimits:
     """What one principal of a role may use. window: messages in flight; sessions: kept or connected at a time.
 
-    publishes_per_s: 0 for no cap; over it the connection is read more slowly, nothing is lost.
+    packets_per_s: publishes and all others, each member of a SUBSCRIBE for itself; 0 for no cap. Over it the connection
+    is read more slowly, nothing is lost.
     """
 
     window: int = 20
@@ -50,7 +51,7 @@ class RoleLimits:
     subscriptions: int = 16
     queue_messages: int = 1000
     queue_bytes: int = 4 * MIB
-    publishes_per_s: int = 200
+    packets_per_s: int = 200
     burst: int = 1000
 
 
@@ -60,7 +61,7 @@ SERVER_LIMITS = RoleLimits(
     subscriptions=256,
     queue_messages=200_000,
     queue_bytes=256 * MIB,
-    publishes_per_s=0,
+    packets_per_s=0,
 )
 
 
@@ -165,7 +166,7 @@ class _Reader:
 
     def _role(self, limits: Mapping[str, Any], name: str, default: RoleLimits) -> RoleLimits:
         found = self._table(limits, f"limits.{name}", {f.name for f in fields(RoleLimits)})
-        least = {"publishes_per_s": 0}
+        least = {"packets_per_s": 0}
         given = {key: self._number(found, f"limits.{name}.{key}", least.get(key, 1)) for key in found}
         return replace(default, **given)
 

@@ -143,12 +143,12 @@ class Connection:
         if self._dialogue.is_over:
             self.cut("goodbye")
             return
-        await self._wait(owed.published)
+        await self._wait(owed.cost)
 
-    async def _wait(self, published: int) -> None:
+    async def _wait(self, cost: int) -> None:
         """Read on only when the client's pace allows it and it has read most of what it was sent."""
         now = self._house.clocks.monotonic()
-        pause = self._pace.spend(published, now)
+        pause = self._pace.spend(cost, now)
         if pause:
             self._heard = now + pause
             await asyncio.sleep(pause)

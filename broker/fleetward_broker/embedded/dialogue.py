@@ -24,12 +24,15 @@ _SUFFIX = re.compile(r"-[A-Za-z0-9]{16,64}", re.ASCII)
 
 @dataclass(slots=True)
 class Owed:
-    """What a turn leaves to do once it is committed: replies first, then what they open the way for."""
+    """What a turn leaves to do once it is committed: replies first, then what they open the way for.
+
+    cost: packets taken, and members of those that have members: what the client's pace is charged.
+    """
 
     replies: bytearray = field(default_factory=bytearray)
     then: list[Callable[[], None]] = field(default_factory=list)
     durable: bool = False
-    published: int = 0
+    cost: int = 0
 
 
 class Dialogue:
@@ -70,6 +73,7 @@ class Dialogue:
 
     def _act(self, packet: Packet, now: int) -> None:
         kind = packet.kind
+        self._owed.cost += 1
         if self.session is None:
             self._connect(packet, now)
         elif kind == Kind.PUBLISH:
@@ -116,7 +120,6 @@ class Dialogue:
             self.action = "retain" if sent.retain else "publish"
             raise Refused(Code.NOT_ALLOWED, ascii(sent.topic)[:80])
         self._owed.durable |= self._router.publish(sent)
-        self._owed.published += 1
         if sent.qos:
             self._owed.replies += wire.puback(sent.packet_id)
 
@@ -125,6 +128,7 @@ class Dialogue:
 
     def _subscribe(self, session: Session, packet: Packet) -> None:
         packet_id, wishes = wire.read_subscribe(packet)
+        self._owed.cost += len(wishes)
         codes = self._router.subscribe(session, wishes)
         self._owed.replies += wire.suback(packet_id, codes)
         self._owed.durable |= session.kept
@@ -132,6 +136,7 @@ class Dialogue:
 
     def _unsubscribe(self, session: Session, packet: Packet) -> None:
         packet_id, filters = wire.read_unsubscribe(packet)
+        self._owed.cost += len(filters)
         self._router.unsubscribe(session, filters)
         self._owed.replies += wire.unsuback(packet_id)
         self._owed.durable |= session.kept

@@ -1,4 +1,4 @@
-"""Pace: how fast one principal may publish, as a bucket of tokens. Over it, the answer is a wait, never a loss."""
+"""Pace: how fast one principal may speak, as a bucket of tokens. Over it, the answer is a wait, never a loss."""
 
 
 class Pace:
