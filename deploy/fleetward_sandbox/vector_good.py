@@ -16,7 +16,7 @@ from fleetward_sandbox.vector_cases import DUPLICATE, Case, Spoiler, dumps
 from fleetward_sandbox.vector_pki import BORN, NOW, PROVIDER, Cast, Party, der, leaf
 from fleetward_schemas.certificates import thumbprint
 from fleetward_schemas.clock import Beacon, TimeAnswer, TimeQuestion
-from fleetward_schemas.commands import Command, Result, ResultReason, ResultState
+from fleetward_schemas.commands import Command, Result, ResultState
 from fleetward_schemas.enrol import Challenge, Enrol, Enrolled, Hello, Reason, Settings
 from fleetward_schemas.envelope import Draft, Seal, seal
 from fleetward_schemas.identity import Certification, Environment, Purpose, ServerId, sign_identity
@@ -91,22 +91,20 @@ class Author:
         draft = Draft(up(f"f-{device}", kind), message_id(name), 0, digital_id, body)
         return self._case(name, draft, _by_chain(party), NOW, self.trust_factory)
 
-    def to_a(
-        self, name: str, kind: str, body: BaseModel, *, expires: datetime | None = None, factory: bool = False
-    ) -> Case:
-        """Seal as the server, for device A."""
-        principal = f"f-{self.cast.id_a}" if factory else self.cast.id_a
+    def to_a(self, name: str, kind: str, body: BaseModel, *, answers: str | None = None, factory: bool = False) -> Case:
+        """Seal as the server, for device A. answers: the case whose message this replies to."""
+        cast = self.cast
         draft = Draft(
-            down(principal, kind),
+            down(f"f-{cast.id_a}" if factory else cast.id_a, kind),
             message_id(name),
             SEQ,
-            self.cast.digital_id_a,
+            cast.digital_id_a,
             body,
-            in_reply_to=None if kind == "command" else message_id(f"question of {name}"),
-            expires=expires,
+            in_reply_to=None if answers is None else message_id(answers),
+            expires=NOW + timedelta(days=1) if kind == "command" else None,
         )
         return self._case(
-            name, draft, _by_chain(self.cast.server), NOW, self.trust_server | {"digitalId": self.cast.digital_id_a}
+            name, draft, _by_chain(cast.server), NOW, self.trust_server | {"digitalId": cast.digital_id_a}
         )
 
     def to_all(self, name: str, kind: str, body: BaseModel) -> Case:
@@ -159,7 +157,7 @@ def _up(author: Author) -> Iterator[Case]:
     yield author.from_a(
         "up-result",
         "result",
-        Result(commandId=message_id("command"), state=ResultState.REFUSED, reason=ResultReason.UNKNOWN_COMMAND),
+        Result(commandId=message_id("command"), state=ResultState.SUCCEEDED, reason=None),
     )
     hour_ago = show(NOW - timedelta(hours=1))
     yield author.from_a("up-alert", "alert", Alert(code=AlertCode.REPLAYED, count=3, first=hour_ago, last=show(NOW)))
@@ -184,26 +182,31 @@ def _first_contact(author: Author) -> Iterator[Case]:
     ]
     enrol = Enrol(serverNonce=digest("server nonce"), deviceCsr=requests[0], transportCsr=requests[1])
     yield author.from_factory("up-f-enrol", "enrol", enrol)
+    yield author.from_factory("up-f-time-ftm", "time", TimeQuestion(nonce=digest("time")), ftm=True)
+    yield author.from_factory("up-f-enrol-ftm", "enrol", enrol, ftm=True)
 
 
 def _down(author: Author) -> Iterator[Case]:
     cast = author.cast
     at = show(NOW)
-    yield author.to_a("down-time", "time", TimeAnswer(nonce=digest("time"), received=at, sent=at, radiusMs=250))
+    answer = TimeAnswer(nonce=digest("time"), received=at, sent=at, radiusMs=250)
+    yield author.to_a("down-time", "time", answer, answers="up-time")
+    yield author.to_a("down-f-time", "time", answer, answers="up-f-time-ftm", factory=True)
     settings = Settings(telemetryS=60, timeS=600)
     challenge = Challenge(nonce=digest("hello"), serverNonce=digest("server nonce"), settings=settings)
-    yield author.to_a("down-f-challenge", "challenge", challenge, factory=True)
+    yield author.to_a("down-f-challenge", "challenge", challenge, answers="up-f-hello-ftm", factory=True)
     chain = [show_der(one) for one in cast.device_a.chain]
     transport = leaf(cast.ring, "transport-a", cast.id_a, profiles.TRANSPORT, cast.pki.device)
     tls = [show_der(one) for one in transport.chain]
     registered = Enrolled(status="registered", deviceChain=chain, transportChain=tls, env=Environment.STAGING)
-    yield author.to_a("down-f-enrolled", "enrolled", registered, factory=True)
+    yield author.to_a("down-f-enrolled", "enrolled", registered, answers="up-f-enrol-ftm", factory=True)
     pending = Enrolled(status="pending", reason=Reason.AWAITING_APPROVAL, retryAfterS=60, env=Environment.STAGING)
-    yield author.to_a("down-f-enrolled-pending", "enrolled", pending, factory=True)
+    yield author.to_a("down-f-enrolled-pending", "enrolled", pending, answers="up-f-hello-ftm", factory=True)
     refusal = Refusal(id=message_id("up-alert"), code="bad-body")
-    yield author.to_a("down-ack", "ack", Ack(ids=[message_id("up-telemetry")], refused=[refusal]))
+    ids = [message_id("up-status-online"), message_id("up-telemetry")]
+    yield author.to_a("down-ack", "ack", Ack(ids=ids, refused=[refusal]))
     order = Command(commandId=message_id("command"), command="collect-info", params={})
-    yield author.to_a("down-command", "command", order, expires=NOW + timedelta(days=1))
+    yield author.to_a("down-command", "command", order)
     yield author.to_all("fleet-beacon", "beacon", Beacon())
 
 

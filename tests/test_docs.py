@@ -1,0 +1,68 @@
+"""The documents say what the code says: generated parts are fresh, and the wire's text leaves nothing out."""
+
+import re
+
+import pytest
+
+from fleetward_sandbox import docs, vectors
+from fleetward_schemas.errors import Code
+from fleetward_schemas.messages import KINDS
+
+WIRE = docs.HOUSE / "schemas" / "README.md"
+
+
+def test_no_generated_part_is_out_of_date():
+    assert docs.outdated() == []
+
+
+def test_the_wire_has_every_generated_part():
+    said = {name for _, name, _ in docs.PART.findall(WIRE.read_text())}
+    assert docs.GENERATED.keys() <= said
+
+
+def test_rendering_twice_changes_nothing():
+    once = docs.render(WIRE.read_text())
+    assert docs.render(once) == once
+
+
+def test_a_part_that_is_out_of_date_is_found(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- generated:metrics -->\nold\n<!-- /generated -->\n")
+    assert docs.outdated(tmp_path) == [readme]
+    readme.write_text(docs.render(readme.read_text()))
+    assert docs.outdated(tmp_path) == []
+
+
+def test_a_part_nobody_knows_is_an_error():
+    with pytest.raises(KeyError):
+        docs.render("<!-- generated:weather -->\n<!-- /generated -->")
+
+
+def test_an_example_is_an_accepted_vector_with_its_long_texts_cut():
+    said = docs.example("up-f-hello-ftm")
+    assert '"kind": "hello"' in said
+    assert all(len(line) < 140 for line in said.splitlines())
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: f"{kind.direction}-{kind.name}")
+def test_the_wire_speaks_of_every_kind(kind):
+    assert f"**`{kind.name}`** ({kind.direction})" in WIRE.read_text()
+
+
+@pytest.mark.parametrize("code", list(Code))
+def test_the_wire_speaks_of_every_code(code):
+    assert f"| `{code}` |" in WIRE.read_text()
+
+
+def test_the_wire_speaks_of_every_file_of_vectors():
+    for name in vectors.RULES:
+        assert f"`{name}.json`" in WIRE.read_text()
+
+
+@pytest.mark.parametrize("path", docs.readmes(), ids=lambda path: path.parent.name)
+def test_no_link_inside_a_document_leads_nowhere(path):
+    text = path.read_text()
+    heads = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    anchors = {re.sub(r"[^a-z0-9 -]", "", head.lower()).replace(" ", "-") for head in heads}
+    for target in re.findall(r"\]\(#([^)]+)\)", text):
+        assert target in anchors
