@@ -64,8 +64,8 @@ class Report:
 class Outbox:
     """One device's outbox; used by one thread."""
 
-    def __init__(self, path: Path | None, limits: Limits | None = None) -> None:
-        """Open ``path``; with None in memory alone, for simulated devices.
+    def __init__(self, path: Path | None, limits: Limits | None = None, *, patience_s: float = 2.0) -> None:
+        """Open ``path``; with None in memory alone, for simulated devices. patience_s: how long a lock is waited for.
 
         Raises:
             sqlite3.Error, OSError: the file cannot be opened.
@@ -73,7 +73,7 @@ class Outbox:
         self.path = path
         self._limits = limits or Limits()
         self._rows = self._size_bytes = 0
-        self._db = sqlite3.connect(":memory:" if path is None else path, isolation_level=None, timeout=2.0)
+        self._db = sqlite3.connect(":memory:" if path is None else path, isolation_level=None, timeout=patience_s)
         if path is not None:
             path.chmod(0o600)
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -99,7 +99,8 @@ class Outbox:
                 self._apply(change)
             dropped = self._make_room()
             self._db.execute("COMMIT")
-        except (sqlite3.Error, OSError):
+        except BaseException:
+            # Whatever it was, it goes on its way; only the half-done turn must not stay.
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             self._rows, self._size_bytes = before

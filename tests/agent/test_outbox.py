@@ -1,0 +1,170 @@
+"""The outbox keeps what must not be lost, gives up telemetry first, and commits a turn whole or not at all."""
+
+import sqlite3
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from fleetward_agent.outbox import DROPPED, Limits, Outbox, OutboxFull
+from fleetward_agent.turn import AddReport, Count, DropReports, GrowReport, PutCommand, PutWindow, Sweep
+from fleetward_schemas.commands import ResultReason, ResultState
+from fleetward_schemas.errors import LocalMistake
+from fleetward_schemas.moment import to_ms
+from fleetward_schemas.replay import ReplayWindow
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+DAY_MS = 86_400_000
+
+
+def report(number: int, kind: str = "telemetry", body: str = "{}") -> AddReport:
+    priority = ("result", "alert", "info", "telemetry").index(kind)
+    return AddReport(f"{number:05d}", kind, body, priority, number)
+
+
+def command(state: ResultState = ResultState.ACCEPTED, at_ms: int = 0, name: str = "c") -> PutCommand:
+    return PutCommand(name, state, None, "collect-info", "{}", 10, at_ms)
+
+
+@pytest.fixture
+def outbox() -> Outbox:
+    return Outbox(None, Limits(rows=3, size_bytes=1000))
+
+
+def test_the_most_urgent_is_sent_first_and_then_the_oldest(outbox: Outbox) -> None:
+    outbox.commit([report(1), report(3, "result"), report(2, "alert")])
+
+    assert [one.kind for one in outbox.waiting(9)] == ["result", "alert", "telemetry"]
+    assert [one.id for one in outbox.waiting(1, but={"00003"})] == ["00002"]
+
+
+def test_when_full_the_oldest_telemetry_goes_and_is_counted(outbox: Outbox) -> None:
+    outbox.commit([report(n) for n in range(3)])
+
+    assert outbox.commit([report(3, "result"), report(4)]) == 2
+    assert [one.id for one in outbox.waiting(9)] == ["00003", "00002", "00004"]
+    assert (outbox.counter(DROPPED), outbox.depth) == (2, 3)
+
+
+def test_bytes_are_bounded_too(outbox: Outbox) -> None:
+    outbox.commit([report(1, body="a" * 600)])
+
+    assert outbox.commit([report(2, body="b" * 600)]) == 1
+    assert [one.id for one in outbox.waiting(9)] == ["00002"]
+
+
+def test_results_and_alerts_are_never_given_up(outbox: Outbox) -> None:
+    outbox.commit([report(1, "result"), report(2, "alert"), report(3, "info")])
+
+    with pytest.raises(OutboxFull):
+        outbox.commit([command(), report(4, "result")])
+    assert outbox.command("c") is None
+    assert [one.id for one in outbox.waiting(9)] == ["00001", "00002", "00003"]
+
+
+def test_there_is_room_again_after_an_ack(outbox: Outbox) -> None:
+    outbox.commit([report(n, "result") for n in range(3)])
+    outbox.commit([DropReports(("00000", "unknown"))])
+
+    assert outbox.commit([report(3, "result")]) == 0
+    assert outbox.depth == 3
+
+
+def test_the_same_report_is_kept_once(outbox: Outbox) -> None:
+    outbox.commit([report(1), report(1)])
+
+    assert outbox.depth == len(outbox.waiting(9)) == 1
+
+
+def test_a_report_grows_and_its_size_with_it(outbox: Outbox) -> None:
+    outbox.commit([report(1), report(2)])
+    outbox.commit([GrowReport("00002", "x" * 999)])
+
+    assert [one.id for one in outbox.waiting(9)] == ["00002"]
+
+
+def test_a_turn_that_fails_leaves_nothing(outbox: Outbox) -> None:
+    with pytest.raises(LocalMistake):
+        outbox.commit([report(1), "no change of ours"])  # type: ignore[list-item]
+    outbox.commit([report(2)])
+
+    assert [one.id for one in outbox.waiting(9)] == ["00002"]
+
+
+def test_commands_windows_and_counters_come_back_as_they_were(tmp_path: Path) -> None:
+    window, row = ReplayWindow(10**12, (1 << 127) | 5), command()
+    outbox = Outbox(tmp_path / "o.db")
+    refused = PutCommand("d", ResultState.REFUSED, ResultReason.BAD_PARAMS, "x", '{"a":1}', 3, 4)
+    outbox.commit([row, refused, PutWindow("s", "t", window, NOW), Count("n", 2), Count("n")])
+    outbox.close()
+
+    again = Outbox(tmp_path / "o.db")
+    assert (again.command("c"), again.command("d"), again.open_commands()) == (row, refused, [row])
+    assert (dict(again.windows()), again.counter("n")) == ({("s", "t"): window}, 3)
+
+
+def test_final_commands_are_kept_ninety_days_and_open_ones_for_ever(outbox: Outbox) -> None:
+    now_ms = to_ms(NOW)
+    fresh = command(ResultState.SUCCEEDED, now_ms - 89 * DAY_MS, "fresh")
+    old = command(ResultState.SUCCEEDED, now_ms - 91 * DAY_MS, "old")
+    outbox.commit([fresh, old, command(at_ms=0), Sweep(NOW)])
+
+    assert [outbox.command(name) for name in ("fresh", "old", "c")] == [fresh, None, command(at_ms=0)]
+
+
+def test_windows_of_ended_certificates_are_swept(outbox: Outbox) -> None:
+    ended, running = (PutWindow(s, "t", ReplayWindow(1, 1), NOW + timedelta(days=d)) for s, d in (("a", -1), ("b", 1)))
+    outbox.commit([ended, running, Sweep(NOW)])
+
+    assert list(outbox.windows()) == [("b", "t")]
+
+
+def test_the_file_is_nobody_elses(tmp_path: Path) -> None:
+    Outbox(tmp_path / "o.db").close()
+
+    assert (tmp_path / "o.db").stat().st_mode & 0o077 == 0
+
+
+def test_a_locked_database_is_an_error_and_no_loss(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "o.db", patience_s=0.05)
+    with sqlite3.connect(tmp_path / "o.db", isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(sqlite3.OperationalError):
+            outbox.commit([report(1)])
+        other.execute("ROLLBACK")
+    other.close()
+
+    assert outbox.commit([report(1)]) == 0
+    assert outbox.depth == 1
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from fleetward_agent.outbox import Outbox
+from fleetward_agent.turn import AddReport, Count
+outbox = Outbox(Path(sys.argv[1]))
+number = outbox.counter("n")
+while True:
+    number += 1
+    outbox.commit([AddReport(f"{number:08d}", "telemetry", "{}", 3, 0), Count("n")])
+    print(number, flush=True)
+"""
+
+
+def test_what_was_committed_survives_every_kill(tmp_path: Path) -> None:
+    path = tmp_path / "o.db"
+    for last in (20, 57, 133):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
+        assert writer.stdout is not None
+        told = next(number for number in map(int, writer.stdout) if number >= last)
+        writer.kill()
+        writer.communicate()
+        outbox = Outbox(path)
+        kept, counted = {one.id for one in outbox.waiting(10_000)}, outbox.counter("n")
+        outbox.close()
+
+        assert {f"{n:08d}" for n in range(1, told + 1)} <= kept
+        assert len(kept) == counted
