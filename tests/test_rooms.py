@@ -30,7 +30,11 @@ OUTSIDE_WORLD = {"time", "socket", "ssl", "os", "pathlib", "logging", "threading
 OUTSIDE_WORLD |= {"secrets", "selectors", "tempfile", "shutil", "io", "sys", "signal", "urllib", "http"}
 CLOCK_CALLS = {"now", "utcnow", "today"}
 MAY_CATCH_ALL = {"run.py"}
-MAY_CATCH_ALL_IN = {("fleetward_schemas", "certificates.py", "public_key")}
+# A library that raises what it likes, and a command of another distribution that does: both tell it and go on.
+MAY_CATCH_ALL_IN = {
+    ("fleetward_schemas", "certificates.py", "public_key"),
+    ("fleetward_server", "app.py", "_add"),
+}
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,9 @@ def catching_everything(module: Module) -> Iterator[str]:
         broad = handler.type is None or any(
             isinstance(name, ast.Name) and name.id in {"Exception", "BaseException"} for name in ast.walk(handler.type)
         )
+        # What ends in a bare raise has caught nothing: it tidied up and let it go on.
+        last = handler.body[-1]
+        broad = broad and not (isinstance(last, ast.Raise) and last.exc is None)
         if broad and (module.room, module.path.name, function) not in MAY_CATCH_ALL_IN:
             yield module.at(handler.lineno, "only run.py catches everything")
 
@@ -147,6 +154,7 @@ PLANTED = [
     ("fleetward_agent", "a.py", "try:\n    x = 1\nexcept Exception:\n    pass", "catches everything"),
     ("fleetward_agent", "a.py", "try:\n    x = 1\nexcept:\n    pass", "catches everything"),
     ("fleetward_agent", "a.py", "try:\n    x = 1\nexcept (ValueError, BaseException):\n    pass", "catches everything"),
+    ("fleetward_agent", "a.py", "try:\n x = 1\nexcept Exception as e:\n raise ValueError from e", "catches everything"),
     ("fleetward_schemas", "certificates.py", "try:\n    x = 1\nexcept Exception:\n    pass", "catches everything"),
 ]
 
@@ -176,6 +184,7 @@ def test_a_planted_violation_is_found(tmp_path, room, name, source, said):
         ("fleetward_server", "run.py", "try:\n    x = 1\nexcept Exception:\n    pass"),
         ("fleetward_sandbox", "a.py", "import fleetward_agent, fleetward_server, fleetward_broker, fleetward_schemas"),
         ("fleetward_agent", "a.py", "import tinydb\nfrom . import x"),
+        ("fleetward_agent", "a.py", "try:\n x = 1\nexcept BaseException:\n x = 2\n raise"),
     ],
 )
 def test_what_is_lawful_is_left_alone(tmp_path, room, name, source):
