@@ -15,7 +15,9 @@ def upgrade() -> None:
     _devices()
     _beside()
     _keys()
+    _numbers()
     _talk()
+    _orders()
     _trust()
     op.execute("INSERT INTO meta (name, value) VALUES ('trust', 1), ('revocation', 1)")
     # Nobody edits the audit through this schema; the hash chain tells of those who go around it.
@@ -114,7 +116,7 @@ def _beside() -> None:
 
 
 def _keys() -> None:
-    """What was certified, what was asked, and which numbers were taken."""
+    """What was certified."""
     op.create_table(
         "certificates",
         _text("thumbprint"),
@@ -134,6 +136,10 @@ def _keys() -> None:
         sa.UniqueConstraint("serial", name="one_certificate_per_serial"),
     )
     op.create_index("certificates_by_device", "certificates", ["device_id"])
+
+
+def _numbers() -> None:
+    """What was asked of devices, and which numbers were taken."""
     op.create_table(
         "challenges",
         _text("principal"),
@@ -162,7 +168,7 @@ def _keys() -> None:
 
 
 def _talk() -> None:
-    """What devices said, what they were told, and what was refused."""
+    """What devices said."""
     op.create_table(
         "reports",
         _number("number"),
@@ -177,6 +183,10 @@ def _talk() -> None:
         sa.UniqueConstraint("device_id", "id", name="one_report_per_id"),
     )
     op.create_index("reports_by_age", "reports", ["kind", "received_at"])
+
+
+def _orders() -> None:
+    """What devices were told, and what of theirs was refused."""
     op.create_table(
         "commands",
         _text("id"),
