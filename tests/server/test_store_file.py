@@ -88,3 +88,14 @@ def test_migrations_make_exactly_the_tables_that_the_code_knows(tmp_path: Path) 
 
 def test_the_head_in_the_code_is_the_last_revision() -> None:
     assert ScriptDirectory(str(MIGRATIONS)).get_current_head() == HEAD
+
+
+def test_a_full_disk_keeps_nothing_of_the_batch_and_the_next_one_works(tmp_path: Path) -> None:
+    with made(tmp_path) as store:
+        with store.unit() as unit:
+            pages = unit._connection.exec_driver_sql("PRAGMA page_count").scalar() or 0
+            unit._connection.exec_driver_sql(f"PRAGMA max_page_count={pages + 20}")
+        with pytest.raises(StoreProblem, match="disk is full"):
+            kept(store, *(device(number, device_info="x" * 4000) for number in range(100)))
+        assert store.devices() == ()
+        assert kept(store, device()).device(FIRST) == device()
