@@ -1,0 +1,166 @@
+"""The command line: exit codes are promises, and so is what doctor says of each thing that can be wrong."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from fleetward_agent.__main__ import main
+from fleetward_agent.assembly import assemble, origin_of
+from fleetward_agent.config import ConfigProblem, from_folder
+from fleetward_agent.run import Host
+from fleetward_agent.walk import Stage as At
+from fleetward_agent.world import tls_context
+from fleetward_broker.signers import key_pem, write_private
+from fleetward_schemas.identity import Certification
+from tests.world import Provider, Stage
+
+LEVELS = list(Certification)
+
+
+def provisioned(folder: Path, provider: Provider, level: Certification = Certification.L1) -> Path:
+    origin = provider.origin("SN-9", level)
+    papers = origin.digital_id.model_dump() | {"certification": level, "purpose": "Registration"}
+    (folder / "identity.json").write_text(json.dumps(papers))
+    # Nothing listens on port 1 of any machine the tests run on.
+    (folder / "connection.json").write_text(json.dumps({"host": "127.0.0.1", "port": 1, "serverName": "localhost"}))
+    (folder / "provider-root.pem").write_bytes(provider.root.certificate.public_bytes(Encoding.PEM))
+    for name, credential in (("factory", origin.factory), ("ftm", origin.ftm)):
+        if credential is not None:
+            write_private(folder / f"{name}.key.pem", key_pem(credential.key))
+            pem = b"".join(x509.load_der_x509_certificate(c).public_bytes(Encoding.PEM) for c in credential.chain)
+            (folder / f"{name}.chain.pem").write_bytes(pem)
+    return folder
+
+
+@pytest.fixture(params=LEVELS)
+def folder(tmp_path: Path, provider: Provider, request: pytest.FixtureRequest) -> Path:
+    return provisioned(tmp_path, provider, request.param)
+
+
+def enrolled(folder: Path, provider: Provider, level: Certification) -> Stage:
+    """Run the assembled device in the in-memory world until it works."""
+    stage = Stage(provider, level, serial="SN-9")
+    stage.device = assemble(from_folder(folder))
+    stage.host = Host(stage.link, [stage.device], stage.world())
+    stage.until(lambda: stage.device.stage is At.WORKING, 60)
+    return stage
+
+
+def findings(folder: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, tuple[bool, str]]:
+    main(["doctor", "--device", str(folder), "--json"])
+    return {one["check"]: (one["ok"], one["detail"]) for one in json.loads(capsys.readouterr().out)}
+
+
+def test_a_provisioned_folder_is_a_whole_device(folder: Path, provider: Provider) -> None:
+    level = from_folder(folder).identity.certification
+    stage = enrolled(folder, provider, level)
+
+    assert stage.server.said("telemetry") or stage.server.said("status")
+    assert len(list((folder / "state" / "keys").iterdir())) == 2
+
+
+def test_status_of_a_device_that_never_ran_is_not_found(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--device", str(folder)]) == 3
+    assert "no state yet; run: fleetward-agent run" in capsys.readouterr().err
+
+
+def test_status_says_where_the_device_stands(
+    tmp_path: Path, provider: Provider, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage = enrolled(provisioned(tmp_path, provider), provider, Certification.L1)
+    assert main(["status", "--device", str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+
+    assert (found["device_id"], found["phase"], found["clock"]) == (stage.device.id, "registered", "floor")
+    assert found["certificate_until"].startswith("2026-07-01")
+
+
+def test_status_of_a_damaged_state_is_a_failed_verification(
+    tmp_path: Path, provider: Provider, capsys: pytest.CaptureFixture[str]
+) -> None:
+    enrolled(provisioned(tmp_path, provider), provider, Certification.L1)
+    for file in ("state.json", "state.json.bak"):
+        (tmp_path / "state" / file).write_bytes(b"torn")
+
+    assert main(["status", "--device", str(tmp_path)]) == 7
+
+
+@pytest.mark.parametrize("arguments", [["--device", "nowhere"], ["--config", "nowhere.toml"], []])
+def test_a_missing_configuration_is_a_usage_error(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = Path.cwd()
+    os.chdir(tmp_path)
+    try:
+        assert main(["status", *arguments]) == 2
+    finally:
+        os.chdir(before)
+    assert "not there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["run", "--log-level", "loud"]])
+def test_an_unknown_command_is_a_usage_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+
+
+def test_doctor_finds_nothing_but_the_missing_broker(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = findings(folder, capsys)
+
+    assert {check for check, (ok, _) in found.items() if not ok} == {"broker"}
+    assert "is the broker running?" in found["broker"][1]
+    assert main(["doctor", "--device", str(folder)]) == 1
+
+
+def test_doctor_names_a_key_that_others_can_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "factory.key.pem").chmod(0o644)
+
+    ok, detail = findings(folder, capsys)["factory-key"]
+    assert (ok, "run: chmod 600" in detail) == (False, True)
+
+
+def test_doctor_names_an_open_state_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "state").mkdir(mode=0o755)
+
+    assert "run: chmod 700" in findings(folder, capsys)["state"][1]
+
+
+def test_doctor_names_a_root_that_did_not_issue_the_factory_key(
+    tmp_path: Path, provider: Provider, other_provider: Provider, capsys: pytest.CaptureFixture[str]
+) -> None:
+    provisioned(tmp_path, provider)
+    (tmp_path / "provider-root.pem").write_bytes(other_provider.root.certificate.public_bytes(Encoding.PEM))
+
+    ok, detail = findings(tmp_path, capsys)["factory-key"]
+    assert (ok, detail.startswith("unknown-signer")) == (False, True)
+
+
+def test_a_factory_certificate_of_another_device_is_refused(tmp_path: Path, provider: Provider) -> None:
+    provisioned(tmp_path, provider)
+    papers = json.loads((tmp_path / "identity.json").read_bytes())
+    (tmp_path / "identity.json").write_text(json.dumps(papers | {"serialNo": "SN-10"}))
+
+    with pytest.raises(ConfigProblem, match="the identity is f-"):
+        origin_of(from_folder(tmp_path))
+
+
+def test_a_chain_of_another_key_is_refused(tmp_path: Path, provider: Provider) -> None:
+    provisioned(tmp_path, provider)
+    (tmp_path / "ftm.key.pem").write_bytes((tmp_path / "factory.key.pem").read_bytes())
+
+    with pytest.raises(ConfigProblem, match=r"for another key than file:ftm\.key\.pem"):
+        origin_of(from_folder(tmp_path))
+
+
+def test_a_key_is_shown_to_tls_without_touching_a_disk(tmp_path: Path, provider: Provider) -> None:
+    origin = provider.origin()
+    context = tls_context(origin.roots, origin.factory, True)
+
+    assert context.check_hostname
+    assert context.cert_store_stats()["x509_ca"] == 1
+    assert list(tmp_path.iterdir()) == []

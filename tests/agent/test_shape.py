@@ -1,0 +1,46 @@
+"""What the agent may not have: a listening socket, a capture, the server's code, a clock of its own."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fleetward_agent
+
+FILES = sorted(Path(fleetward_agent.__file__).parent.glob("*.py"))
+FORBIDDEN = {"fleetward_server", "fleetward_sandbox", "sqlalchemy", "rich", "typer", "structlog", "amqtt", "asyncio"}
+OUTSIDE = {"time", "socket", "os", "random", "secrets", "signal", "fcntl", "shutil"}
+TOUCH_THE_WORLD = {"world.py", "__main__.py", "doctor.py", "host.py", "state.py"}
+CAPTURES = ("capture", "rcapture", "biovalue", "biometric", "bdb")
+HEAVY = ("sqlalchemy", "rich", "typer", "structlog", "amqtt", "fleetward_server", "asyncio", "jwt")
+
+
+def imported(path: Path) -> set[str]:
+    nodes = ast.walk(ast.parse(path.read_text()))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    modules = [node.module for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    return {name.split(".")[0] for name in [*names, *(m for m in modules if m)]}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_a_file_reaches_only_where_it_may(path: Path) -> None:
+    assert not imported(path) & FORBIDDEN
+    assert path.name in TOUCH_THE_WORLD or not imported(path) & OUTSIDE
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_no_code_can_ask_for_a_capture_or_listen(path: Path) -> None:
+    names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    words = {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)}
+
+    assert not names & {"listen", "bind", "accept", "create_server"}
+    assert not [word for word in names | words if any(capture in word.lower() for capture in CAPTURES)]
+
+
+def test_nothing_heavy_is_loaded() -> None:
+    code = f"import sys, fleetward_agent.__main__; print([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
