@@ -48,6 +48,15 @@ def test_a_delivery_is_asked_of_the_gate_again():
     assert [message.topic for message in line.heard()] == ["fw/v1/fleet/release"]
 
 
+def test_a_retained_message_is_asked_of_the_gate_too():
+    town, wishes = Town(), [("fw/v1/fleet/#", 1)]
+    for where in ("fw/v1/fleet", "fw/v1/fleet/release"):
+        town.publish(where, retain=True)
+    session, line = town.enter()
+    town.router.send_retained(session, wishes, town.router.subscribe(session, wishes))
+    assert [message.topic for message in line.heard()] == ["fw/v1/fleet/release"]
+
+
 def test_a_subscription_beyond_the_bound_is_refused_and_a_known_one_is_not():
     town = Town(NARROW)
     session, _ = town.enter()

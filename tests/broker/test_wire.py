@@ -50,6 +50,12 @@ def test_a_publish_reads_as_it_was_written(topic, payload, qos, retain, packet_i
     assert wire.read_publish(only(wire.publish(message))) == message
 
 
+@pytest.mark.parametrize("qos", [2, 3])
+def test_qos_2_is_not_spoken(qos):
+    with pytest.raises(Refused, match=f"QoS {qos}"):
+        wire.read_publish(only(rawmqtt.publish("a", b"payload", qos=qos)))
+
+
 def test_a_connect_reads_as_it_was_written():
     raw = rawmqtt.connect("client-1", clean=False, keep_alive=30, will=WillOf("a/b", b"gone", 1, True))
     assert wire.read_connect(only(raw)) == Connect("client-1", False, 30, Publish("a/b", b"gone", 1, True))
