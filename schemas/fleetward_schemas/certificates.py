@@ -72,7 +72,7 @@ def key_thumbprint(key: PublicKey) -> str:
     return thumbprint(spki(key))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def read_certificate(der: bytes) -> x509.Certificate:
     """Parse one certificate and its names.
 

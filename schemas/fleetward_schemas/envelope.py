@@ -25,6 +25,8 @@ from fleetward_schemas.strict import MAX_ENVELOPE_BYTES, b64_der, b64url, b64url
 from fleetward_schemas.topics import Address, Direction, Principal, Role, read_topic
 
 TYP = "fw1+jws"
+SHORT_HEADER_CHARS = 160
+"""A header by thumbprint has about 130 characters; one by chain has thousands."""
 
 
 class Members(BaseModel):
@@ -209,13 +211,27 @@ def read_body(opened: Opened) -> BaseModel:
         raise Refused(Code.BAD_BODY, f"{opened.kind.name} {first_fault(error)}") from None
 
 
-@lru_cache(maxsize=4096)
 def read_header(segment: bytes) -> Header:
     """Read a protected header: exactly alg, typ, and one of x5c and x5t#S256.
 
     Raises:
         Refused: ``malformed`` or ``bad-alg``.
     """
+    return _short_header(segment) if len(segment) <= SHORT_HEADER_CHARS else _long_header(segment)
+
+
+# What fills these is not yet believed, so they are small: a hostile broker must not own a device's memory.
+@lru_cache(maxsize=8192)
+def _short_header(segment: bytes) -> Header:
+    return _header(segment)
+
+
+@lru_cache(maxsize=256)
+def _long_header(segment: bytes) -> Header:
+    return _header(segment)
+
+
+def _header(segment: bytes) -> Header:
     header = read_object(b64url_decode(segment))
     chain, x5t = header.get("x5c"), header.get("x5t#S256")
     if header.keys() not in ({"alg", "typ", "x5c"}, {"alg", "typ", "x5t#S256"}) or header["typ"] != TYP:

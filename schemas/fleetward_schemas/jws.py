@@ -7,7 +7,6 @@ ECC curves"). The mathematics are the cryptography library's.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
@@ -37,15 +36,23 @@ class Alg(StrEnum):
 class Token:
     """A compact JWS taken apart, nothing verified.
 
-    header: the protected header, strictly read; header_segment: its exact base64url text.
+    header_segment: the exact base64url text of the protected header.
     payload: the decoded payload bytes. signed: the bytes under the signature.
     """
 
-    header: dict[str, Any]
     header_segment: bytes
     payload: bytes
     signed: bytes
     signature: bytes
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """The protected header, strictly read.
+
+        Raises:
+            Refused: ``malformed``.
+        """
+        return read_object(b64url_decode(self.header_segment))
 
 
 def alg_of(key: object) -> Alg:
@@ -135,13 +142,7 @@ def split(raw: bytes) -> Token:
     if len(header_segment) > MAX_HEADER_CHARS:
         raise Refused(Code.MALFORMED, f"header over {MAX_HEADER_CHARS} characters")
     signed = raw[: len(header_segment) + 1 + len(payload)]
-    return Token(_header(header_segment), header_segment, b64url_decode(payload), signed, b64url_decode(signature))
-
-
-@lru_cache(maxsize=4096)
-def _header(segment: bytes) -> dict[str, Any]:
-    """Read a header once for all messages that carry the same one; callers never change it."""
-    return read_object(b64url_decode(segment))
+    return Token(header_segment, b64url_decode(payload), signed, b64url_decode(signature))
 
 
 def compact(header_segment: bytes, payload: bytes, key: PrivateKey) -> bytes:

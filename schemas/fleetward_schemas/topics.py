@@ -15,6 +15,7 @@ DeviceId = NewType("DeviceId", str)
 
 ROOT = "fw/v1"
 ID_CHARS = 26
+MAX_TOPIC_CHARS = 128
 _ID = re.compile(r"[a-z2-7]{26}", re.ASCII)
 _VIEW = re.compile(r"view-[a-z0-9-]{1,32}", re.ASCII)
 _KIND = re.compile(r"[a-z][a-z-]{0,31}", re.ASCII)
@@ -82,13 +83,19 @@ def fleet(kind: str) -> str:
     return f"{ROOT}/fleet/{kind}"
 
 
-@lru_cache(maxsize=65536)
 def read_topic(topic: str) -> Address:
     """Take a topic name apart.
 
     Raises:
         Refused: ``wrong-topic``: not one of ours.
     """
+    if len(topic) > MAX_TOPIC_CHARS:
+        raise Refused(Code.WRONG_TOPIC, f"{len(topic)} characters: at most {MAX_TOPIC_CHARS}")
+    return _read_topic(topic)
+
+
+@lru_cache(maxsize=16384)
+def _read_topic(topic: str) -> Address:
     match topic.split("/"):
         case ["fw", "v1", "d", name, ("up" | "down") as direction, kind] if _KIND.fullmatch(kind):
             principal = principal_of(name)

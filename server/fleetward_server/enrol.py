@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from fleetward_schemas.certificates import key_thumbprint
 from fleetward_schemas.enrol import (
@@ -231,8 +232,8 @@ def _csr_key(text: str) -> PublicKey:
         if not request.is_signature_valid:
             raise Refused(Code.BAD_CSR, "the request is not signed by its own key")
         return approved(request.public_key())
-    except ValueError:
-        raise Refused(Code.BAD_CSR, "not a PKCS#10 request") from None
+    except (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm):
+        raise Refused(Code.BAD_CSR, "not a PKCS#10 request over a key we know") from None
     except Refused as refusal:
         raise Refused(Code.BAD_CSR, refusal.detail) from None
 

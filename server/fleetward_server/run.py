@@ -39,12 +39,13 @@ TURN_S = 0.2
 CHORE_S = 0.25
 CLOCK_S = 30.0
 CLEAN_S = 60.0
+SILENCE_S = 10.0
 BATCH_MOST = 1000
 GATHER_S = 0.06
 PRUNE_ROWS = 1000
 KEEP_ALIVE_S = 20
 SUFFIX_BYTES = 16
-RETRY_MOST_S = 10.0
+RETRY_MOST_S = 3.0
 KINDS_OF_REPORT = ("telemetry",)
 EXIT_CONFIG = 2
 
@@ -94,7 +95,7 @@ class Server:
         self._line: LineId | None = None
         self._connected = False
         self._attempts = 0
-        self._due = dict.fromkeys(("beacon", "chores", "clock", "clean"), 0.0)
+        self._due = dict.fromkeys(("beacon", "chores", "clock", "clean", "silence"), 0.0)
         self._sureness: Future[Sureness] | None = None
         self.on_ready: Callable[[], None] = lambda: None
 
@@ -133,10 +134,33 @@ class Server:
     def _take(self, arrived: list[Arrived], now: datetime, monotonic: float) -> None:
         if not arrived:
             return
-        out = self._worker.batch(arrived, now, monotonic)
+        batches = self._batches(arrived, now, monotonic)
         for one in arrived:
             self._link.ack(one)
-        self._send(out)
+        for out in batches:
+            self._send(out)
+
+    def _batches(self, arrived: list[Arrived], now: datetime, monotonic: float) -> list[Outgoing]:
+        """Commit all at once; should our own code stumble over one message, one by one, and that one is dropped.
+
+        Otherwise one message nobody foresaw would come again for ever, and everything behind it would wait.
+        """
+        try:
+            return [self._worker.batch(arrived, now, monotonic)]
+        except StoreProblem:
+            raise
+        except Exception:
+            log.exception("a batch failed and is taken one by one", extra={"messages": len(arrived)})
+        return [out for one in arrived if (out := self._alone(one, now, monotonic)) is not None]
+
+    def _alone(self, one: Arrived, now: datetime, monotonic: float) -> Outgoing | None:
+        try:
+            return self._worker.batch([one], now, monotonic)
+        except StoreProblem:
+            raise
+        except Exception:
+            log.exception("a message was dropped: a mistake of ours", extra={"topic": one.topic})
+            return None
 
     def _send(self, out: Outgoing) -> None:
         if self._line is not None and (out.replies or out.receipts):
@@ -152,6 +176,8 @@ class Server:
             if self._is_due("chores", monotonic, CHORE_S):
                 self._send(self._worker.chores(now))
         self._mind_clock(monotonic)
+        if self._is_due("silence", monotonic, SILENCE_S):
+            self._worker.miss(now)
         if self._is_due("clean", monotonic, CLEAN_S):
             self._clean(now)
 

@@ -84,6 +84,7 @@ class Up:
         self._write_broker_config()
         self._start_broker()
         self._start_server()
+        self._await_server()
         self._write_run()
 
     def watch(self, stopping: threading.Event) -> None:
@@ -134,7 +135,11 @@ class Up:
         folder = str(self.config.folder)
         command = [sys.executable, "-m", "fleetward_server.run", "--dir", folder, "--port", str(self.port)]
         command += ["--ready", str(ready), "--log-level", self.log_level, "--log-format", self.log_format]
-        part = self._spawn("server", command)
+        self._spawn("server", command)
+
+    def _await_server(self) -> None:
+        """Wait for its line at the first start; later the watch must stay free for the broker it may be waiting for."""
+        part, ready = self.parts["server"], self.config.folder / READY
         deadline = time.monotonic() + START_S
         while not ready.exists():
             if not part.alive or time.monotonic() > deadline:

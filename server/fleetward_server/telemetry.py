@@ -3,7 +3,9 @@
 Source: protocol section 4 "Reports"; S8.
 """
 
-from fleetward_server.state import AddAudit, AddReport, AuditEntry, Report, Seen
+from dataclasses import replace
+
+from fleetward_server.state import AddAudit, AddReport, AuditEntry, Presence, PutDevice, Report, Seen
 from fleetward_server.turn import Known, Policy, Said, Turn
 
 
@@ -13,9 +15,16 @@ def stored(said: Said) -> AddReport:
     return AddReport(Report(said.device_id, said.id, said.opened.kind.name, said.opened.at, said.arrived_at, body))
 
 
-def on_telemetry(said: Said, _: Known, __: Policy) -> Turn:
-    """Keep readings."""
-    return Turn(changes=(stored(said), Seen(said.device_id, said.arrived_at)), acks=(said.id,))
+def on_telemetry(said: Said, known: Known, _: Policy) -> Turn:
+    """Keep readings. Who speaks after being given up as silent is there after all."""
+    turn = Turn(changes=(stored(said), Seen(said.device_id, said.arrived_at)), acks=(said.id,))
+    device = known.device
+    if device is None or device.presence is not Presence.OFFLINE or device.presence_at is None:
+        return turn
+    if said.opened.at <= device.presence_at:
+        return turn
+    back = replace(device, presence=Presence.ONLINE, presence_at=said.arrived_at, seen_at=said.arrived_at)
+    return replace(turn, changes=(*turn.changes, PutDevice(back)))
 
 
 def on_alert(said: Said, _: Known, __: Policy) -> Turn:

@@ -7,13 +7,14 @@ Source: architecture "How data flows"; protocol section 3.
 
 import logging
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from fleetward_broker.line import Arrived, LineId, Link
 from fleetward_schemas.certificates import Anchors, read_certificate
 from fleetward_schemas.clock import Beacon
+from fleetward_schemas.commands import Event, may_advance
 from fleetward_schemas.envelope import Draft, Opened, open_sealed, read_header, seal
 from fleetward_schemas.errors import Code, LocalMistake, Refused
 from fleetward_schemas.ids import RANDOM_BYTES, next_id
@@ -28,7 +29,7 @@ from fleetward_server.authority import Authority, OwnSeal
 from fleetward_server.clock import stamp
 from fleetward_server.desk import HANDLERS
 from fleetward_server.intake import Admitted, Anchorage, Caches, Duplicate, Lru, Uplink, know, take
-from fleetward_server.state import CountRefusal, PutDevice
+from fleetward_server.state import Command, CountRefusal, Device, Presence, PutDevice
 from fleetward_server.store import Store, Unit
 from fleetward_server.turn import Issued, IssuePair, Known, Policy, Reply, Said, Turn
 
@@ -39,6 +40,10 @@ BURST = 5
 LIMITED = frozenset({"time", "hello"})
 UNKNOWN = "unknown"
 COMMANDS_A_TURN = 200
+SILENT_A_TURN = 500
+SILENT_PERIODS = 3
+LEAST_SILENCE_S = 90
+Commands = tuple[Command, ...]
 
 
 @dataclass(slots=True)
@@ -203,20 +208,39 @@ class Worker:
         if not (due or overdue or waiting):
             return out
         with self._store.unit() as rows:
-            for command in overdue:
-                rows.apply(commands.expire(command, now).changes)
-            for command in due:
-                device = rows.device(command.device_id)
-                if device is not None:
-                    turn = commands.send(command, device, now)
-                    rows.apply(turn.changes)
-                    out.replies.extend(turn.replies)
-            for device in waiting:
-                reply = enrol.approved_reply(device, self.policy)
-                # asking_key is cleared so that the word is given once; a lost one costs a retry, not the approval.
-                rows.apply((PutDevice(replace(device, asking_key=None)),))
-                out.replies.extend(() if reply is None else (reply,))
+            for turn in (*self._orders(due, overdue, rows, now), *self._words(waiting, rows)):
+                rows.apply(turn.changes)
+                out.replies.extend(turn.replies)
         return out
+
+    def _orders(self, due: Commands, overdue: Commands, rows: Unit, now: datetime) -> Iterator[Turn]:
+        """What was read before the transaction is read again in it: a result or an operator may have been quicker."""
+        for old in overdue:
+            command = rows.command(old.id)
+            if command is not None and may_advance(command.step, Event.EXPIRED):
+                yield commands.expire(command, now)
+        for old in due:
+            command, device = rows.command(old.id), rows.device(old.device_id)
+            if command is not None and device is not None and may_advance(command.step, Event.SEND):
+                yield commands.send(command, device, now)
+
+    def _words(self, waiting: tuple[Device, ...], rows: Unit) -> Iterator[Turn]:
+        """Tell the approved to ask again. asking_key is cleared: a lost word costs a retry, not the approval."""
+        for old in waiting:
+            device = rows.device(old.id)
+            if device is not None and device.state is old.state and device.asking_key is not None:
+                reply = enrol.approved_reply(device, self.policy)
+                yield Turn((PutDevice(replace(device, asking_key=None)),), () if reply is None else (reply,))
+
+    def miss(self, now: datetime) -> None:
+        """Take devices offline that were not heard for long: a broker that died takes their wills with it."""
+        before = now - timedelta(seconds=max(LEAST_SILENCE_S, SILENT_PERIODS * self.policy.telemetry_s))
+        silent = self._store.silent_devices(before, SILENT_A_TURN)
+        if not silent:
+            return
+        with self._store.unit() as rows:
+            for device in silent:
+                rows.apply((PutDevice(replace(device, presence=Presence.OFFLINE, presence_at=now)),))
 
     def send(self, out: Outgoing, line: LineId, now: datetime) -> None:
         """Seal and publish; what is lost here is asked for again."""

@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+import psutil
+
 from fleetward_sandbox.provision import Made, Order, provision
 from fleetward_schemas.identity import Certification
 from fleetward_schemas.topics import DeviceId
@@ -25,6 +27,14 @@ from fleetward_server.supervise import RUN
 
 WAIT_S = 60.0
 LOOK_S = 0.05
+
+
+def alive(pid: int) -> bool:
+    """Say whether a process runs; one that ended and was not yet waited for does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def started(log: Path, module: str, *words: str) -> subprocess.Popen[bytes]:
@@ -102,7 +112,9 @@ class House:
 
     def kill(self, part: str) -> None:
         """kill -9 the broker or the server; the supervisor starts it again."""
-        os.kill(int(self.found()[part]), signal.SIGKILL)
+        pid = int(self.found()[part])
+        os.kill(pid, signal.SIGKILL)
+        self.wait(lambda: not alive(pid), f"the {part} is dead")
 
     def device(self, device_id: str) -> Device | None:
         """Return a device's row."""

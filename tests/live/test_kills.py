@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from fleetward_sandbox.fleet import provisioned
-from tests.live.house import House, started
+from tests.live.house import House, alive, started
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 DEVICES = 20
@@ -115,14 +115,6 @@ def wait_for_part(house: House, part: str) -> None:
     """A part is killed while it runs, not while it is already dead."""
     if part != "senders":
         house.wait(lambda: part in house.found() and alive(int(house.found()[part])), f"{part} runs")
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def settled(house: House, senders: Senders) -> bool:

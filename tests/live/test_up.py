@@ -1,7 +1,6 @@
 """``up`` and ``down``: one folder, one holder, ended cleanly, and clear words when something is wrong."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fleetward_server.supervise import RUN
-from tests.live.house import House
+from tests.live.house import House, alive
 
 pytestmark = pytest.mark.live
 
@@ -121,11 +120,3 @@ def test_a_folder_that_cannot_serve_says_what_is_wrong_in_one_line(tmp_path: Pat
         assert done.returncode in {1, 2}
         assert said in done.stderr
         assert "Traceback" not in done.stderr
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

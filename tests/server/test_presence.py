@@ -1,11 +1,17 @@
 """Birth and will of a session, and the moment new keys take over. Source: protocol section 5 "Operation"."""
 
+from datetime import timedelta
+
+import pytest
+
 from fleetward_schemas.enrol import State
 from fleetward_schemas.presence import Status
+from fleetward_schemas.telemetry import Reading, Telemetry
 from fleetward_server.presence import on_status
 from fleetward_server.state import AddAudit, CertificateState, Presence, PutDevice, TakeCertificates
+from fleetward_server.telemetry import on_telemetry
 from fleetward_server.turn import Turn
-from tests.server.provider import DEVICE_ID, ID, POLICY, Voice, device, device_speaker, known, said
+from tests.server.provider import DEVICE_ID, ID, NOW, POLICY, Voice, device, device_speaker, known, said
 
 SESSION, OTHER = "A" * 22, "B" * 21 + "A"
 
@@ -66,3 +72,14 @@ def test_the_will_of_the_session_that_is_online_takes_it_offline() -> None:
 
 def test_the_late_will_of_an_older_session_changes_nothing() -> None:
     assert will(OTHER, presence=Presence.ONLINE) == Turn()
+
+
+@pytest.mark.parametrize(("seconds", "presence"), [(-1, Presence.ONLINE), (0, None), (1, None)])
+def test_a_device_given_up_as_silent_that_speaks_again_is_there(seconds: int, presence: Presence | None) -> None:
+    reading = Reading(observedAt="2026-05-01T12:00:00.000Z", uncertaintyMs=1, metrics={"uptimeS": 1})
+    message = said("telemetry", Telemetry(readings=[reading]), Voice(device_speaker()))
+    row = device(presence=Presence.OFFLINE, presence_at=NOW + timedelta(seconds=seconds))
+
+    turn = on_telemetry(message, known(device=row), POLICY)
+
+    assert [c.device.presence for c in turn.changes if isinstance(c, PutDevice)] == ([presence] if presence else [])

@@ -8,14 +8,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from fleetward_broker import profiles
 from fleetward_broker.line import Arrived, DialMaker, LineId, Token
 from fleetward_sandbox.provision import Order, provision
 from fleetward_schemas.commands import Result, ResultState, Step
-from fleetward_schemas.enrol import State
+from fleetward_schemas.enrol import Enrol, State
 from fleetward_schemas.errors import Code
 from fleetward_schemas.identity import Certification
-from fleetward_schemas.strict import b64_der, b64url_decode, read_object
+from fleetward_schemas.strict import b64_der, b64url_decode, read_object, show_der
 from fleetward_schemas.telemetry import Reading, Telemetry
 from fleetward_server.authority import Authority
 from fleetward_server.clock import sureness
@@ -269,3 +271,28 @@ def test_names_nobody_has_share_one_counter(bench: Bench) -> None:
         bench.hear((f"fw/v1/d/{letter * 26}/up/telemetry", b"x"))
 
     assert bench.refusals("unknown") == {"malformed": 3}
+
+
+def test_a_device_that_was_not_heard_for_long_is_taken_offline(bench: Bench) -> None:
+    device = bench.enrolled(bench.l1)
+
+    bench.worker.miss(bench.now + timedelta(seconds=60))
+    before = bench.store.device(device.id)
+    bench.worker.miss(bench.now + timedelta(seconds=600))
+    after = bench.store.device(device.id)
+
+    assert [row and row.presence for row in (before, after)] == [Presence.ONLINE, Presence.OFFLINE]
+
+
+def test_a_request_spoiled_in_any_byte_never_stops_the_worker(bench: Bench) -> None:
+    device = bench.l1
+    ((_, challenge),) = bench.hear(device.hello(bench.now))
+    nonce = challenge["body"]["serverNonce"]  # type: ignore[index]
+    good = profiles.request("any", device.device_key).public_bytes(Encoding.DER)
+    other = profiles.request("any", device.transport_key).public_bytes(Encoding.DER)
+    for place in range(0, len(good), 3):
+        spoiled = good[:place] + bytes([good[place] ^ 0x55]) + good[place + 1 :]
+        body = Enrol(serverNonce=str(nonce), deviceCsr=show_der(spoiled), transportCsr=show_der(other))
+        bench.hear(device.say("enrol", body, bench.now))
+
+    assert "registered" in str(bench.hear(device.enrol(bench.now, str(nonce))))
