@@ -10,20 +10,22 @@ from datetime import timedelta
 
 import pytest
 
+from fleetward_agent import desk
 from fleetward_agent.origin import Credential
+from fleetward_agent.turn import Known
 from fleetward_agent.walk import Stage as At
 from fleetward_broker import profiles
 from fleetward_broker.signers import make_key
-from fleetward_schemas.certificates import Unit
+from fleetward_schemas.certificates import Unit, public_key, read_certificate
 from fleetward_schemas.commands import Command
-from fleetward_schemas.enrol import Challenge
+from fleetward_schemas.enrol import Challenge, Enrolled
 from fleetward_schemas.envelope import Draft, seal
 from fleetward_schemas.errors import Code
 from fleetward_schemas.identity import Environment, sign_identity
 from fleetward_schemas.jws import Alg, compact
 from fleetward_schemas.moment import show, to_ms
 from fleetward_schemas.receipts import Ack
-from fleetward_schemas.strict import b64url, b64url_decode, show_der
+from fleetward_schemas.strict import b64_der, b64url, b64url_decode, show_der
 from fleetward_schemas.topics import down
 from tests.world import START, Provider, Stage
 
@@ -398,3 +400,77 @@ def test_certificates_that_are_not_ours_are_refused(stage: Stage, swap: str) -> 
     stage.server.say(f"f-{stage.id}", genuine, in_reply_to=enrol.opened.id)
     stage.turn()
     assert stage.device.session.kept.pair is not None
+
+
+def test_an_old_leaf_is_the_wrong_server_before_its_signature_is_looked_at(working: Stage) -> None:
+    key = make_key(Alg.EDDSA)
+    start, end = START - timedelta(days=8), START + timedelta(days=2)
+    made = working.provider.leaf(profiles.SERVER_SIGNER, "sign-server", key.public_key(), Unit.SERVICE, start, end)
+
+    assert code_of(working, sealed(working, signer=Credential(make_key(Alg.EDDSA), made))) == Code.WRONG_SERVER
+
+
+def test_a_chain_that_was_good_is_judged_again_at_every_use(working: Stage) -> None:
+    key = make_key(Alg.EDDSA)
+    start, end = START - timedelta(hours=1), START + timedelta(minutes=10)
+    made = working.provider.leaf(profiles.SERVER_SIGNER, "sign-server", key.public_key(), Unit.SERVICE, start, end)
+    short = Credential(key, made)
+    assert code_of(working, sealed(working, signer=short)) is None
+
+    working.pass_s(15 * 60)
+    assert code_of(working, sealed(working, signer=short)) == Code.WRONG_SERVER
+
+
+def test_a_number_below_the_window_is_replayed_after_a_restart_too(working: Stage) -> None:
+    code_of(working, sealed(working))
+    old = sealed(working, order(working, seq=to_ms(working.clock.now) - 5000))
+    working.start()
+    working.link.cut()
+    working.until(lambda: working.device.stage is At.WORKING)
+
+    assert code_of(working, old) == Code.REPLAYED
+
+
+def test_a_duplicate_is_known_as_one_whatever_its_kind(working: Stage) -> None:
+    raw = sealed(working, working.server.draft(working.id, "ack", Ack(ids=[])))
+    topic, at = down(working.id, "ack"), working.host._world.instant()
+    code_of(working, raw, topic)
+    opened, chain = desk.open_message(working.device.session, raw, topic, working.device._chains, at)
+
+    assert desk.take(working.device.session, opened, chain).duplicate
+    assert (
+        desk.handle(desk.take(working.device.session, opened, chain), Known(), working.device.session, at).changes == ()
+    )
+
+
+def test_an_answer_to_nothing_that_was_asked_is_refused(stage: Stage) -> None:
+    stage.server.silent.add("hello")
+    stage.until(lambda: stage.server.said("hello"))
+    held = Enrolled(status="pending", reason="not-listed", retryAfterS=600, env=stage.provider.env)
+
+    stage.server.say(f"f-{stage.id}", held, in_reply_to=stage.server.last_id)
+    stage.turn()
+    assert (stage.events("refused")[-1]["code"], stage.events("enrolment-held")) == (Code.BAD_NONCE, [])
+
+    stage.server.say(f"f-{stage.id}", held, in_reply_to=stage.server.said("hello")[0].opened.id)
+    stage.turn()
+    assert len(stage.events("enrolment-held")) == 1
+
+
+@pytest.mark.parametrize("name", ["sign-{other}", "{own}", "sign-server"])
+def test_a_certificate_over_our_key_in_another_name_is_refused(stage: Stage, name: str) -> None:
+    stage.server.silent.add("enrol")
+    stage.until(lambda: stage.server.said("enrol"))
+    enrol = stage.server.said("enrol")[0]
+    principal = enrol.opened.address.principal
+    assert principal is not None
+    genuine = stage.server.certify(principal, enrol.body)  # type: ignore[arg-type]
+    assert genuine.deviceChain is not None
+    key = public_key(read_certificate(b64_der(genuine.deviceChain[0])))
+    cn = name.format(own=stage.id, other=stage.provider.origin("SN-2").device_id)
+    made = stage.provider.leaf(profiles.DEVICE, cn, key, Unit.DEVICE, START - timedelta(hours=1))
+
+    wrong = genuine.model_copy(update={"deviceChain": [show_der(one) for one in made]})
+    stage.server.say(f"f-{stage.id}", wrong, in_reply_to=enrol.opened.id)
+    stage.turn()
+    assert (stage.events("refused")[-1]["code"], stage.device.session.kept.pair) == (Code.BAD_BODY, None)

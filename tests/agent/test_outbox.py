@@ -127,6 +127,13 @@ def test_the_file_is_nobody_elses(tmp_path: Path) -> None:
     assert (tmp_path / "o.db").stat().st_mode & 0o077 == 0
 
 
+def test_every_commit_reaches_the_disk(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "o.db")
+
+    assert outbox._db.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert outbox._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
 def test_a_locked_database_is_an_error_and_no_loss(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "o.db", patience_s=0.05)
     with sqlite3.connect(tmp_path / "o.db", isolation_level=None) as other:

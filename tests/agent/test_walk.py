@@ -1,5 +1,6 @@
 """The whole walk in an in-memory world: from first contact to work, through losses, crashes and refusals."""
 
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 
@@ -8,9 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fleetward_agent.telemetry import READINGS_PER_REPORT
+from fleetward_agent.turn import Say
 from fleetward_agent.walk import Stage as At
 from fleetward_broker.line import Loss
 from fleetward_schemas.certificates import thumbprint
+from fleetward_schemas.clock import TimeQuestion
 from fleetward_schemas.commands import Command, Result, ResultState
 from fleetward_schemas.enrol import Enrol, Enrolled, Hello, Settings
 from fleetward_schemas.identity import Certification, Environment, read_identity
@@ -498,3 +501,35 @@ def test_an_l0_device_signs_its_digital_id_with_its_device_key(provider: Provide
     stage.until(lambda: online(stage), 60)
 
     assert read_identity(stage.device.session.digital_id or "").leaf == stage.server.device_leaf
+
+
+def test_after_a_reconnect_all_that_waits_is_sent_at_once(working: Stage) -> None:
+    working.server.silent.add("telemetry")
+    working.until(lambda: len(working.device.session.flight) == 3, 200)
+    waiting = set(working.device.session.flight)
+    working.link.cut()
+    working.until(lambda: not online(working), 5)
+    working.server.heard.clear()
+    working.until(lambda: online(working), 60)
+    working.pass_s(2)
+
+    assert {h.opened.id for h in working.server.said("telemetry")} >= waiting
+
+
+def test_two_orders_to_sync_ask_a_second_apart(working: Stage) -> None:
+    working.server.heard.clear()
+    commands = [order(working, "sync-time") for _ in range(3)]
+    working.until(lambda: all(len(results(working, command)) == 2 for command in commands))
+
+    times = [h.opened.at for h in working.server.said("time")]
+    assert len(times) == 3
+    assert all(later - earlier >= timedelta(seconds=1) for earlier, later in pairwise(times))
+
+
+def test_what_belongs_to_another_door_is_not_said(working: Stage) -> None:
+    working.device._session = replace(working.device.session, stage=At.ENROL)
+    working.device._say(
+        Say("time", "00000000-0000-7000-8000-000000000000", TimeQuestion(nonce="A" * 43)), working.host._world.instant()
+    )
+
+    assert not working.link.published
