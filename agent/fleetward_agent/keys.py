@@ -1,7 +1,8 @@
 """Keys in files, mode 0600, one per name: the device and transport keys of a device without a better place for them.
 
-Opened through ``signers.open_key``, so a key's mode and kind are checked at each opening. A key made for a name stays
-that name's key: an enrolment that a crash cut short goes on with it. Source: protocol section 5 (idempotent enrolment).
+Opened through ``signers.open_key``, which checks a file's mode and the key's kind, and once per process: reading an RSA
+key costs a tenth of a second. A key made for a name stays that name's key: an enrolment that a crash cut short goes on
+with it. Source: protocol section 5 (idempotent enrolment).
 """
 
 from pathlib import Path
@@ -19,6 +20,7 @@ class FileKeys:
     def __init__(self, folder: Path) -> None:
         """Hold keys in ``folder``, which is made when the first key is."""
         self._folder = folder
+        self._opened: dict[str, PrivateKey] = {}
 
     def make(self, name: str, alg: Alg) -> PrivateKey:
         """Make a key, or return the one that has this name.
@@ -29,12 +31,14 @@ class FileKeys:
         path = self._path(name)
         if path.exists():
             return self.open(name)
+        key = make_key(alg)
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
-            write_private(path, key_pem(make_key(alg)))
+            write_private(path, key_pem(key))
         except OSError as error:
             raise KeyUnavailable(f"{path}: {error.strerror}") from None
-        return self.open(name)
+        self._opened[name] = key
+        return key
 
     def open(self, name: str) -> PrivateKey:
         """Open a key.
@@ -42,7 +46,9 @@ class FileKeys:
         Raises:
             KeyUnavailable: see ``signers.open_key``.
         """
-        return open_key(f"file:{quote(str(self._path(name)))}")
+        if name not in self._opened:
+            self._opened[name] = open_key(f"file:{quote(str(self._path(name)))}")
+        return self._opened[name]
 
     def destroy(self, name: str) -> None:
         """Remove a key's file.
@@ -50,6 +56,7 @@ class FileKeys:
         Raises:
             KeyUnavailable: it is there and cannot be removed.
         """
+        self._opened.pop(name, None)
         try:
             self._path(name).unlink(missing_ok=True)
             if self._folder.exists():

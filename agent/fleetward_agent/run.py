@@ -5,6 +5,7 @@ Source: architecture "One concurrency style".
 
 import heapq
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterable
 
 from fleetward_agent.device import Device
@@ -14,6 +15,7 @@ from fleetward_broker.line import Event, LineId, Link, Readable
 
 __all__ = ["Host", "World"]
 
+BUDGET_US = 250_000
 BREATH_US = 1000
 """Between two steps of one device, so that the link is always asked in between."""
 
@@ -34,6 +36,7 @@ class Host:
         self._numbers = itertools.count()
         self._due: list[tuple[int, int, Device]] = []
         self._planned: dict[Device, int] = {}
+        self._events: deque[Event] = deque()
         for device in devices:
             self.add(device)
 
@@ -49,18 +52,30 @@ class Host:
             self.turn(timeout_s)
 
     def turn(self, timeout_s: float) -> None:
-        """Wait for events or for what is due, at most ``timeout_s``, and do all that follows."""
-        touched: dict[Device, None] = {}
-        for event in self._link.poll(self._wait_s(timeout_s)):
-            device = self._of(event)
-            if device is not None:
-                device.on_event(event, self._world.instant())
-                touched[device] = None
-        touched.update(dict.fromkeys(self._take_due()))
-        for device in touched:
-            device.step(self._world.instant())
-            now = self._world.boot_us()
-            self._plan(device, max(device.due_us(now), now + BREATH_US))
+        """Wait for events or for what is due, at most ``timeout_s``, and do what follows, for a quarter of a second.
+
+        What is left then waits for the next turn: a thousand devices that make keys at once must not keep the link
+        from its pings, nor a time answer from being read in time.
+        """
+        self._events.extend(self._link.poll(0.0 if self._events else self._wait_s(timeout_s)))
+        until_us = self._world.boot_us() + BUDGET_US
+        while self._events and self._world.boot_us() < until_us:
+            self._hear(self._events.popleft())
+        while (device := self._next_due()) is not None:
+            self._step(device)
+            if self._world.boot_us() >= until_us:
+                break
+
+    def _hear(self, event: Event) -> None:
+        device = None if isinstance(event, Readable) else self._lines.get(event.line)
+        if device is not None:
+            device.on_event(event, self._world.instant())
+            self._plan(device, 0)
+
+    def _step(self, device: Device) -> None:
+        device.step(self._world.instant())
+        now = self._world.boot_us()
+        self._plan(device, max(device.due_us(now), now + BREATH_US))
 
     def shut(self) -> None:
         """Have every device say ``offline`` and disconnect; ``turn`` until ``closed``."""
@@ -72,9 +87,6 @@ class Host:
         """Whether every device was shut and its line is gone."""
         return all(device.closed for device in self._devices)
 
-    def _of(self, event: Event) -> Device | None:
-        return None if isinstance(event, Readable) else self._lines.get(event.line)
-
     def _plan(self, device: Device, due_us: int) -> None:
         if self._planned.get(device) != due_us:
             self._planned[device] = due_us
@@ -85,12 +97,11 @@ class Host:
             return timeout_s
         return min(timeout_s, max(0, self._due[0][0] - self._world.boot_us()) / SECOND_US)
 
-    def _take_due(self) -> list[Device]:
-        """Return the devices whose moment has come; plans that were changed meanwhile are passed over."""
-        now, due = self._world.boot_us(), []
-        while self._due and self._due[0][0] <= now:
+    def _next_due(self) -> Device | None:
+        """Return a device whose moment has come; plans that were changed meanwhile are passed over."""
+        while self._due and self._due[0][0] <= self._world.boot_us():
             when, _, device = heapq.heappop(self._due)
             if self._planned.get(device) == when:
                 del self._planned[device]
-                due.append(device)
-        return due
+                return device
+        return None
