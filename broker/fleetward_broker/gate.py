@@ -28,13 +28,13 @@ def may(principal: Principal, action: Action, topic: str) -> bool:
     if not topic or len(topic) > MAX_FILTER_CHARS or "\0" in topic or topic.startswith("$"):
         return False
     if action is Action.SUBSCRIBE:
-        return is_filter(topic) and any(_inside(topic, tree) for tree in _reads(principal))
+        return is_filter(topic) and any(_inside(topic, tree) for tree in reads(principal))
     if "+" in topic or "#" in topic:
         return False
     if action is Action.RECEIVE:
-        return any(_inside(topic, tree) for tree in _reads(principal))
+        return any(_inside(topic, tree) for tree in reads(principal))
     if principal.role is Role.SERVER:
-        return topic.startswith(f"{ROOT}/")
+        return any(topic.startswith(tree) for tree in writes(principal))
     # A device's words are never kept by the broker: retained topics are the server's.
     return action is Action.PUBLISH and principal.device_id is not None and _own_up(principal, topic)
 
@@ -55,10 +55,10 @@ def _own_up(principal: Principal, topic: str) -> bool:
         address = read_topic(topic)
     except Refused:
         return False
-    return address.principal == principal and topic.startswith(f"{ROOT}/d/{principal.name}/up/")
+    return address.principal == principal and any(topic.startswith(tree) for tree in writes(principal))
 
 
-def _reads(principal: Principal) -> tuple[str, ...]:
+def reads(principal: Principal) -> tuple[str, ...]:
     """Return the trees a principal may read, each as the prefix that ends in ``/``."""
     match principal.role:
         case Role.SERVER:
@@ -67,6 +67,17 @@ def _reads(principal: Principal) -> tuple[str, ...]:
             return (f"{ROOT}/view/",)
         case Role.DEVICE | Role.FACTORY:
             return (f"{ROOT}/d/{principal.name}/down/", f"{ROOT}/fleet/")
+
+
+def writes(principal: Principal) -> tuple[str, ...]:
+    """Return the trees a principal may write, each as the prefix that ends in ``/``; a device one level deep."""
+    match principal.role:
+        case Role.SERVER:
+            return (f"{ROOT}/",)
+        case Role.VIEW:
+            return ()
+        case Role.DEVICE | Role.FACTORY:
+            return (f"{ROOT}/d/{principal.name}/up/",)
 
 
 def _inside(wanted: str, tree: str) -> bool:
