@@ -13,14 +13,13 @@ from fleetward_agent.state import FILE as STATE_FILE
 from fleetward_agent.state import StateFile, StateProblem
 from fleetward_agent.world import tls_context
 from fleetward_broker.signers import KeyUnavailable
-from fleetward_broker.tls import CredentialsUnusable
 from fleetward_schemas.certificates import Anchors, Unit
 from fleetward_schemas.errors import Refused
 from fleetward_schemas.identity import Certification, device_id
 
 DIAL_S = 5.0
 LEAST_FREE_BYTES = 100 * 1024 * 1024
-_PROBLEMS = (ConfigProblem, KeyUnavailable, StateProblem, CredentialsUnusable, Refused, OSError)
+_PROBLEMS = (ConfigProblem, KeyUnavailable, StateProblem, Refused, OSError)
 
 
 @dataclass(frozen=True, slots=True)

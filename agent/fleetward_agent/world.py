@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_agent.instant import SEED_BYTES, Instant
 from fleetward_agent.origin import Credential
-from fleetward_broker.signers import PRIVATE_MODE, key_pem
-from fleetward_broker.tls import chain_pem, client_context
+from fleetward_broker.signers import PRIVATE_MODE, KeyUnavailable, key_pem
+from fleetward_broker.tls import CredentialsUnusable, chain_pem, client_context
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 NS_PER_US = 1000
@@ -57,12 +57,19 @@ def boot_us() -> int:
 
 
 def tls_context(roots: Roots, shown: Credential, check_time: bool) -> ssl.SSLContext:
-    """Return the context of a line; see ``fleetward_broker.tls.client_context``."""
+    """Return the context of a line; see ``fleetward_broker.tls.client_context``.
+
+    Raises:
+        KeyUnavailable: the key does not fit its certificate.
+    """
     pem = b"".join(root.public_bytes(Encoding.PEM) for root in roots)
     with ExitStack() as files:
         certificate = _in_memory(files, "chain", chain_pem(shown.chain))
         key = _in_memory(files, "key", key_pem(shown.key))
-        return client_context(pem, certificate, key, check_time=check_time)
+        try:
+            return client_context(pem, certificate, key, check_time=check_time)
+        except CredentialsUnusable as error:
+            raise KeyUnavailable(f"what TLS shows: {error}") from None
 
 
 def _in_memory(files: ExitStack, name: str, raw: bytes) -> Path:

@@ -11,10 +11,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fleetward_agent.__main__ import main
 from fleetward_agent.assembly import assemble, origin_of
 from fleetward_agent.config import ConfigProblem, from_folder
+from fleetward_agent.origin import Credential
 from fleetward_agent.run import Host
 from fleetward_agent.walk import Stage as At
 from fleetward_agent.world import tls_context
-from fleetward_broker.signers import key_pem, write_private
+from fleetward_broker.signers import KeyUnavailable, key_pem, write_private
 from fleetward_schemas.identity import Certification
 from tests.world import Provider, Stage
 
@@ -164,3 +165,10 @@ def test_a_key_is_shown_to_tls_without_touching_a_disk(tmp_path: Path, provider:
     assert context.check_hostname
     assert context.cert_store_stats()["x509_ca"] == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_key_that_does_not_fit_its_certificate_opens_no_line(provider: Provider) -> None:
+    origin, other = provider.origin(), provider.origin("SN-2")
+
+    with pytest.raises(KeyUnavailable, match="what TLS shows"):
+        tls_context(origin.roots, Credential(other.factory.key, origin.factory.chain), True)
