@@ -26,9 +26,9 @@ from fleetward_schemas.enrol import State
 from fleetward_schemas.topics import DeviceId
 from fleetward_server.init import WARNING, Wish, make_provider
 from fleetward_server.operator import LocalOperator
+from fleetward_server.running import RUN
 from fleetward_server.state import Presence
 from fleetward_server.store import DeviceFilter, ReportFilter, Store, open_store
-from fleetward_server.supervise import RUN
 
 MARK = ".fleetward-demo"
 STEP_S = 60.0
@@ -94,6 +94,10 @@ class Demo:
         self.view.step("running; Ctrl-C ends it")
         while not self.stopping.is_set():
             self._turn()
+
+    def picture(self, path: Path) -> None:
+        """Draw how it looks now."""
+        self.view.picture(path, self._reads.devices(limit=MOST_DEVICES), self.counts)
 
     def close(self) -> None:
         """End every part, whatever happened."""
@@ -297,8 +301,11 @@ def prepare(folder: Path) -> None:
     (folder / MARK).touch()
 
 
-def show(folder: Path, devices: int, *, once: bool, plain: bool) -> int:
-    """Run the demo; return the exit code. The last line on stdout is one JSON object."""
+def show(folder: Path, devices: int, *, once: bool, plain: bool, picture: Path | None = None) -> int:
+    """Run the demo; return the exit code. The last line on stdout is one JSON object.
+
+    picture: an SVG of how it looked when all was done.
+    """
     try:
         prepare(folder)
     except OSError as error:
@@ -308,15 +315,17 @@ def show(folder: Path, devices: int, *, once: bool, plain: bool) -> int:
         run = Demo(folder, devices, view)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: run.stopping.set())
-        code = _walk(run, view, once=once)
+        code = _walk(run, view, once=once, picture=picture)
     print(json.dumps(vars_of(run.counts)))
     return code
 
 
-def _walk(run: Demo, view: View, *, once: bool) -> int:
+def _walk(run: Demo, view: View, *, once: bool, picture: Path | None) -> int:
     try:
         run.run()
         run.judge()
+        if picture is not None:
+            run.picture(picture)
         if not once:
             run.watch()
     except Stopped:

@@ -1,10 +1,14 @@
 """What the demo looks like: a live table on a terminal, plain lines anywhere else."""
 
+import io
+import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol, Self
 
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
@@ -15,7 +19,8 @@ from rich.text import Text
 from fleetward_server.state import Device, Presence
 
 MOST_ROWS = 30
-LINES = 8
+LINES = 14
+PICTURE_COLUMNS = 118
 STATE_STYLE = {"registered": "green", "pending": "yellow", "approved": "cyan"}
 PRESENCE_MARK = {Presence.ONLINE: ("●", "green"), Presence.OFFLINE: ("○", "red"), Presence.NEVER: ("·", "dim")}
 
@@ -83,10 +88,21 @@ class View:
             self._body = Group(_table(devices), _footer(numbers))
             self._draw()
 
+    def picture(self, path: Path, devices: Sequence[Device], numbers: Numbers) -> None:
+        """Write what a terminal shows now as an SVG that needs nothing from elsewhere."""
+        self._body = Group(_table(devices), _footer(numbers))
+        console = Console(record=True, width=PICTURE_COLUMNS, file=io.StringIO(), force_terminal=True)
+        console.print(self._frame())
+        form = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+        path.write_text(console.export_svg(title="make demo", code_format=form))
+
+    def _frame(self) -> Panel:
+        story = Text("\n".join(self._lines), style="dim")
+        return Panel(Group(self._body, story), title=f"Fleetward · {self._step}", title_align="left")
+
     def _draw(self) -> None:
         if self._live is not None:
-            story = Text("\n".join(self._lines), style="dim")
-            self._live.update(Panel(Group(self._body, story), title=f"Fleetward · {self._step}", title_align="left"))
+            self._live.update(self._frame())
 
 
 def _table(devices: Sequence[Device]) -> Table:
