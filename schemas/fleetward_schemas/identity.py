@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from fleetward_schemas.certificates import public_key, read_certificate, thumbprint
 from fleetward_schemas.errors import Code, Refused
@@ -97,7 +97,7 @@ class ServerId(BaseModel):
 
     deviceProvider: Annotated[str, _ascii(128)]  # noqa: N815
     deviceProviderId: Annotated[str, _ascii(36)]  # noqa: N815
-    env: Environment
+    env: Environment = Field(strict=False)
     dateTime: Annotated[str, _ascii(24)]  # noqa: N815
 
 

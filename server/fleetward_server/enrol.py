@@ -250,7 +250,7 @@ def on_enrol(said: Said, known: Known, policy: Policy) -> Turn:
     except Refused:
         return _with(_answer(said, policy, Reason.BAD_CSR), _count(said, Code.BAD_CSR))
     keys = (key_thumbprint(device_key), key_thumbprint(transport_key))
-    if challenge.used_by is not None:
+    if challenge.used_by is not None or all(key in {c.key_thumbprint for c in known.chains} for key in keys):
         return _again(said, known, policy, keys)
     judged = judge(said, known, policy, Claim(record.certification, record.purpose))
     if judged.reason is not None:
@@ -268,9 +268,10 @@ def _fits(said: Said, challenge: state.Challenge) -> bool:
 
 
 def _again(said: Said, known: Known, policy: Policy, keys: tuple[str, str]) -> Turn:
-    """A used nonce gives the same two keys the same certificates, and anybody else nothing."""
+    """The same two keys get the same certificates, under their own nonce or a fresh one; others get nothing by it."""
     held = {c.key_thumbprint: c for c in known.chains}
-    if known.challenge is not None and known.challenge.used_by == keys and all(key in held for key in keys):
+    used_by = None if known.challenge is None else known.challenge.used_by
+    if used_by in {None, keys} and all(key in held for key in keys):
         return _registered(said, (held[keys[0]], held[keys[1]]), policy)
     return _with(_answer(said, policy, Reason.CHALLENGE_EXPIRED), _count(said, Code.BAD_NONCE))
 

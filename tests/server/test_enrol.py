@@ -250,6 +250,16 @@ def test_the_same_two_keys_get_the_same_certificates() -> None:
     assert not turn.effects
 
 
+def test_the_same_two_keys_get_the_same_certificates_under_a_fresh_nonce() -> None:
+    chains = pair()
+    taken = frozenset(one.key_thumbprint for one in chains)
+
+    turn = bring(enrolment(), known(challenge=challenge(), chains=chains, taken_keys=taken))
+
+    assert answer(turn).status == "registered"
+    assert not turn.effects
+
+
 @pytest.mark.parametrize(
     ("body", "taken"),
     [
