@@ -18,7 +18,7 @@ from fleetward_broker.tls import CIPHERS
 from fleetward_schemas.errors import LocalMistake
 from fleetward_schemas.topics import Principal, Role, principal_of
 
-ACL, CRL, ADMIN, STORE = "acl", "crl.pem", "admin.json", "mosquitto.db"
+CONFIGURATION, ACL, ADMIN, STORE = "mosquitto.conf", "acl", "admin.json", "mosquitto.db"
 PASSWORD, SOCKET = "admin.password", "admin.sock"
 ADMIN_NAME = "fleetward-admin"
 ADMIN_TOPIC = "$CONTROL/dynamic-security/v1"
@@ -31,6 +31,7 @@ CONNECTIONS = 20_000
 KEEP_ALIVE_S = 600
 ANYBODY = "%u"
 """What Mosquitto replaces by the principal: the CN of the client's certificate."""
+SALT_BYTES = 12
 _HASH_ROUNDS = 20_000
 
 
@@ -168,7 +169,10 @@ def _view(name: str) -> list[str]:
 
 
 def administration(password: str, salt: bytes) -> str:
-    """Return the dynamic security plugin's file: one account, which may speak to the plugin and do nothing else."""
+    """Return the dynamic security plugin's file: one account, which may speak to the plugin and do nothing else.
+
+    salt: of ``SALT_BYTES``, which is all that Mosquitto 2.0 takes.
+    """
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _HASH_ROUNDS)
     tree = "$CONTROL/dynamic-security/#"
     account = {

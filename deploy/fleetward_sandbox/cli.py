@@ -41,7 +41,7 @@ def provision_command(
     """Make devices as a factory does: keys, certificates, papers; and put them on the provider's list."""
     from fleetward_sandbox.fleet import provisioned
     from fleetward_sandbox.provision import Made, Order, provision
-    from fleetward_server.supervise import running
+    from fleetward_server.running import running
 
     number = first or len(provisioned(out)) + 1
     order = Order(count, out, level, first=number, purpose=purpose, listed=not unlisted)
@@ -67,7 +67,7 @@ def simulate(
     """Run simulated devices of real agent code against this provider, making those that are missing."""
     from fleetward_sandbox.fleet import Door, Fleet, provisioned
     from fleetward_sandbox.provision import Order, provision
-    from fleetward_server.supervise import running
+    from fleetward_server.running import running
 
     found = running(folder)
     if found is None:
@@ -95,9 +95,10 @@ def demo(
     folder: Annotated[Path, typer.Option("--dir", help="Where to work; emptied first.")] = Path("demo-run"),
     *,
     once: Annotated[bool, typer.Option("--once", help="End by itself; exit 0 only if all went well.")] = False,
+    picture: Annotated[Path | None, typer.Option("--picture", help="Write an SVG of how it looked.")] = None,
     as_json: Json = False,
 ) -> None:
     """Watch scanners that nobody touched prove themselves, register, report and obey."""
     from fleetward_sandbox.demo import show
 
-    raise typer.Exit(show(folder, devices, once=once, plain=as_json or not sys.stdout.isatty()))
+    raise typer.Exit(show(folder, devices, once=once, plain=as_json or not sys.stdout.isatty(), picture=picture))

@@ -27,6 +27,8 @@ BACKDATE = timedelta(seconds=60)
 """How far before now a certificate begins, for receivers whose clock is a little behind."""
 RENEW_BEFORE = timedelta(days=2)
 AUTHORITIES = ("device-ca", "factory-ca", "service-ca")
+ALL_REVOKED = "all.pem"
+"""All lists in one file, for brokers that take only one."""
 
 
 class AuthorityProblem(Exception):  # noqa: N818 - says what is wrong
@@ -151,4 +153,5 @@ def publish_revocations(config: Config, revoked: dict[str, dict[int, datetime]],
         path = folder / f"{name}.pem"
         write_durably(path, made.public_bytes(Encoding.PEM))
         written.append(path)
+    write_durably(folder / ALL_REVOKED, b"".join(path.read_bytes() for path in written))
     return tuple(written)

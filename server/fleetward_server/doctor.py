@@ -18,8 +18,8 @@ from fleetward_server.authority import AUTHORITIES, AuthorityProblem, open_issue
 from fleetward_server.clock import sureness
 from fleetward_server.config import Config, ConfigProblem, load
 from fleetward_server.init import ends_soon
+from fleetward_server.running import running
 from fleetward_server.store import StoreProblem, open_store
-from fleetward_server.supervise import running
 
 LOW_DISK_BYTES = 1 << 30
 OWN_CERTIFICATES = ("root", *AUTHORITIES, "broker", "server")

@@ -6,11 +6,9 @@ sends signed receipts.
 """
 
 import base64
-import json
 import secrets
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,9 +25,11 @@ from fleetward_broker.tls import client_context
 from fleetward_sandbox.provision import Order, provision
 from fleetward_schemas.jws import Alg
 from fleetward_server.authority import Authority
+from fleetward_server.brokers import RUNNERS
 from fleetward_server.clock import sureness
 from fleetward_server.config import Config, load
 from fleetward_server.init import Wish, make_provider
+from fleetward_server.parts import Part, spawn
 from fleetward_server.run import Server, policy_of, root_of
 from fleetward_server.store import Store, open_store
 from fleetward_server.worker import Outgoing, Worker
@@ -94,14 +94,15 @@ def enrol_all(config: Config, devices: list[TestDevice]) -> None:
 
 def start_broker(folder: Path) -> tuple[subprocess.Popen[str], int]:
     """Start the embedded broker on the provider's certificates."""
-    from fleetward_server.supervise import Up
-
     config = load(folder)
-    Up(config)._write_broker_config()
-    command = [sys.executable, "-m", "fleetward_broker.embedded", "--config", str(folder / "broker" / "broker.toml")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert process.stdout is not None
-    return process, int(json.loads(process.stdout.readline())["port"])
+    started: list[Part] = []
+
+    def start(command: list[str], home: Path) -> Part:
+        started.append(spawn("broker", command, folder / "broker.log", home))
+        return started[0]
+
+    port = RUNNERS["embedded"].start(config, 0, start)
+    return started[0].process, port
 
 
 def envelopes(devices: list[TestDevice]) -> list[Message]:

@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import Any, Self
 
 import psutil
+import pytest
 
 from fleetward_sandbox.provision import Made, Order, provision
 from fleetward_schemas.identity import Certification
 from fleetward_schemas.topics import DeviceId
 from fleetward_server.init import Wish, make_provider
 from fleetward_server.operator import LocalOperator
+from fleetward_server.running import RUN
 from fleetward_server.state import Device, Report
 from fleetward_server.store import ReportFilter, Store, open_store
-from fleetward_server.supervise import RUN
 
+BROKERS = ("embedded", pytest.param("mosquitto", marks=pytest.mark.part))
 WAIT_S = 60.0
 LOOK_S = 0.05
 
@@ -46,8 +48,17 @@ def started(log: Path, module: str, *words: str) -> subprocess.Popen[bytes]:
 class House:
     """A provider that serves, and the agents started against it. Everything ends with it."""
 
-    def __init__(self, folder: Path, *, policy: str = "listed", telemetry_s: int = 1, serve: bool = True) -> None:
-        """Make a provider in ``folder`` and start it."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        policy: str = "listed",
+        telemetry_s: int = 1,
+        serve: bool = True,
+        broker: str = "embedded",
+    ) -> None:
+        """Make a provider in ``folder`` and start it with this kind of broker."""
+        self.broker = broker
         self.home = folder
         self.folder = folder / "provider"
         self.devices = folder / "devices"
@@ -73,7 +84,8 @@ class House:
 
     def serve(self) -> None:
         """Start broker and server; return when they serve."""
-        self.up = started(self.home / "up.log", "fleetward_server", "up", "--dir", str(self.folder))
+        choice = ("--broker", self.broker)
+        self.up = started(self.home / "up.log", "fleetward_server", "up", "--dir", str(self.folder), *choice)
         self.wait(lambda: (self.folder / RUN).exists() and "server" in self.found(), "broker and server serve")
 
     def stop(self) -> int:

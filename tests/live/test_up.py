@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fleetward_server.supervise import RUN
-from tests.live.house import House, alive
+from fleetward_server.running import RUN
+from tests.live.house import BROKERS, House, alive
 
 pytestmark = pytest.mark.live
 
@@ -30,9 +30,11 @@ def test_a_second_up_says_who_holds_the_folder(tmp_path: Path) -> None:
         assert "Traceback" not in second.stderr
 
 
-def test_down_ends_all_of_it(tmp_path: Path) -> None:
-    with House(tmp_path) as house:
+@pytest.mark.parametrize("broker", BROKERS)
+def test_down_ends_all_of_it(tmp_path: Path, broker: str) -> None:
+    with House(tmp_path, broker=broker) as house:
         found = house.found()
+        assert found["broker_kind"] == broker
 
         done = fleetward("down", "--dir", str(house.folder))
 
@@ -64,8 +66,9 @@ def test_a_stale_run_file_stops_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["broker", "server"])
-def test_a_part_that_dies_is_started_again(tmp_path: Path, part: str) -> None:
-    with House(tmp_path) as house:
+@pytest.mark.parametrize("broker", BROKERS)
+def test_a_part_that_dies_is_started_again(tmp_path: Path, broker: str, part: str) -> None:
+    with House(tmp_path, broker=broker) as house:
         before = house.found()[part]
 
         house.kill(part)
@@ -76,13 +79,14 @@ def test_a_part_that_dies_is_started_again(tmp_path: Path, part: str) -> None:
         house.wait(lambda: house.reports(made.id), "an agent reports")
 
 
-def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("broker", BROKERS)
+def test_a_port_in_use_is_named(tmp_path: Path, broker: str) -> None:
     with House(tmp_path, serve=False) as house, socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         path = house.folder / "fleetward.toml"
         path.write_text(path.read_text().replace("port = 0", f"port = {port}"))
 
-        done = fleetward("up", "--dir", str(house.folder))
+        done = fleetward("up", "--dir", str(house.folder), "--broker", broker)
 
         assert done.returncode != 0
         assert str(port) in done.stderr

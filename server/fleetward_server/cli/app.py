@@ -14,6 +14,7 @@ import typer
 from fleetward_broker.logs import FORMATS, LEVELS, start_logging
 from fleetward_server.cli import (
     audit,
+    broker,
     command,
     config,
     device,
@@ -42,6 +43,7 @@ GROUPS = {
     "audit": audit.app,
     "schema": schema.app,
     "topic": topic.app,
+    "broker": broker.app,
     "config": config.app,
 }
 SINGLE = (serve.init, serve.up, serve.down, doctor)

@@ -11,7 +11,7 @@ from fleetward_server.cli.options import HERE, Dir, Json
 from fleetward_server.cli.telling import one_of, telling, translated
 from fleetward_server.problem import Kind, OperatorProblem
 
-BROKERS = ("embedded",)
+BROKERS = ("embedded", "mosquitto")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def init(
 def up(
     ctx: typer.Context,
     folder: Dir = HERE,
-    broker: Annotated[str, typer.Option("--broker", help="embedded.")] = "embedded",
+    broker: Annotated[str, typer.Option("--broker", help="embedded or mosquitto.")] = "embedded",
     *,
     as_json: Json = False,
 ) -> None:
@@ -64,7 +64,7 @@ def up(
 
         one_of("--broker", broker, BROKERS)
         choice = ctx.obj if isinstance(ctx.obj, LogChoice) else LogChoice("info", "text")
-        supervise.up(folder, log_level=choice.level, log_format=choice.form)
+        supervise.up(folder, broker=broker, log_level=choice.level, log_format=choice.form)
         if as_json:
             show.record({"folder": str(folder), "stopped": True}, as_json=True)
 

@@ -49,9 +49,11 @@ def translated() -> Iterator[None]:
     """Turn the troubles of a provider's folder into the operator's."""
     from fleetward_broker.signers import KeyUnavailable
     from fleetward_server.authority import AuthorityProblem
+    from fleetward_server.brokers import NotInstalled
     from fleetward_server.config import ConfigProblem
+    from fleetward_server.parts import StartFailed
+    from fleetward_server.running import Held, NotRunning
     from fleetward_server.store import StoreHeld, StoreProblem
-    from fleetward_server.supervise import Held, NotRunning, StartFailed
 
     try:
         yield
@@ -61,7 +63,7 @@ def translated() -> Iterator[None]:
         raise OperatorProblem(Kind.CONFLICT, str(problem)) from None
     except StartFailed as problem:
         raise OperatorProblem(Kind.FAILED, str(problem)) from None
-    except (ConfigProblem, KeyUnavailable, AuthorityProblem, StoreProblem) as problem:
+    except (ConfigProblem, KeyUnavailable, AuthorityProblem, StoreProblem, NotInstalled) as problem:
         raise OperatorProblem(Kind.INVALID, str(problem)) from None
     except OSError as error:
         raise OperatorProblem(Kind.INVALID, f"{error.filename or 'the folder'}: {error.strerror}") from None

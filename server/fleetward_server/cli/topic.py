@@ -90,7 +90,7 @@ def _arrivals(config: "Config", wanted: str, stopping: threading.Event, until: f
 def _dial(config: "Config", wanted: str) -> "Dial":
     from fleetward_broker.line import Dial
     from fleetward_broker.tls import CredentialsUnusable, client_context
-    from fleetward_server.supervise import running
+    from fleetward_server.running import running
 
     pki = config.pki
     try:
