@@ -1,11 +1,14 @@
-"""Keys by URI: ``file:`` here, and the seam for ``pkcs11:``. A key is a cryptography private key or a subclass.
+"""Keys by URI: ``file:`` here, ``pkcs11:`` in token_keys.py. A key is a cryptography private key or a subclass.
 
 Certificate, CSR and CRL builders and our envelope all take such an object, so nothing else changes with the hardware.
 Source: S6; RFC 8089 (file URIs); secrets come from a callback and never stand in a URI.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 from urllib.parse import unquote, urlsplit
 
 from cryptography.hazmat.primitives import serialization
@@ -18,20 +21,58 @@ PRIVATE_MODE = 0o600
 
 
 class KeyUnavailable(Exception):  # noqa: N818 - says what is wrong with the key
-    """A key could not be opened; the message names the URI and what to do, never the key."""
+    """A key could not be opened or used; the message names the key and what to do, never a secret."""
+
+
+class TokenLost(KeyUnavailable):
+    """The token is away; what needs it works again by itself when the token is back."""
+
+
+class WrongPin(KeyUnavailable):
+    """The token wants another PIN; it is not tried again before its source holds another one."""
+
+
+@runtime_checkable
+class HeldElsewhere(Protocol):
+    """A key that can go away while we run."""
+
+    def require(self) -> None:
+        """Ask for it. Raises KeyUnavailable: it is not there."""
+        ...
 
 
 def open_key(uri: str, base: Path | None = None) -> PrivateKey:
     """Open a private key. base: folder that relative ``file:`` paths start from.
 
     Raises:
-        KeyUnavailable: unknown scheme, missing or unreadable file, open to others, or a key that is not approved.
+        KeyUnavailable: unknown scheme, missing or unreadable file, open to others, or a key that is not approved;
+            TokenLost and WrongPin are two of it.
     """
     scheme, _, rest = uri.partition(":")
     if scheme == "file":
         return _open_file(file_of(uri, base))
-    known = "file:<path>"
+    if scheme == "pkcs11":
+        with needing_hsm():
+            from fleetward_broker.token_keys import open_token_key
+
+            return open_token_key(uri, base)
+    known = "file:<path> or pkcs11:token=<label>;object=<label>?module-path=<path>&pin-source=<path>"
     raise KeyUnavailable(f"{scheme}:{'...' if rest else ''}: unknown key scheme, expected {known}")
+
+
+@contextmanager
+def needing_hsm() -> Iterator[None]:
+    """Say what to install where the part for tokens is missing.
+
+    Raises:
+        KeyUnavailable: it is.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != "pkcs11":
+            raise
+        raise KeyUnavailable("keys in tokens need python-pkcs11; run: pip install 'fleetward[hsm]'") from None
 
 
 def file_of(uri: str, base: Path | None = None) -> Path:

@@ -1,0 +1,138 @@
+"""URIs of keys in tokens: ``pkcs11:token=fleetward;object=device-ca?module-path=/usr/lib/...so&pin-source=...``.
+
+A token is found by label or serial, never by slot id, which changes when a token is made; a PIN never stands in a URI.
+Of the query, ``fleetward-session=rw`` is ours: for modules that know no read-only sessions. Source: S6; RFC 7512.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, unquote_to_bytes
+
+from fleetward_broker.signers import KeyUnavailable
+
+SCHEME = "pkcs11:"
+CREDENTIAL = "credential:"
+SESSIONS = ("ro", "rw")
+_PATH = ("token", "serial", "object", "id")
+_QUERY = ("module-path", "pin-source", "fleetward-session")
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
+_WHY = {
+    "slot-id": "a slot's number changes when a token is made; name the token by token= or serial=",
+    "pin-value": "a PIN never stands in a URI; put it into a file of mode 0600 and name that: pin-source=<path>",
+    "module-name": "name the module by its whole path: module-path=<path>",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUri:
+    """Where a token is and which key in it. token, serial, label, id: empty when the URI does not say.
+
+    module: the PKCS#11 library. pin_source: an absolute path or ``credential:<name>``. rw: read-write session.
+    """
+
+    module: Path
+    pin_source: str
+    token: str = ""
+    serial: str = ""
+    label: str = ""
+    id: bytes = b""
+    rw: bool = False
+
+    @property
+    def token_name(self) -> str:
+        """How people call the token."""
+        return repr(self.token) if self.token else f"with serial {self.serial!r}"
+
+    @property
+    def key_name(self) -> str:
+        """How people call the key."""
+        return repr(self.label) if self.label else f"with id {self.id.hex()}"
+
+
+def read_uri(text: str, base: Path | None = None) -> TokenUri:
+    """Read a URI strictly. base: folder that a relative ``pin-source`` starts from.
+
+    Raises:
+        KeyUnavailable: with the attribute that is wrong, never with the text, in which a PIN might stand.
+    """
+    if not text.startswith(SCHEME):
+        raise KeyUnavailable(f"not a {SCHEME} URI")
+    path, _, query = text.removeprefix(SCHEME).partition("?")
+    names = _attributes(path.split(";"), _PATH)
+    options = _attributes(query.split("&"), _QUERY)
+    if not (names.keys() & {"token", "serial"}):
+        raise _wrong("token", "missing; name the token by token= or serial=")
+    return TokenUri(
+        module=_module(options.get("module-path", b"")),
+        pin_source=_pin_source(_text("pin-source", options.get("pin-source", b"")), base),
+        token=_text("token", names.get("token", b"")),
+        serial=_text("serial", names.get("serial", b"")),
+        label=_text("object", names.get("object", b"")),
+        id=names.get("id", b""),
+        rw=_session(options.get("fleetward-session", b"ro")),
+    )
+
+
+def show_uri(uri: TokenUri) -> str:
+    """Return the URI as text; it holds no secret."""
+    texts = (uri.token, uri.serial, uri.label)
+    named = zip(_PATH, (*(text.encode() for text in texts), uri.id), strict=True)
+    path = ";".join(f"{name}={quote(value, safe='')}" for name, value in named if value)
+    session = "&fleetward-session=rw" if uri.rw else ""
+    module, pin = quote(str(uri.module), safe="/"), quote(uri.pin_source, safe="/:")
+    return f"{SCHEME}{path}?module-path={module}&pin-source={pin}{session}"
+
+
+def _attributes(parts: list[str], known: tuple[str, ...]) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for part in filter(None, parts):
+        name, _, value = part.partition("=")
+        if name not in known:
+            raise _wrong(name, _WHY.get(name, f"not known here; known: {', '.join(known)}"))
+        if name in found or not value:
+            raise _wrong(name, "twice" if name in found else "empty")
+        if re.search(r"%(?![0-9A-Fa-f]{2})", value):
+            raise _wrong(name, "a % without two hexadecimal digits")
+        found[name] = unquote_to_bytes(value)
+    return found
+
+
+def _text(name: str, raw: bytes) -> str:
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        raise _wrong(name, "not UTF-8") from None
+    if not text.isprintable():
+        raise _wrong(name, "holds what cannot be printed")
+    return text
+
+
+def _module(raw: bytes) -> Path:
+    path = Path(_text("module-path", raw))
+    if not path.is_absolute():
+        raise _wrong("module-path", "missing, or not a whole path")
+    return path
+
+
+def _pin_source(text: str, base: Path | None) -> str:
+    if text.startswith(CREDENTIAL):
+        if not _NAME.fullmatch(text.removeprefix(CREDENTIAL)):
+            raise _wrong("pin-source", "a credential's name has letters, digits and _ . - only")
+        return text
+    if not text or text.startswith("|"):
+        raise _wrong("pin-source", "missing, or a command; name a file of mode 0600 or credential:<name>")
+    path = Path(text.removeprefix("file://").removeprefix("file:"))
+    return str(path if path.is_absolute() or base is None else (base / path).absolute())
+
+
+def _session(raw: bytes) -> bool:
+    word = _text("fleetward-session", raw)
+    if word not in SESSIONS:
+        raise _wrong("fleetward-session", f"expected {' or '.join(SESSIONS)}")
+    return word == "rw"
+
+
+def _wrong(name: str, why: str) -> KeyUnavailable:
+    shown = name if _NAME.fullmatch(name) else "an attribute"
+    return KeyUnavailable(f"pkcs11 URI: {shown}: {why}")
