@@ -178,13 +178,14 @@ def take(opened: Opened, speaker: Speaker, rows: Rows, caches: Caches, now: date
     if principal is None or principal.device_id is None:
         raise LocalMistake("a message was opened without a device's principal")
     topic = opened.members.topic
-    window = _window(opened, rows.window(speaker.signer, topic))
-    if window is None and not _is_offline(opened):
+    bound = opened.kind.nonce_bound
+    window = None if bound else _window(opened, rows.window(speaker.signer, topic))
+    if window is None and not bound and not _is_offline(opened):
         return Duplicate(opened)
     body = read_body(opened)
     identity = _identity(opened, speaker, rows.device(principal.device_id), caches)
     said = Said(opened, body, principal.device_id, speaker, identity, now)
-    if window is None or opened.kind.nonce_bound:
+    if window is None:
         return Admitted(said, None)
     return Admitted(said, PutWindow(speaker.signer, topic, window, speaker.not_after))
 
