@@ -12,11 +12,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from fleetward_sandbox.cable import Cable
+from fleetward_sandbox.counts import Counts
 from fleetward_sandbox.fleet import Door, Fleet, provisioned
 from fleetward_sandbox.hostile import Loot, Thief, attacks
 from fleetward_sandbox.provision import Order, provision
@@ -41,24 +41,6 @@ MOST_DEVICES = 1000
 
 class Stopped(Exception):  # noqa: N818 - somebody pressed Ctrl-C
     """The demo is to end now."""
-
-
-@dataclass(slots=True)
-class Counts:
-    """What the last line says. hostile: code drawn -> how often, by the thief's victim."""
-
-    devices: int
-    registered: int = 0
-    reported: int = 0
-    commands_answered: int = 0
-    offline_when_cut: int = 0
-    caught_up: int = 0
-    hostile_sent: int = 0
-    hostile_refused: dict[str, int] = field(default_factory=dict)
-    first_registered_s: float | None = None
-    all_registered_s: float | None = None
-    seconds: float = 0.0
-    ok: bool = False
 
 
 class Demo:
@@ -213,13 +195,6 @@ class Demo:
         thief.send(victim.telemetry(datetime.now(UTC)))
         thief.close()
 
-    def judge(self) -> bool:
-        """Say whether everything went as it must."""
-        c = self.counts
-        whole = c.registered == c.reported == c.commands_answered == c.caught_up == c.devices
-        c.ok = whole and c.hostile_sent == 6 and c.hostile_refused == dict.fromkeys(CODES, 1)
-        return c.ok
-
     def _until(self, done: Callable[[], bool], note: Callable[[], None]) -> None:
         """Turn until ``done``; ``note`` looks at the store twice a second. Raises Stopped, RuntimeError."""
         deadline, looked = time.monotonic() + STEP_S, 0.0
@@ -285,9 +260,6 @@ class Demo:
             self._store.close()
 
 
-CODES = ("bad-signature", "replayed", "wrong-topic", "stale", "too-large", "unknown-signer")
-
-
 def prepare(folder: Path) -> None:
     """Empty the demo's own folder; anybody else's is left alone.
 
@@ -316,14 +288,14 @@ def show(folder: Path, devices: int, *, once: bool, plain: bool, picture: Path |
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: run.stopping.set())
         code = _walk(run, view, once=once, picture=picture)
-    print(json.dumps(vars_of(run.counts)))
+    print(json.dumps(run.counts.plain()))
     return code
 
 
 def _walk(run: Demo, view: View, *, once: bool, picture: Path | None) -> int:
     try:
         run.run()
-        run.judge()
+        run.counts.judge()
         if picture is not None:
             run.picture(picture)
         if not once:
@@ -336,8 +308,3 @@ def _walk(run: Demo, view: View, *, once: bool, picture: Path | None) -> int:
         view.step("ending")
         run.close()
     return 0 if run.counts.ok else 1
-
-
-def vars_of(counts: Counts) -> dict[str, object]:
-    """Return the counts as a plain object."""
-    return {name: getattr(counts, name) for name in counts.__slots__}

@@ -5,7 +5,7 @@ that differs is refused. Every step may come again after a crash on either side 
 Source: S1, S5, C1, C3, K1; protocol section 5 "First contact".
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from cryptography import x509
@@ -22,15 +22,14 @@ from fleetward_schemas.enrol import (
     Hello,
     Reason,
     Settings,
-    State,
     advance,
 )
 from fleetward_schemas.errors import Code, LocalMistake, Refused
-from fleetward_schemas.identity import Certification, Purpose, may_serve
 from fleetward_schemas.jws import PublicKey, approved
 from fleetward_schemas.strict import b64_der, b64url, show_der
 from fleetward_schemas.topics import down
 from fleetward_server import state
+from fleetward_server.checklist import GONE, WAITING, Claim, judge
 from fleetward_server.state import (
     AddAudit,
     AddCertificates,
@@ -38,10 +37,8 @@ from fleetward_server.state import (
     BindFtm,
     Certificate,
     Change,
-    Check,
     CountRefusal,
     Device,
-    Item,
     PutChallenge,
     PutDevice,
     Use,
@@ -50,25 +47,8 @@ from fleetward_server.turn import Issued, IssuePair, Known, Policy, Reply, Said,
 
 ASK_DAILY_S = 86_400
 ASK_AT_ONCE_S = 1
+ASK_SOON_S = 5
 CODES = {Reason.MISMATCH: Code.MISMATCH, Reason.CLONE: Code.CLONE, Reason.BAD_CSR: Code.BAD_CSR}
-_GONE = {State.RETIRED: Reason.RETIRED, State.REVOKED: Reason.REVOKED, State.REFUSED: Reason.REFUSED_BY_OPERATOR}
-_WAITING = {Reason.NOT_LISTED, Reason.AWAITING_APPROVAL}
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What a hello says of its device."""
-
-    certification: Certification
-    purpose: Purpose
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """The device as it stands after looking, its checklist inside. reason: None when it may be certified."""
-
-    device: Device
-    reason: Reason | None
 
 
 def on_hello(said: Said, known: Known, policy: Policy) -> Turn:
@@ -90,86 +70,6 @@ def on_hello(said: Said, known: Known, policy: Policy) -> Turn:
     if judged.reason is not None:
         return _with(_answer(said, policy, judged.reason), *_refusal(said, known.device, device, judged.reason))
     return _challenge(said, known, policy, device)
-
-
-def judge(said: Said, known: Known, policy: Policy, claim: Claim) -> Judgement:
-    """Go through the checklist; the first item that fails decides."""
-    record = known.device
-    if record is not None and record.state in _GONE:
-        return Judgement(record, _GONE[record.state])
-    device = record or _newcomer(said, policy, claim)
-    checks: list[Check] = []
-    for item, reason in _items(said, known, device, claim):
-        checks.append(Check(item, reason is None, reason))
-        if reason is not None:
-            break
-    reason = checks[-1].reason
-    asking = key_thumbprint(said.speaker.key)
-    waits = reason in _WAITING
-    device = replace(
-        device,
-        checklist=tuple(checks),
-        reason=reason,
-        asking_key=asking if waits else device.asking_key,
-        changed_at=said.arrived_at if device.reason != reason else device.changed_at,
-    )
-    return Judgement(device, reason)
-
-
-def _items(said: Said, known: Known, device: Device, claim: Claim) -> list[tuple[Item, Reason | None]]:
-    ftm_key = key_thumbprint(said.speaker.key) if said.speaker.ftm else None
-    return [
-        (Item.IDENTITY, None if device.identity.same_device(said.identity.digital_id) else Reason.MISMATCH),
-        (Item.LEVEL, _level(said, device, claim)),
-        (Item.PURPOSE, None if claim.purpose is device.purpose else Reason.MISMATCH),
-        (Item.MODEL, None if known.model_approved else Reason.MODEL_NOT_APPROVED),
-        (Item.FTM, _clone(known, device, ftm_key)),
-        (Item.LISTED, Reason.NOT_LISTED if device.state is State.PENDING and not device.listed else None),
-        (Item.APPROVED, _approval(said, device)),
-    ]
-
-
-def _level(said: Said, device: Device, claim: Claim) -> Reason | None:
-    """K1 and C3: the level is the record's, and an L1 proves itself by its FTM, an L0 by its factory key."""
-    if claim.certification is not device.certification:
-        return Reason.MISMATCH
-    if said.speaker.ftm is not (device.certification is Certification.L1):
-        return Reason.MISMATCH
-    return None if may_serve(device.certification, device.purpose) else Reason.COMPLIANCE_LEVEL
-
-
-def _clone(known: Known, device: Device, ftm_key: str | None) -> Reason | None:
-    """An FTM's key belongs to one device id for ever, and a device id to one FTM key."""
-    if ftm_key is None:
-        return None
-    if known.ftm_owner not in {None, device.id} or device.ftm_key not in {None, ftm_key}:
-        return Reason.CLONE
-    return None
-
-
-def _approval(said: Said, device: Device) -> Reason | None:
-    """An L0 enrols by itself once; after that, and without a listing, an operator approves that very key."""
-    key = key_thumbprint(said.speaker.key)
-    if device.approved_key is not None:
-        return None if device.approved_key == key else Reason.AWAITING_APPROVAL
-    if device.state is State.PENDING:
-        return Reason.AWAITING_APPROVAL
-    again = device.certification is Certification.L0 and device.enrolments > 0
-    return Reason.AWAITING_APPROVAL if again and not device.reissue else None
-
-
-def _newcomer(said: Said, policy: Policy, claim: Claim) -> Device:
-    """Make the row of a device nobody listed. ``open``: a proven FTM is enough; an L0 always waits."""
-    proven = policy.listing == "open" and said.speaker.ftm
-    return Device(
-        id=said.device_id,
-        state=State.APPROVED if proven else State.PENDING,
-        certification=claim.certification,
-        purpose=claim.purpose,
-        identity=said.identity.digital_id,
-        created_at=said.arrived_at,
-        changed_at=said.arrived_at,
-    )
 
 
 def _hello(said: Said) -> Hello:
@@ -305,6 +205,13 @@ def on_issued(said: Said, issued: Issued, known: Known, policy: Policy) -> Turn:
     return _with(_registered(said, issued.certificates, policy), *changes)
 
 
+def on_busy(said: Said, policy: Policy) -> Turn:
+    """Have the device ask again soon: the authority's key is away. Its record and its nonce stay as they are."""
+    soon = min(ASK_SOON_S, policy.retry_after_s)
+    body = Enrolled(status="pending", reason=Reason.BUSY, retryAfterS=soon, env=policy.environment)
+    return Turn(replies=(Reply(down(_principal(said), "enrolled"), body, said.digital_id, in_reply_to=said.id),))
+
+
 def approved_reply(device: Device, policy: Policy) -> Reply | None:
     """Return the word to a waiting device that an operator has approved it: ask again now."""
     if device.hello_digital_id is None:
@@ -329,7 +236,7 @@ def _registered(said: Said, pair: tuple[Certificate, ...], policy: Policy) -> Tu
 def _answer(said: Said, policy: Policy, reason: Reason) -> Turn:
     gone = reason in {Reason.RETIRED, Reason.REVOKED}
     body = Enrolled(
-        status="pending" if reason in _WAITING else "refused",
+        status="pending" if reason in WAITING else "refused",
         reason=reason,
         retryAfterS=ASK_DAILY_S if gone else policy.retry_after_s,
         env=policy.environment,
@@ -341,12 +248,12 @@ def _refusal(said: Said, before: Device | None, device: Device, reason: Reason) 
     """Write down why; a claim that differs and a clone are counted, and a clone is an alarm in the audit."""
     changes: list[Change] = []
     # A clone or a false claim changes nothing of the record it names but its counter.
-    if reason not in CODES and reason not in _GONE.values():
+    if reason not in CODES and reason not in GONE.values():
         changes.append(PutDevice(device))
     if reason in CODES:
         changes.append(_count(said, CODES[reason]))
     new = before is None or before.reason is not reason
-    if reason is Reason.CLONE or (new and reason not in _GONE.values()):
+    if reason is Reason.CLONE or (new and reason not in GONE.values()):
         action = "clone-alarm" if reason is Reason.CLONE else "enrolment-held"
         changes.append(
             AddAudit(AuditEntry(said.arrived_at, f"device:{said.device_id}", action, said.device_id, reason))

@@ -7,11 +7,12 @@ Source: architecture "How data flows"; protocol section 3.
 
 import logging
 import secrets
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from fleetward_broker.line import Arrived, LineId, Link
+from fleetward_broker.signers import KeyUnavailable
 from fleetward_schemas.certificates import Anchors, read_certificate
 from fleetward_schemas.clock import Beacon
 from fleetward_schemas.commands import Event, may_advance
@@ -20,15 +21,15 @@ from fleetward_schemas.errors import Code, LocalMistake, Refused
 from fleetward_schemas.ids import RANDOM_BYTES, next_id
 from fleetward_schemas.messages import KINDS
 from fleetward_schemas.moment import to_ms
-from fleetward_schemas.receipts import Ack, Refusal
 from fleetward_schemas.replay import next_seq
-from fleetward_schemas.shapes import MAX_IDS
 from fleetward_schemas.topics import DeviceId, Direction, down, fleet, read_topic
 from fleetward_server import commands, enrol
-from fleetward_server.authority import Authority, OwnSeal
+from fleetward_server.arrivals import principal_named, touched
+from fleetward_server.authority import Authority, AuthorityProblem, OwnSeal
 from fleetward_server.clock import stamp
 from fleetward_server.desk import HANDLERS
 from fleetward_server.intake import Admitted, Anchorage, Caches, Duplicate, Lru, Uplink, know, take
+from fleetward_server.outgoing import Outgoing
 from fleetward_server.state import Command, CountRefusal, Device, Presence, PutDevice
 from fleetward_server.store import Store, Unit
 from fleetward_server.turn import Issued, IssuePair, Known, Policy, Reply, Said, Turn
@@ -38,42 +39,12 @@ log = logging.getLogger("fleetward.server")
 NONCE_BYTES = 32
 BURST = 5
 LIMITED = frozenset({"time", "hello"})
-UNKNOWN = "unknown"
 COMMANDS_A_TURN = 200
 SILENT_A_TURN = 500
 SILENT_PERIODS = 3
 LEAST_SILENCE_S = 90
+RENEW_AGAIN = timedelta(seconds=30)
 Commands = tuple[Command, ...]
-
-
-@dataclass(slots=True)
-class Receipts:
-    """What one device is told of its reports: ids stored, (id, code) pairs refused."""
-
-    digital_id: str = ""
-    ids: list[str] = field(default_factory=list)
-    refused: list[tuple[str, str]] = field(default_factory=list)
-
-    def parts(self) -> Iterable[Ack]:
-        """Yield them as ``ack`` bodies that name at most 256 each."""
-        for start in range(0, max(len(self.ids), len(self.refused)), MAX_IDS):
-            refused = [Refusal(id=one, code=code) for one, code in self.refused[start : start + MAX_IDS]]
-            yield Ack(ids=self.ids[start : start + MAX_IDS], refused=refused)
-
-
-@dataclass(slots=True)
-class Outgoing:
-    """What a batch will send once it is committed: replies, and for each device the receipts of its reports."""
-
-    replies: list[Reply] = field(default_factory=list)
-    receipts: dict[DeviceId, Receipts] = field(default_factory=dict)
-
-    def ack(self, device_id: DeviceId, digital_id: str, ids: Iterable[str], refused: Iterable[tuple[str, str]]) -> None:
-        """Add to the receipts this device gets for the batch; the digital ID is the one it has by the batch's end."""
-        receipts = self.receipts.setdefault(device_id, Receipts())
-        receipts.digital_id = digital_id
-        receipts.ids.extend(ids)
-        receipts.refused.extend(refused)
 
 
 class Worker:
@@ -93,13 +64,22 @@ class Worker:
         self._last_id: str | None = None
         self.policy = policy
         self.seal: OwnSeal = authority.own_seal(now)
+        self._renew_at = now
         self._anchorage: Anchorage | None = None
 
     def renew(self, now: datetime) -> None:
-        """Make the next signing key when this one's end comes near; devices take both."""
-        if self.seal.due(now):
+        """Make the next signing key when this one's end comes near; devices take both.
+
+        While the authority's key is away, the one in memory goes on: there are two days to try.
+        """
+        if not self.seal.due(now) or now < self._renew_at:
+            return
+        try:
             self.seal = self._authority.own_seal(now)
             log.info("signing key renewed", extra={"thumbprint": self.seal.thumbprint})
+        except (KeyUnavailable, AuthorityProblem) as problem:
+            self._renew_at = now + RENEW_AGAIN
+            log.error("signing key not renewed", extra={"detail": str(problem), "until": str(self.seal.not_after)})  # noqa: TRY400
 
     def batch(self, arrived: list[Arrived], now: datetime, monotonic: float) -> Outgoing:
         """Take a batch in one transaction; on any problem of the store nothing of it has happened.
@@ -109,7 +89,7 @@ class Worker:
         """
         out = Outgoing()
         with self._store.unit() as rows:
-            rows.prefetch(*_touched(arrived))
+            rows.prefetch(*touched(arrived))
             for one in arrived:
                 self._one(one, rows, out, now, monotonic)
         return out
@@ -151,7 +131,11 @@ class Worker:
             out.ack(said.device_id, self._current(rows, said), acks, ())
 
     def _perform(self, effect: IssuePair, said: Said, known: Known, now: datetime) -> Turn:
-        issued = Issued(effect, self._authority.issue_pair(effect, now))
+        try:
+            issued = Issued(effect, self._authority.issue_pair(effect, now))
+        except (KeyUnavailable, AuthorityProblem) as problem:
+            log.warning("not certified", extra={"device": said.device_id, "detail": str(problem)})
+            return enrol.on_busy(said, self.policy)
         return enrol.on_issued(said, issued, known, self.policy)
 
     def _current(self, rows: Unit, said: Said) -> str:
@@ -168,7 +152,7 @@ class Worker:
             out.ack(principal.device_id, device.digital_id, (duplicate.opened.id,), ())
 
     def _refused(self, topic: str, refusal: Refused, rows: Unit, now: datetime) -> None:
-        principal = _principal(topic, rows)
+        principal = principal_named(topic, rows)
         rows.apply((CountRefusal(principal, refusal.code, now),))
         log.info("refused", extra={"code": refusal.code, "principal": principal, "detail": refusal.detail})
 
@@ -269,31 +253,3 @@ class Worker:
             self._last_id = next_id(now, self._last_id, secrets.token_bytes(RANDOM_BYTES))
         message_id = reply.message_id or self._last_id or ""
         return Draft(reply.topic, message_id, seq, reply.digital_id, reply.body, reply.in_reply_to, reply.expires)
-
-
-def _touched(arrived: list[Arrived]) -> tuple[set[DeviceId], set[tuple[str, str]]]:
-    """Return the devices and windows a batch speaks of, to be read at once; nothing is believed here."""
-    devices, windows = set(), set()
-    for one in arrived:
-        try:
-            principal = read_topic(one.topic).principal
-            signer = read_header(one.payload.partition(b".")[0]).x5t
-        except Refused:
-            continue
-        if principal is not None and principal.device_id is not None:
-            devices.add(principal.device_id)
-        if signer is not None:
-            windows.add((signer, one.topic))
-    return devices, windows
-
-
-def _principal(topic: str, rows: Unit) -> str:
-    """Return whose counter moves: a principal we have a record of, else one counter for all others."""
-    try:
-        address = read_topic(topic)
-    except Refused:
-        return UNKNOWN
-    principal = address.principal
-    if address.direction is not Direction.UP or principal is None or principal.device_id is None:
-        return UNKNOWN
-    return principal.name if rows.device(principal.device_id) is not None else UNKNOWN

@@ -45,7 +45,7 @@ def main() -> None:
         for switches in ((), ("-OO",)):
             rss, uss = weight(house, switches)
             how = " ".join(("python", *switches))
-            print(f"agent with one device online, idle ({how}): {rss:.1f} MiB resident, {uss:.1f} its own (bar {BAR_MB})")
+            print(f"agent with one device online, idle ({how}): {rss:.1f} MiB resident, {uss:.1f} own (bar {BAR_MB})")
 
 
 def weight(house: House, switches: tuple[str, ...]) -> tuple[float, float]:

@@ -29,10 +29,11 @@ from fleetward_server.brokers import RUNNERS
 from fleetward_server.clock import sureness
 from fleetward_server.config import Config, load
 from fleetward_server.init import Wish, make_provider
+from fleetward_server.outgoing import Outgoing
 from fleetward_server.parts import Part, spawn
 from fleetward_server.run import Server, policy_of, root_of
 from fleetward_server.store import Store, open_store
-from fleetward_server.worker import Outgoing, Worker
+from fleetward_server.worker import Worker
 from tests.device import TestDevice
 from tests.server.test_worker import Bench, FakeLink
 

@@ -12,6 +12,7 @@ from fleetward_broker.profiles import Issuer, Subject
 from fleetward_broker.signers import make_key
 from fleetward_sandbox.factory import CHIP
 from fleetward_schemas.certificates import Unit, key_thumbprint, thumbprint
+from fleetward_schemas.enrol import State
 from fleetward_schemas.envelope import Header, Members, Opened
 from fleetward_schemas.identity import Certification, DigitalId, Environment, Purpose, SignedIdentity, device_id
 from fleetward_schemas.jws import Alg, PrivateKey
@@ -19,7 +20,6 @@ from fleetward_schemas.messages import KINDS
 from fleetward_schemas.moment import show
 from fleetward_schemas.strict import show_der
 from fleetward_schemas.topics import Address, Direction, principal_of
-from fleetward_server.enrol import State
 from fleetward_server.state import Certificate, CertificateState, Device, Use
 from fleetward_server.turn import Known, Policy, Said, Speaker
 

@@ -175,8 +175,8 @@ def test_a_silent_device_is_one_said_to_be_online(store: Store) -> None:
 def test_ended_windows_and_challenges_are_forgotten_and_live_ones_kept(store: Store) -> None:
     windows = [PutWindow("s", str(n), ReplayWindow(1, 1), NOW + n * HOUR) for n in range(2)]
     applied(store, *windows, PutChallenge(challenge(expires_at=NOW)))
-    assert store.forget_expired(LATER) == 2
-    assert store.forget_expired(LATER) == 0
+    assert (store.forget_windows(LATER), store.forget_challenges(LATER)) == (1, 1)
+    assert (store.forget_windows(LATER), store.forget_challenges(LATER)) == (0, 0)
     with store.unit() as unit:
         assert unit.window("s", "1") == ReplayWindow(1, 1)
 
