@@ -38,10 +38,19 @@ class Fleet:
 
         device_alg: other device keys than the folders ask for, where many must be made quickly.
         """
-        chance = random.Random(seed)  # noqa: S311 - only the scanners' temperatures hang on it
+        self._chance = random.Random(seed)  # noqa: S311 - only the scanners' temperatures hang on it
+        self._door, self._device_alg = door, device_alg
         self.link = SelectorLink(time.monotonic)
-        self.devices = [_assembled(folder, door, chance.random(), device_alg) for folder in folders]
+        self.devices = [self._assembled(folder) for folder in folders]
         self.host = Host(self.link, self.devices, World.real())
+
+    def add(self, folder: Path) -> None:
+        """Let one more device come up."""
+        self.devices.append(self._assembled(folder))
+        self.host.add(self.devices[-1])
+
+    def _assembled(self, folder: Path) -> Device:
+        return _assembled(folder, self._door, self._chance.random(), self._device_alg)
 
     def turn(self, timeout_s: float = 0.1) -> None:
         """Do what is due."""
