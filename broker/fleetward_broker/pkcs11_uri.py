@@ -84,6 +84,11 @@ def show_uri(uri: TokenUri) -> str:
     return f"{SCHEME}{path}?module-path={module}&pin-source={pin}{session}"
 
 
+def is_software(uri: TokenUri) -> bool:
+    """Say whether the module is SoftHSM, which keeps its keys in files of the host: for trying and for tests."""
+    return "softhsm" in uri.module.name.lower()
+
+
 def _attributes(parts: list[str], known: tuple[str, ...]) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for part in filter(None, parts):

@@ -75,6 +75,16 @@ def needing_hsm() -> Iterator[None]:
         raise KeyUnavailable("keys in tokens need python-pkcs11; run: pip install 'fleetward[hsm]'") from None
 
 
+def require(key: PrivateKey) -> None:
+    """Ask for a key that can go away; one in a file was read and stays.
+
+    Raises:
+        KeyUnavailable: it is away.
+    """
+    if isinstance(key, HeldElsewhere):
+        key.require()
+
+
 def file_of(uri: str, base: Path | None = None) -> Path:
     """Return the path of a ``file:`` URI."""
     path = Path(unquote(urlsplit(uri).path))

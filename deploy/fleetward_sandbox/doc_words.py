@@ -81,6 +81,7 @@ REASONS: dict[Reason, str] = {
     Reason.CHALLENGE_EXPIRED: "refused: the server's nonce is unknown, used or over 10 minutes old; say `hello` again",
     Reason.BAD_CSR: "refused: a request is not readable, not signed by its key, or its key is not new; make new keys",
     Reason.PROTOCOL: "refused: no wire version in common",
+    Reason.BUSY: "pending: the provider's keys cannot be reached now; nothing was decided, ask again",
 }
 
 LIMITS = {

@@ -32,6 +32,7 @@ class Reason(StrEnum):
     CHALLENGE_EXPIRED = "challenge-expired"
     BAD_CSR = "bad-csr"
     PROTOCOL = "protocol"
+    BUSY = "authority-busy"
 
 
 class Hello(UpBody):

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_broker import profiles
 from fleetward_broker.profiles import Issuer, Profile, Subject
-from fleetward_broker.signers import make_key, open_key, write_durably
+from fleetward_broker.signers import KeyUnavailable, make_key, open_key, require, write_durably
 from fleetward_schemas.certificates import key_thumbprint, public_key, thumbprint
 from fleetward_schemas.envelope import Seal
 from fleetward_schemas.identity import ServerId, sign_identity
@@ -77,8 +77,21 @@ class Authority:
         self._service = open_issuer(config, "service-ca")
         self._der = {issuer: issuer.certificate.public_bytes(Encoding.DER) for issuer in (self._device, self._service)}
 
+    def trouble(self) -> str:
+        """Ask for both keys; say what is wrong with them, nothing when they are there."""
+        for issuer in (self._device, self._service):
+            try:
+                require(issuer.key)
+            except KeyUnavailable as problem:
+                return str(problem)
+        return ""
+
     def issue_pair(self, wanted: IssuePair, now: datetime) -> tuple[Certificate, Certificate]:
-        """Certify a device key and a transport key."""
+        """Certify a device key and a transport key.
+
+        Raises:
+            KeyUnavailable: the CA's key is away. AuthorityProblem: the CA has expired.
+        """
         return (
             self._issue(wanted, Use.DEVICE, wanted.device_key, now),
             self._issue(wanted, Use.TRANSPORT, wanted.transport_key, now),
@@ -108,7 +121,10 @@ class Authority:
         )
 
     def own_seal(self, now: datetime) -> OwnSeal:
-        """Make and certify a fresh server signing key: it lives in memory, for this start only."""
+        """Make and certify a fresh server signing key: it lives in memory, for this start only.
+
+        Raises: as ``issue_pair``.
+        """
         self._alive(self._service, now)
         key = make_key(Alg.EDDSA)
         start = max(now - BACKDATE, self._service.certificate.not_valid_before_utc)
