@@ -95,10 +95,12 @@ def demo(
     folder: Annotated[Path, typer.Option("--dir", help="Where to work; emptied first.")] = Path("demo-run"),
     *,
     once: Annotated[bool, typer.Option("--once", help="End by itself; exit 0 only if all went well.")] = False,
+    hsm: Annotated[bool, typer.Option("--hsm", help="Keep the provider's keys in a token (SoftHSM2).")] = False,
     picture: Annotated[Path | None, typer.Option("--picture", help="Write an SVG of how it looked.")] = None,
     as_json: Json = False,
 ) -> None:
     """Watch scanners that nobody touched prove themselves, register, report and obey."""
     from fleetward_sandbox.demo import show
 
-    raise typer.Exit(show(folder, devices, once=once, plain=as_json or not sys.stdout.isatty(), picture=picture))
+    plain = as_json or not sys.stdout.isatty()
+    raise typer.Exit(show(folder, devices, once=once, plain=plain, hsm=hsm, picture=picture))

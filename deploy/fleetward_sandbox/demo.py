@@ -20,11 +20,13 @@ from fleetward_sandbox.counts import Counts
 from fleetward_sandbox.fleet import Door, Fleet, provisioned
 from fleetward_sandbox.hostile import Loot, Thief, attacks
 from fleetward_sandbox.provision import Order, provision
+from fleetward_sandbox.softhsm import make_token
 from fleetward_sandbox.view import View
 from fleetward_schemas.commands import Step
 from fleetward_schemas.enrol import State
 from fleetward_schemas.topics import DeviceId
-from fleetward_server.init import WARNING, Wish, make_provider
+from fleetward_server.ca_keys import keys_of
+from fleetward_server.init import Wish, make_provider
 from fleetward_server.operator import LocalOperator
 from fleetward_server.running import RUN
 from fleetward_server.state import Presence
@@ -46,8 +48,9 @@ class Stopped(Exception):  # noqa: N818 - somebody pressed Ctrl-C
 class Demo:
     """One run: its folder, its parts, and what was counted."""
 
-    def __init__(self, folder: Path, devices: int, view: View) -> None:
-        """Prepare; nothing starts yet."""
+    def __init__(self, folder: Path, devices: int, view: View, *, hsm: bool = False) -> None:
+        """Prepare; nothing starts yet. hsm: the provider's keys are in a software token."""
+        self.hsm = hsm
         self.folder = folder
         self.provider = folder / "provider"
         self.counts = Counts(devices)
@@ -89,9 +92,15 @@ class Demo:
 
     def _make(self) -> None:
         self.view.step("making a provider: root, three CAs, broker, server")
-        self.view.warn(WARNING)
-        wish = Wish(name="Demo Devices Ltd", provider_id="demo", port=0, telemetry_s=TELEMETRY_S)
+        wish = Wish(name="Demo Devices Ltd", provider_id="demo", port=0, telemetry_s=TELEMETRY_S, hsm=self._token())
+        self.view.warn(keys_of(wish.hsm, self.provider).warning)
         make_provider(self.provider, wish, datetime.now(UTC))
+
+    def _token(self) -> str:
+        if not self.hsm:
+            return ""
+        self.view.step("making a token in software, which makes and keeps the provider's keys")
+        return make_token(self.folder / "hsm").uri
 
     def _serve(self) -> None:
         self.view.step("starting broker and server")
@@ -273,10 +282,10 @@ def prepare(folder: Path) -> None:
     (folder / MARK).touch()
 
 
-def show(folder: Path, devices: int, *, once: bool, plain: bool, picture: Path | None = None) -> int:
+def show(folder: Path, devices: int, *, once: bool, plain: bool, hsm: bool = False, picture: Path | None = None) -> int:
     """Run the demo; return the exit code. The last line on stdout is one JSON object.
 
-    picture: an SVG of how it looked when all was done.
+    hsm: see ``Demo``. picture: an SVG of how it looked when all was done.
     """
     try:
         prepare(folder)
@@ -284,7 +293,7 @@ def show(folder: Path, devices: int, *, once: bool, plain: bool, picture: Path |
         print(error, file=sys.stderr)
         return 2
     with View(plain=plain) as view:
-        run = Demo(folder, devices, view)
+        run = Demo(folder, devices, view, hsm=hsm)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: run.stopping.set())
         code = _walk(run, view, once=once, picture=picture)

@@ -9,6 +9,8 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+from fleetward_broker.pkcs11_uri import SCHEME, is_software, read_uri
+from fleetward_broker.signers import KeyUnavailable
 from fleetward_schemas.identity import Environment
 
 FILE = "fleetward.toml"
@@ -67,8 +69,9 @@ class DevicesTable:
 
 @dataclass(frozen=True, slots=True)
 class KeysTable:
-    """URIs of the authorities' keys: ``file:`` relative to this file."""
+    """URIs of the root's and the authorities' keys: ``file:`` relative to this file, or ``pkcs11:``."""
 
+    root: str = "file:pki/root.key.pem"
     device_ca: str = "file:pki/device-ca.key.pem"
     factory_ca: str = "file:pki/factory-ca.key.pem"
     service_ca: str = "file:pki/service-ca.key.pem"
@@ -178,9 +181,31 @@ def check(config: Config, path: Path) -> Config:
     _between(path, "[devices] telemetry_s", config.devices.telemetry_s, 1, 86_400)
     _between(path, "[devices] time_s", config.devices.time_s, 10, 86_400)
     _between(path, "[retention] telemetry_days", config.retention.telemetry_days, 1, 36_500)
-    if config.provider.profile == "production" and config.time.source == "assumed":
-        raise ConfigProblem(f"{path}: [time] source = 'assumed' is refused by profile 'production': use 'chrony'")
+    _keys(config, path)
+    if config.provider.profile == "production":
+        _production(config, path)
     return config
+
+
+def _keys(config: Config, path: Path) -> None:
+    for name in (one.name for one in fields(KeysTable)):
+        uri = getattr(config.keys, name)
+        try:
+            if uri.startswith(SCHEME):
+                read_uri(uri, config.folder)
+        except KeyUnavailable as problem:
+            raise ConfigProblem(f"{path}: [keys] {name}: {problem}") from None
+
+
+def _production(config: Config, path: Path) -> None:
+    """S3: its own clock is measured. S6: the authorities' keys are in a token, and not one of software."""
+    where = "is refused by profile 'production'"
+    if config.time.source == "assumed":
+        raise ConfigProblem(f"{path}: [time] source = 'assumed' {where}: use 'chrony'")
+    for name in ("device_ca", "factory_ca", "service_ca"):
+        uri = getattr(config.keys, name)
+        if not uri.startswith(SCHEME) or is_software(read_uri(uri, config.folder)):
+            raise ConfigProblem(f"{path}: [keys] {name}: a file {where}, and SoftHSM keeps files: use an HSM's token")
 
 
 def _one_of(path: Path, what: str, value: str, known: tuple[str, ...]) -> None:

@@ -1,6 +1,7 @@
 """``fleetward init``: a provider's PKI and one commented ``fleetward.toml``, made once in an empty folder.
 
-Keys land in files, which are no HSM; the command says so loudly. Source: protocol section 1; S6.
+The keys of root and authorities are made in a token and never leave it, or land in files, which are no HSM; the
+command says so loudly. Source: protocol section 1; S6.
 """
 
 from collections.abc import Callable
@@ -16,22 +17,22 @@ from fleetward_broker.profiles import Issuer, Subject
 from fleetward_broker.signers import key_pem, make_key, write_durably, write_private
 from fleetward_schemas.certificates import Unit
 from fleetward_schemas.identity import Environment
-from fleetward_schemas.jws import Alg, PrivateKey
+from fleetward_schemas.jws import MIN_RSA_BITS, Alg
 from fleetward_server.authority import BACKDATE, publish_revocations
+from fleetward_server.ca_keys import Keys, keys_of
 from fleetward_server.config import FILE, ConfigProblem, load
 from fleetward_server.store import open_store
 
-WARNING = (
-    "The keys of this provider are FILES, and files are no HSM: whoever copies this folder can issue devices. "
-    "Good for trying, demos and tests; never for production."
-)
 ROOT_BITS = 3072
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What to make. host: the name devices dial, which goes into the broker's certificate; port 0: any free one."""
+    """What to make. host: the name devices dial, which goes into the broker's certificate; port 0: any free one.
+
+    hsm: a ``pkcs11:`` URI of the token that makes and keeps the keys; empty: files.
+    """
 
     name: str = "Example Devices Ltd"
     provider_id: str = "example"
@@ -40,6 +41,7 @@ class Wish:
     port: int = 8883
     policy: str = "listed"
     telemetry_s: int = 30
+    hsm: str = ""
 
 
 def make_provider(folder: Path, wish: Wish, now: datetime, say: Callable[[str], None] = lambda _: None) -> Path:
@@ -47,39 +49,45 @@ def make_provider(folder: Path, wish: Wish, now: datetime, say: Callable[[str], 
 
     Raises:
         ConfigProblem: the folder already holds a provider, or cannot be written.
+        KeyUnavailable: the token is not there, or holds such keys already.
     """
     path = folder / FILE
     if path.exists():
         raise ConfigProblem(f"{path}: already there; nothing was changed")
+    keys = keys_of(wish.hsm, folder / "pki")
+    keys.prepare()
     try:
         (folder / "pki").mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
         say("making the root and three issuing CAs")
-        root = _root(folder / "pki", wish, now)
-        issuers = {unit: _issuing(folder / "pki", unit, wish, root, now) for unit in Unit}
+        root = _root(folder / "pki", wish, keys, now)
+        issuers = {unit: _issuing(folder / "pki", _named(wish, unit), keys, root, now) for unit in Unit}
         say("making the broker's and the server's certificates")
         _service(folder / "pki", wish, issuers[Unit.SERVICE], now)
         # Last of all: a crash before this line leaves a folder that init will make anew.
         open_store(folder / "server.db", create=True).close()
-        write_durably(path, TOML.format(wish=wish).encode())
+        write_durably(path, TOML.format(wish=wish, keys=keys.table).encode())
     except OSError as error:
         raise ConfigProblem(f"{folder}: cannot be written: {error}") from None
     publish_revocations(load(folder), {}, now)
     return path
 
 
-def _root(pki: Path, wish: Wish, now: datetime) -> Issuer:
-    key = make_key(Alg.RS256, ROOT_BITS)
+def _root(pki: Path, wish: Wish, keys: Keys, now: datetime) -> Issuer:
+    key = keys.make("root", ROOT_BITS)
     certificate = profiles.self_signed(Subject(f"{wish.name} root", wish.name), key, now - BACKDATE)
-    _keep(pki, "root", key, certificate)
+    _keep(pki, "root", certificate)
     return Issuer(certificate, key)
 
 
-def _issuing(pki: Path, unit: Unit, wish: Wish, root: Issuer, now: datetime) -> Issuer:
-    key = make_key(Alg.RS256)
-    subject = Subject(f"{wish.name} {unit} CA", wish.name, unit)
+def _named(wish: Wish, unit: Unit) -> Subject:
+    return Subject(f"{wish.name} {unit} CA", wish.name, unit)
+
+
+def _issuing(pki: Path, subject: Subject, keys: Keys, root: Issuer, now: datetime) -> Issuer:
+    key = keys.make(f"{subject.unit}-ca", MIN_RSA_BITS)
     certificate = profiles.issue(profiles.ISSUING, subject, key.public_key(), root, start=now - BACKDATE)
-    _keep(pki, f"{unit}-ca", key, certificate)
+    _keep(pki, f"{subject.unit}-ca", certificate)
     return Issuer(certificate, key)
 
 
@@ -91,11 +99,12 @@ def _service(pki: Path, wish: Wish, service: Issuer, now: datetime) -> None:
     ):
         key = make_key(alg)
         made = profiles.issue(profile, subject, key.public_key(), service, start=now - BACKDATE)
-        _keep(pki, file, key, made, service.certificate)
+        # These open TLS and nothing else, and Python's TLS reads keys from files.
+        write_private(pki / f"{file}.key.pem", key_pem(key))
+        _keep(pki, file, made, service.certificate)
 
 
-def _keep(pki: Path, name: str, key: PrivateKey, *chain: x509.Certificate) -> None:
-    write_private(pki / f"{name}.key.pem", key_pem(key))
+def _keep(pki: Path, name: str, *chain: x509.Certificate) -> None:
     write_durably(pki / f"{name}.pem", b"".join(one.public_bytes(Encoding.PEM) for one in chain))
 
 
@@ -133,11 +142,7 @@ telemetry_s = {wish.telemetry_s}  # seconds between a device's reports
 # time_s = 600                    # seconds between a device's time questions
 
 [keys]
-# FILES ARE NO HSM. Relative paths start from this file's folder.
-# device_ca = "file:pki/device-ca.key.pem"
-# factory_ca = "file:pki/factory-ca.key.pem"
-# service_ca = "file:pki/service-ca.key.pem"
-
+{keys}
 [retention]
 # telemetry_days = 90
 """

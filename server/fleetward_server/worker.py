@@ -16,13 +16,13 @@ from fleetward_broker.signers import KeyUnavailable
 from fleetward_schemas.certificates import Anchors, read_certificate
 from fleetward_schemas.clock import Beacon
 from fleetward_schemas.commands import Event, may_advance
-from fleetward_schemas.envelope import Draft, Opened, open_sealed, read_header, seal
+from fleetward_schemas.envelope import Draft, Opened, open_sealed, seal
 from fleetward_schemas.errors import Code, LocalMistake, Refused
 from fleetward_schemas.ids import RANDOM_BYTES, next_id
 from fleetward_schemas.messages import KINDS
 from fleetward_schemas.moment import to_ms
 from fleetward_schemas.replay import next_seq
-from fleetward_schemas.topics import DeviceId, Direction, down, fleet, read_topic
+from fleetward_schemas.topics import down, fleet, read_topic
 from fleetward_server import commands, enrol
 from fleetward_server.arrivals import principal_named, touched
 from fleetward_server.authority import Authority, AuthorityProblem, OwnSeal

@@ -7,6 +7,12 @@ import pytest
 from fleetward_schemas.identity import Environment
 from fleetward_server.config import ConfigProblem, load
 
+PRODUCTION = '[provider]\nname = "Acme"\nid = "acme"\nenvironment = "Developer"\nprofile = "production"\n'
+PRODUCTION += '[time]\nsource = "chrony"\n'
+TOKENS = "[keys]\n" + "".join(
+    f'{name} = "pkcs11:token=a;object={name}?module-path=/usr/lib/p11.so&pin-source=/p"\n'
+    for name in ("device_ca", "factory_ca", "service_ca")
+)
 GOOD = '[provider]\nname = "Acme"\nid = "acme"\nenvironment = "Developer"\n'
 
 
@@ -38,6 +44,10 @@ def test_the_least_that_is_needed_is_who_and_where(tmp_path: Path) -> None:
         (GOOD.replace("Developer", "Dev"), "expected one of Staging"),
         (GOOD + "enrol = 3\n[time]\n", "unknown key 'enrol'"),
         (GOOD + 'profile = "production"\n', "'assumed' is refused by profile 'production'"),
+        (PRODUCTION, "[keys] device_ca: a file is refused by profile 'production'"),
+        (PRODUCTION + TOKENS.replace("p11.so", "libsofthsm2.so"), "SoftHSM keeps files"),
+        (GOOD + TOKENS.replace("token=a", "slot-id=1"), "[keys] device_ca: pkcs11 URI: slot-id"),
+        (GOOD + TOKENS.replace("&pin-source=/p", "&pin-value=1"), "a PIN never stands in a URI"),
     ],
 )
 def test_what_is_wrong_is_named_with_what_was_expected(tmp_path: Path, text: str, said: str) -> None:
@@ -52,7 +62,8 @@ def test_a_folder_without_a_provider_says_how_to_make_one(tmp_path: Path) -> Non
         load(tmp_path)
 
 
-def test_production_is_served_by_a_measured_clock(tmp_path: Path) -> None:
-    config = load(written(tmp_path, GOOD + 'profile = "production"\n[time]\nsource = "chrony"\n'))
+def test_production_is_served_by_a_measured_clock_and_a_token(tmp_path: Path) -> None:
+    config = load(written(tmp_path, PRODUCTION + TOKENS))
 
     assert config.time.source == "chrony"
+    assert config.keys.device_ca.startswith("pkcs11:token=a;object=device_ca?")

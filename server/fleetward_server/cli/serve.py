@@ -32,22 +32,27 @@ def init(
     host: Annotated[str, typer.Option("--host", help="What devices dial; goes into the certificate.")] = "localhost",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Where the broker listens; 0: any.")] = 8883,
     policy: Annotated[str, typer.Option("--policy", help="listed, or open: a proven FTM is enough.")] = "listed",
+    hsm: Annotated[
+        str, typer.Option("--hsm", help="pkcs11: URI of the token that makes and keeps the keys; files if left out.")
+    ] = "",
     *,
     as_json: Json = False,
 ) -> None:
     """Make a provider: its keys, certificates, store and a commented configuration, in an empty folder."""
     with telling(as_json=as_json), translated():
         from fleetward_schemas.identity import Environment
+        from fleetward_server.ca_keys import keys_of
         from fleetward_server.config import LISTINGS
-        from fleetward_server.init import WARNING, Wish, make_provider
+        from fleetward_server.init import Wish, make_provider
 
         word = one_of("--environment", environment, Environment) or Environment.DEVELOPER
         listing = one_of("--policy", policy, LISTINGS) or LISTINGS[0]
         for label, text in (("--name", name), ("--provider-id", provider_id), ("--host", host)):
             _lawful(label, text)
-        wish = Wish(name, provider_id, Environment(word), host, port, listing)
+        wish = Wish(name, provider_id, Environment(word), host, port, listing, hsm=hsm)
         path = make_provider(folder, wish, datetime.now(UTC), show.note)
-        show.note(WARNING)
+        if warning := keys_of(hsm, folder).warning:
+            show.note(warning)
         show.record({"folder": str(folder), "config": str(path)}, as_json=as_json)
 
 
