@@ -79,9 +79,17 @@ class KeysTable:
 
 @dataclass(frozen=True, slots=True)
 class RetentionTable:
-    """How long reports are kept, in days."""
+    """How long telemetry, and all other reports, are kept, in days. The audit is never pruned."""
 
     telemetry_days: int = 90
+    reports_days: int = 365
+
+
+@dataclass(frozen=True, slots=True)
+class StorageTable:
+    """min_free_mb: with less room on the disk (MiB), nothing is taken from devices, so that they keep their reports."""
+
+    min_free_mb: int = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +104,7 @@ class Config:
     devices: DevicesTable = field(default_factory=DevicesTable)
     keys: KeysTable = field(default_factory=KeysTable)
     retention: RetentionTable = field(default_factory=RetentionTable)
+    storage: StorageTable = field(default_factory=StorageTable)
 
     @property
     def store_path(self) -> Path:
@@ -181,6 +190,8 @@ def check(config: Config, path: Path) -> Config:
     _between(path, "[devices] telemetry_s", config.devices.telemetry_s, 1, 86_400)
     _between(path, "[devices] time_s", config.devices.time_s, 10, 86_400)
     _between(path, "[retention] telemetry_days", config.retention.telemetry_days, 1, 36_500)
+    _between(path, "[retention] reports_days", config.retention.reports_days, 1, 36_500)
+    _between(path, "[storage] min_free_mb", config.storage.min_free_mb, 1, 1_000_000)
     _keys(config, path)
     if config.provider.profile == "production":
         _production(config, path)

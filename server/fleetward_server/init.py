@@ -145,4 +145,8 @@ telemetry_s = {wish.telemetry_s}  # seconds between a device's reports
 {keys}
 [retention]
 # telemetry_days = 90
+# reports_days = 365              # all other reports; the audit is never pruned
+
+[storage]
+# min_free_mb = 200               # with less room on the disk nothing is taken from devices; they keep their reports
 """

@@ -1,7 +1,7 @@
 """The server's loop: the one place here that waits, reads the clock, and touches the world.
 
 One thread around one selector. A store that fails costs the line, not the data: nothing is acknowledged, the broker
-gives it all again. Source: architecture "One concurrency style".
+gives it all again, once there is room and the store takes a write. Source: architecture "One concurrency style".
 """
 
 import argparse
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
@@ -22,16 +22,21 @@ from cryptography import x509
 from fleetward_broker.line import Arrived, Connected, Dial, Event, LineId, Lost, backoff_s
 from fleetward_broker.link import SelectorLink
 from fleetward_broker.logs import FORMATS, LEVELS, start_logging
-from fleetward_broker.signers import KeyUnavailable, write_private
+from fleetward_broker.signers import KeyUnavailable
 from fleetward_broker.tls import client_context
 from fleetward_schemas.certificates import Anchors
 from fleetward_schemas.topics import ROOT
 from fleetward_server.authority import Authority, AuthorityProblem
+from fleetward_server.client_id import client_id_of
 from fleetward_server.clock import Sureness, sureness
 from fleetward_server.config import Config, ConfigProblem, load
+from fleetward_server.disk import Room
+from fleetward_server.health import forget_health, write_health
+from fleetward_server.outgoing import Outgoing
+from fleetward_server.retention import Retention
 from fleetward_server.store import Store, StoreProblem, open_store
 from fleetward_server.turn import Policy
-from fleetward_server.worker import Outgoing, Worker
+from fleetward_server.worker import Worker
 
 log = logging.getLogger("fleetward.server")
 
@@ -39,14 +44,13 @@ TURN_S = 0.2
 CHORE_S = 0.25
 CLOCK_S = 30.0
 CLEAN_S = 60.0
+BREATH_S = 0.25
+ROOM_S = 1.0
 SILENCE_S = 10.0
 BATCH_MOST = 1000
 GATHER_S = 0.06
-PRUNE_ROWS = 1000
 KEEP_ALIVE_S = 20
-SUFFIX_BYTES = 16
 RETRY_MOST_S = 3.0
-KINDS_OF_REPORT = ("telemetry",)
 EXIT_CONFIG = 2
 
 
@@ -69,14 +73,6 @@ def root_of(config: Config) -> Anchors:
     return Anchors((x509.load_pem_x509_certificate((config.pki / "root.pem").read_bytes()),))
 
 
-def client_id_of(config: Config) -> str:
-    """Return our MQTT client id; its suffix is random, kept, and never published, so nobody can take our queue."""
-    path = config.folder / "server.client-id"
-    if not path.exists():
-        write_private(path, f"server-{secrets.token_hex(SUFFIX_BYTES)}\n".encode())
-    return path.read_text().strip()
-
-
 class Server:
     """A worker on its line, with its timers."""
 
@@ -91,17 +87,22 @@ class Server:
         log.info("time source", extra={"source": sure.source, "radius_ms": sure.radius_ms, "detail": sure.detail})
         authority = Authority(config)
         self._worker = Worker(store, self._link, authority, policy_of(config, sure), root_of(config), _now())
-        self._client_id = client_id_of(config)
+        self._client_id = client_id_of(config.folder)
         self._line: LineId | None = None
         self._connected = False
         self._attempts = 0
-        self._due = dict.fromkeys(("beacon", "chores", "clock", "clean", "silence"), 0.0)
+        self._due = dict.fromkeys(("beacon", "chores", "clock", "clean", "silence", "room"), 0.0)
+        self._retention = Retention(config.retention)
+        self._room = Room(config.folder, config.storage.min_free_mb)
+        self._paused = ""
         self._sureness: Future[Sureness] | None = None
         self.on_ready: Callable[[], None] = lambda: None
 
     def run(self, stopped: Callable[[], bool]) -> None:
         """Serve until ``stopped()``, then leave the line politely."""
-        self._open(0.0)
+        self._look()
+        if not self._paused:
+            self._open(0.0)
         while not stopped():
             self.turn(TURN_S)
         self.close()
@@ -118,8 +119,9 @@ class Server:
             self._take(arrived, now, monotonic)
             self._timers(now, monotonic)
         except StoreProblem as problem:
-            log.error("store failed, nothing acknowledged", extra={"detail": str(problem)})  # noqa: TRY400
-            self._drop()
+            self._pause(str(problem))
+        if self._is_due("room", monotonic, ROOM_S):
+            self._look()
 
     def close(self) -> None:
         """Disconnect and release what was opened."""
@@ -130,9 +132,10 @@ class Server:
                 break
         self._link.shutdown()
         self._pool.shutdown(wait=False, cancel_futures=True)
+        forget_health(self._config.folder)
 
     def _take(self, arrived: list[Arrived], now: datetime, monotonic: float) -> None:
-        if not arrived:
+        if not arrived or self._paused:
             return
         batches = self._batches(arrived, now, monotonic)
         for one in arrived:
@@ -169,17 +172,20 @@ class Server:
 
     def _timers(self, now: datetime, monotonic: float) -> None:
         self._worker.renew(now)
+        self._mind_clock(monotonic)
+        if self._paused:
+            return
         if self._connected and self._line is not None:
             # A server that does not know its own error tells no time, beacons included.
             if self._is_due("beacon", monotonic, self._config.time.beacon_s) and self._worker.policy.radius_ms:
                 self._worker.beacon(self._line, now)
             if self._is_due("chores", monotonic, CHORE_S):
                 self._send(self._worker.chores(now))
-        self._mind_clock(monotonic)
         if self._is_due("silence", monotonic, SILENCE_S):
             self._worker.miss(now)
-        if self._is_due("clean", monotonic, CLEAN_S):
-            self._clean(now)
+        if monotonic >= self._due["clean"]:
+            more = self._retention.clean(self._store, now)
+            self._due["clean"] = monotonic + (BREATH_S if more else CLEAN_S)
 
     def _mind_clock(self, monotonic: float) -> None:
         """Ask the time source in the pool, and take its answer when it is there."""
@@ -195,13 +201,6 @@ class Server:
         self._due[timer] = monotonic + every_s
         return True
 
-    def _clean(self, now: datetime) -> None:
-        """Forget what ended, in small batches; the next minute takes the rest."""
-        self._store.forget_expired(now)
-        before = now - timedelta(days=self._config.retention.telemetry_days)
-        for kind in KINDS_OF_REPORT:
-            self._store.prune_reports(before, kind, PRUNE_ROWS)
-
     def _line_event(self, event: Event) -> None:
         match event:
             case Connected():
@@ -212,12 +211,45 @@ class Server:
                 self._connected, self._line = False, None
                 self._attempts += 1
                 log.warning("line lost", extra={"loss": loss, "detail": detail})
-                self._open(backoff_s(self._attempts, secrets.randbelow(1000) / 1000, first_s=0.2, most_s=RETRY_MOST_S))
+                if not self._paused:
+                    chance = secrets.randbelow(1000) / 1000
+                    self._open(backoff_s(self._attempts, chance, first_s=0.2, most_s=RETRY_MOST_S))
+        self._tell_health()
 
-    def _drop(self) -> None:
-        """Give the line up: what was not acknowledged comes again on the next one."""
+    def _tell_health(self) -> None:
+        why = self._paused or ("" if self._connected else "no line to the broker")
+        write_health(self._config.folder, why)
+
+    def _pause(self, why: str) -> None:
+        """Give the line up and open no other: what was not acknowledged comes again when there is one."""
+        if self._paused:
+            return
+        self._paused = why
+        log.error("paused, nothing is acknowledged", extra={"detail": why})
+        # Paused is served too: whoever waits for the start must not give us up.
+        self.on_ready()
+        self._tell_health()
         if self._line is not None:
             self._link.close(self._line)
+
+    def _look(self) -> None:
+        """Look at the disk: too little room is a pause, and one ends when there is room and the store takes a write."""
+        lacking = self._room.lacking()
+        if lacking:
+            self._pause(lacking)
+        elif self._paused:
+            self._resume()
+
+    def _resume(self) -> None:
+        try:
+            self._store.prove()
+        except StoreProblem:
+            return
+        self._paused = ""
+        log.info("goes on: there is room, and the store takes a write")
+        self._tell_health()
+        if self._line is None:
+            self._open(0.0)
 
     def _open(self, after_s: float) -> None:
         self._line = self._link.open(self._dial, after_s=after_s)

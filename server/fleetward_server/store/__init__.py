@@ -11,6 +11,7 @@ from typing import Self
 
 from sqlalchemy import Engine
 
+from fleetward_server.store import journal
 from fleetward_server.store.duties import Duties
 from fleetward_server.store.engine import PATIENCE_S, StoreHeld, StoreProblem, open_engine, translated
 from fleetward_server.store.memory import Memory
@@ -50,7 +51,16 @@ class Store(Queries, Duties):
             unit = Unit(connection, self._memory)
             yield unit
             unit.flush()
+            self._write_down(unit.journal_lines())
         unit.remember()
+
+    def _write_down(self, lines: bytes) -> None:
+        path = self.path.with_name(journal.FILE)
+        try:
+            if lines:
+                journal.append(path, lines)
+        except OSError as error:
+            raise StoreProblem(f"{path}: {error.strerror}; nothing was stored") from None
 
     @contextmanager
     def glance(self) -> Iterator[Unit]:

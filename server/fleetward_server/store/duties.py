@@ -7,7 +7,7 @@ Source: protocol section 5 "Commands", "First contact"; C10 (nothing is kept for
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import CursorResult, Delete, Table, and_, delete, or_, select, tuple_
+from sqlalchemy import CursorResult, Delete, Table, and_, delete, or_, select, tuple_, update
 
 from fleetward_schemas.commands import OPEN, Step
 from fleetward_schemas.enrol import Reason, State
@@ -78,9 +78,22 @@ class Duties(Ground):
         )
         return tuple(map(rows.to_device, self._all(silent.order_by(_devices.c.id).limit(limit))))
 
-    def forget_expired(self, now: datetime, limit: int = 1000) -> int:
-        """Delete windows of ended certificates and challenges nobody can use; return how many rows went."""
-        return sum(self._delete_some(table, now, limit) for table in (tables.windows, tables.challenges))
+    def forget_windows(self, now: datetime, limit: int = 1000) -> int:
+        """Delete windows of ended certificates; return how many went."""
+        return self._delete_some(tables.windows, now, limit)
+
+    def forget_challenges(self, now: datetime, limit: int = 1000) -> int:
+        """Delete challenges nobody can use any more; return how many went."""
+        return self._delete_some(tables.challenges, now, limit)
+
+    def prove(self) -> None:
+        """Write and commit next to nothing: what fails here would fail a batch.
+
+        Raises:
+            StoreProblem: the file or its disk takes nothing now.
+        """
+        with self._writing() as connection:
+            connection.execute(update(tables.meta).values(value=tables.meta.c.value))
 
     def prune_reports(self, before: datetime, kind: str, limit: int = 1000) -> int:
         """Delete the oldest reports of one kind received before ``before``; return how many went."""

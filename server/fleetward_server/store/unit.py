@@ -22,6 +22,7 @@ from fleetward_server.state import (
     AddCertificates,
     AddReport,
     BindFtm,
+    Certificate,
     CertificateState,
     Change,
     CountRefusal,
@@ -35,7 +36,7 @@ from fleetward_server.state import (
     Seen,
     TakeCertificates,
 )
-from fleetward_server.store import rows, tables
+from fleetward_server.store import journal, rows, tables
 from fleetward_server.store.lookups import LIVE, Lookups, WindowKey
 from fleetward_server.store.memory import Memory
 from fleetward_server.store.rows import Values
@@ -58,6 +59,7 @@ class Unit(Lookups):
         self._put_commands: set[str] = set()
         self._links: list[Link] = []
         self._moved: set[str] = set()
+        self._journaled: dict[DeviceId, tuple[Certificate, ...]] = {}
         self._appliers: dict[type, Callable[[Any], None]] = {
             PutDevice: self._put_device,
             Seen: self._see,
@@ -105,6 +107,11 @@ class Unit(Lookups):
             value = (self._epochs or {})[name]
             self._connection.execute(update(tables.meta).where(tables.meta.c.name == name).values(value=value))
 
+    def journal_lines(self) -> bytes:
+        """Return what must outlive this file; ``Store.unit`` writes it down before the commit."""
+        told = ((self.device(device_id), issued) for device_id, issued in self._journaled.items())
+        return b"".join(journal.show(device, issued) for device, issued in told if device is not None)
+
     def remember(self) -> None:
         """Keep what was committed for the next transaction."""
         self._memory.keep(self._devices, self._windows)
@@ -119,6 +126,8 @@ class Unit(Lookups):
         # A device that is silenced must not be believed from a cache (intake.py keys its caches by this epoch).
         if device.state in _SILENCED and before is not None and before.state is not device.state:
             self._move("revocation")
+        if before is not None and before.state is not device.state and {before.state, device.state} & _SILENCED:
+            self._journaled.setdefault(device.id, ())
         self._devices[device.id] = device
         if device.seen_at is not None:
             self._see(Seen(device.id, device.seen_at))
@@ -144,6 +153,8 @@ class Unit(Lookups):
         self._many(insert(tables.certificates), list(map(rows.from_certificate, change.certificates)))
         for certificate in change.certificates:
             self._chains.pop(certificate.device_id, None)
+            issued = self._journaled.get(certificate.device_id, ())
+            self._journaled[certificate.device_id] = (*issued, certificate)
 
     def _take_certificates(self, change: TakeCertificates) -> None:
         table = tables.certificates

@@ -1,0 +1,29 @@
+"""``health.json``: whether the server takes messages now, and if not, why; for readiness probes and people.
+
+A file that is not there says not ready: it goes with the server, and when the disk cannot take a new one.
+"""
+
+import json
+import logging
+from pathlib import Path
+
+from fleetward_broker.signers import write_durably
+
+log = logging.getLogger("fleetward.server")
+
+FILE = "health.json"
+
+
+def write_health(folder: Path, why: str) -> None:
+    """Say that the server is ready, or ``why`` it is not."""
+    document = {"ready": not why, "why": why}
+    try:
+        write_durably(folder / FILE, json.dumps(document).encode() + b"\n")
+    except OSError as error:
+        log.warning("health cannot be written", extra={"detail": str(error)})
+        forget_health(folder)
+
+
+def forget_health(folder: Path) -> None:
+    """Take the word back."""
+    (folder / FILE).unlink(missing_ok=True)
