@@ -10,7 +10,7 @@ from datetime import datetime
 
 from fleetward_schemas.enrol import Event, Reason, State, advance, may_advance
 from fleetward_server.problem import Kind, OperatorProblem
-from fleetward_server.state import Device
+from fleetward_server.state import Device, Presence
 
 TAGS_MOST = 32
 _TAG = re.compile(r"[a-z0-9][a-z0-9._:-]{0,63}", re.ASCII)
@@ -49,6 +49,28 @@ def refuse(device: Device, now: datetime) -> Device:
         return replace(device, asking_key=None, approved_key=None, reason=None, changed_at=now)
     already = "already refused" if device.state is State.REFUSED else f"{device.state}; nothing waits"
     raise _conflict(device, f"is {already}")
+
+
+def revoke(device: Device, now: datetime) -> Device:
+    """Put a device out for good; one that is revoked already stays as it is.
+
+    Raises:
+        OperatorProblem: ``conflict``: it has nothing that could be revoked.
+    """
+    if device.state is State.REVOKED:
+        return device
+    if not may_advance(device.state, Event.REVOKE):
+        raise _conflict(device, f"is {device.state}; there is nothing to revoke")
+    return replace(
+        device,
+        state=advance(device.state, Event.REVOKE),
+        reason=Reason.REVOKED,
+        asking_key=None,
+        approved_key=None,
+        presence=Presence.OFFLINE if device.presence is Presence.ONLINE else device.presence,
+        presence_at=now if device.presence is Presence.ONLINE else device.presence_at,
+        changed_at=now,
+    )
 
 
 def retag(device: Device, add: tuple[str, ...], remove: tuple[str, ...], now: datetime) -> Device:

@@ -62,6 +62,10 @@ class Register(Protocol):
         """Refuse a device that waits."""
         ...
 
+    def revoke(self, device_id: DeviceId, reason: str) -> Device:
+        """Put a device out for good, and make the broker cut it."""
+        ...
+
     def tag(self, device_id: DeviceId, add: tuple[str, ...], remove: tuple[str, ...]) -> Device:
         """Put tags on a device and take tags off it."""
         ...

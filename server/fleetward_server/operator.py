@@ -10,14 +10,17 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from fleetward_broker.mosquitto_admin import NotTold
+from fleetward_broker.signers import KeyUnavailable
 from fleetward_schemas.commands import Step, Verb
 from fleetward_schemas.enrol import State
 from fleetward_schemas.identity import DigitalId
 from fleetward_schemas.ids import RANDOM_BYTES, next_id
 from fleetward_schemas.messages import WEEK_S
 from fleetward_schemas.topics import DeviceId
-from fleetward_server import admission, approval, ftm_root
+from fleetward_server import admission, approval, ftm_root, revocation
 from fleetward_server.admission import Diff, Record
+from fleetward_server.authority import AuthorityProblem
 from fleetward_server.listing import Fields, Listed
 from fleetward_server.problem import Kind, OperatorProblem, nearest
 from fleetward_server.reader import LocalReader
@@ -30,6 +33,7 @@ from fleetward_server.state import (
     Model,
     PutCommand,
     PutDevice,
+    RevokeCertificates,
 )
 from fleetward_server.store import (
     Unit,
@@ -80,6 +84,23 @@ class LocalOperator(LocalReader):
     def refuse(self, device_id: DeviceId, reason: str) -> Device:
         """Refuse a device that waits."""
         return self._decide(device_id, "refused", reason, lambda device: approval.refuse(device, self._now()))
+
+    def revoke(self, device_id: DeviceId, reason: str) -> Device:
+        """Put a device out for good: its certificates cease to count, its connection is cut, it may not come back.
+
+        Done again, it tells the broker again and changes nothing else.
+
+        Raises:
+            OperatorProblem: ``conflict``: nothing to revoke. ``failed``: revoked, but the broker does not know it yet.
+        """
+        with self._unit() as unit:
+            before = _known_device(unit, device_id)
+            device = approval.revoke(before, self._now())
+            if device is not before:
+                entry = self._entry("revoked", device_id, reason, "")
+                unit.apply([PutDevice(device), RevokeCertificates(device_id), entry])
+        self._enforce(device)
+        return device
 
     def tag(self, device_id: DeviceId, add: tuple[str, ...], remove: tuple[str, ...]) -> Device:
         """Put tags on a device and take tags off it."""
@@ -136,6 +157,15 @@ class LocalOperator(LocalReader):
             detail = " ".join(device.tags) if action == TAGGED else device.approved_key or ""
             unit.apply([PutDevice(device), self._entry(action, device_id, reason, detail)])
         return device
+
+    def _enforce(self, device: Device) -> None:
+        try:
+            with self.opened() as store:
+                revocation.publish(self.config, store, self._now())
+            revocation.reload_and_kick(self.config, [device.id])
+        except (AuthorityProblem, KeyUnavailable, NotTold, OSError) as problem:
+            told = f"{device.id} is revoked, but the broker does not know it yet: {problem}; run the command again"
+            raise OperatorProblem(Kind.FAILED, told) from None
 
     def _judge(self, of: DigitalId, reason: str, *, approved: bool) -> Model:
         model = _model(of, approved=approved)

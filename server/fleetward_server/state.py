@@ -254,6 +254,13 @@ class TakeCertificates:
 
 
 @dataclass(frozen=True, slots=True)
+class RevokeCertificates:
+    """Every certificate of the device ceases to count, whatever it was."""
+
+    device_id: DeviceId
+
+
+@dataclass(frozen=True, slots=True)
 class BindFtm:
     """Bind an FTM key to a device for ever."""
 
@@ -292,6 +299,7 @@ Change = (
     | PutChallenge
     | AddCertificates
     | TakeCertificates
+    | RevokeCertificates
     | BindFtm
     | PutCommand
     | CountRefusal

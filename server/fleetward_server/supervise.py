@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from fleetward_broker.signers import write_durably
-from fleetward_server.authority import publish_revocations
 from fleetward_server.brokers import RUNNERS
 from fleetward_server.config import Config, load
 from fleetward_server.parts import STOP_S, Part, StartFailed, spawn
+from fleetward_server.revocation import publish
 from fleetward_server.running import RUN, Held, NotRunning, locked, running
+from fleetward_server.store import open_store
 
 log = logging.getLogger("fleetward.up")
 
@@ -48,7 +49,8 @@ class Up:
     def start(self) -> None:
         """Start the broker, then the server; ``run.json`` is written once both serve."""
         self.port = self.config.broker.port
-        publish_revocations(self.config, self._revoked(), datetime.now(UTC))
+        with open_store(self.config.store_path, create=True) as store:
+            publish(self.config, store, datetime.now(UTC))
         self._start_broker()
         self._start_server()
         self._await_server()
@@ -136,9 +138,6 @@ class Up:
             "time": self.config.time.source,
         }
         write_durably(self.config.folder / RUN, json.dumps(found, indent=2).encode() + b"\n")
-
-    def _revoked(self) -> dict[str, dict[int, datetime]]:
-        return {}
 
 
 def up(

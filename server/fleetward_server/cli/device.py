@@ -127,6 +127,20 @@ def refuse(name: Name, folder: Dir = HERE, reason: Reason = "", actor: Actor = "
         show.record(summary(operator.refuse(operator.device(name).id, reason)), as_json=as_json)
 
 
+@app.command()
+def revoke(
+    name: Name,
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the audit.")],
+    folder: Dir = HERE,
+    actor: Actor = "",
+    *,
+    as_json: Json = False,
+) -> None:
+    """Put a device out for good: its certificates cease to count and the broker cuts it at once."""
+    with acting(folder, as_json=as_json, actor=actor) as operator:
+        show.record(summary(operator.revoke(operator.device(name).id, reason)), as_json=as_json)
+
+
 @app.command("tag")
 def tag_device(
     name: Name,

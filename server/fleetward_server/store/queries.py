@@ -16,7 +16,7 @@ from fleetward_schemas.commands import OPEN
 from fleetward_schemas.enrol import State
 from fleetward_schemas.topics import DeviceId
 from fleetward_server.audit import Link
-from fleetward_server.state import Certificate, Command, Device, FtmRoot, Model, Presence, Report
+from fleetward_server.state import Certificate, CertificateState, Command, Device, FtmRoot, Model, Presence, Report
 from fleetward_server.store import rows, tables
 from fleetward_server.store.ground import Ground
 from fleetward_server.store.lookups import ALL_DEVICES
@@ -101,6 +101,12 @@ class Queries(Ground):
         table = tables.certificates
         found = select(table).where(table.c.device_id == device_id).order_by(table.c.not_before, table.c.use)
         return tuple(map(rows.to_certificate, self._all(found)))
+
+    def revoked_certificates(self, now: datetime) -> tuple[Certificate, ...]:
+        """Return what a CRL must name: revoked, and not ended by itself."""
+        table = tables.certificates
+        found = select(table).where(table.c.state == CertificateState.REVOKED, table.c.not_after > rows.stamp(now))
+        return tuple(map(rows.to_certificate, self._all(found.order_by(table.c.serial))))
 
     def reports(
         self, wanted: ReportFilter | None = None, *, after: str = "", limit: int = PAGE_ROWS

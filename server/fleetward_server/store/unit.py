@@ -33,6 +33,7 @@ from fleetward_server.state import (
     PutDevice,
     PutWindow,
     Report,
+    RevokeCertificates,
     Seen,
     TakeCertificates,
 )
@@ -68,6 +69,7 @@ class Unit(Lookups):
             PutChallenge: self._put_challenge,
             AddCertificates: self._add_certificates,
             TakeCertificates: self._take_certificates,
+            RevokeCertificates: self._revoke_certificates,
             BindFtm: self._bind_ftm,
             PutCommand: self._put_command,
             CountRefusal: self._count_refusal,
@@ -161,6 +163,13 @@ class Unit(Lookups):
         own = update(table).where(table.c.device_id == change.device_id, table.c.state.in_(LIVE))
         self._connection.execute(own.where(table.c.pair != change.pair).values(state=CertificateState.SUPERSEDED))
         self._connection.execute(own.where(table.c.pair == change.pair).values(state=CertificateState.CURRENT))
+        self._chains.pop(change.device_id, None)
+        self._move("revocation")
+
+    def _revoke_certificates(self, change: RevokeCertificates) -> None:
+        table = tables.certificates
+        own = update(table).where(table.c.device_id == change.device_id)
+        self._connection.execute(own.values(state=CertificateState.REVOKED))
         self._chains.pop(change.device_id, None)
         self._move("revocation")
 

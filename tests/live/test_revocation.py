@@ -1,0 +1,87 @@
+"""``device revoke`` while the device is on the line: cut at once, refused ever after, and nobody else notices.
+
+The figures are printed: how long from the operator's word to the end of the connection.
+"""
+
+import ssl
+import time
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from fleetward_schemas.certificates import read_certificate
+from fleetward_schemas.enrol import State
+from fleetward_server.state import Use
+from tests.live.house import BROKERS, House
+from tests.live.rawmqtt import Closed, RawClient
+
+pytestmark = pytest.mark.live
+AT_ONCE_S = 5.0
+
+
+def stolen(house: House, folder: Path) -> ssl.SSLContext:
+    """Return what a thief of the device's transport key dials with."""
+    (own,) = [one for one in house.store.certificates(folder.name) if one.use is Use.TRANSPORT]  # type: ignore[arg-type]
+    chain = folder / "stolen.pem"
+    chain.write_bytes(b"".join(read_certificate(der).public_bytes(Encoding.PEM) for der in (own.der, own.authority)))
+    context = ssl.create_default_context(cafile=str(folder / "provider-root.pem"))
+    (key,) = (folder / "state" / "keys").glob("transport-*.pem")
+    context.load_cert_chain(chain, key)
+    return context
+
+
+def thief(house: House, context: ssl.SSLContext, name: str) -> RawClient:
+    client = RawClient(house.port, context)
+    assert client.enter(f"{name}-{'thief' * 4}")[0] == 0
+    return client
+
+
+def is_out(house: House, context: ssl.SSLContext, name: str) -> bool:
+    try:
+        with RawClient(house.port, context) as client:
+            client.enter(f"{name}-{'thief' * 4}")
+    except (Closed, OSError):
+        return True
+    return False
+
+
+@pytest.mark.parametrize("broker", BROKERS)
+def test_a_revoked_device_is_cut_at_once_and_stays_out(
+    tmp_path: Path, broker: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with House(tmp_path, broker=broker) as house:
+        bad, good = house.provision(2)
+        agents = [house.start_agent(made.folder) for made in (bad, good)]
+        house.wait(lambda: all(house.reports(made.id) for made in (bad, good)), "both report")
+        context = stolen(house, bad.folder)
+        with thief(house, context, bad.id) as line:
+            began = time.monotonic()
+            house.operator.revoke(bad.id, "stolen")
+            told_s = time.monotonic() - began
+            assert line.is_closed(AT_ONCE_S)
+            cut_s = time.monotonic() - began
+        assert is_out(house, context, bad.id)
+        assert not is_out(house, stolen(house, good.folder), good.id)
+        known = len(house.reports(good.id))
+        house.wait(lambda: len(house.reports(good.id)) > known + 1, "the other one goes on")
+        revoked = house.device(bad.id)
+        assert revoked is not None
+        assert revoked.state is State.REVOKED
+        assert all(agent.poll() is None for agent in agents)
+    with capsys.disabled():
+        print(
+            f"\n{broker}: cut {cut_s * 1000:.0f} ms after the operator's word (command done after {told_s * 1000:.0f})"
+        )
+
+
+@pytest.mark.parametrize("broker", BROKERS)
+def test_two_revoked_within_a_second_are_both_out(tmp_path: Path, broker: str) -> None:
+    with House(tmp_path, broker=broker) as house:
+        made = house.provision(2)
+        for one in made:
+            house.start_agent(one.folder)
+        house.wait(lambda: all(house.reports(one.id) for one in made), "both report")
+        for one in made:
+            house.operator.revoke(one.id, "stolen")
+        assert all(is_out(house, stolen(house, one.folder), one.id) for one in made)
