@@ -17,6 +17,7 @@ from fleetward_server import audit
 from fleetward_server.authority import AUTHORITIES, AuthorityProblem, open_issuer
 from fleetward_server.clock import sureness
 from fleetward_server.config import Config, ConfigProblem, load
+from fleetward_server.health import read_health
 from fleetward_server.init import ends_soon
 from fleetward_server.running import running
 from fleetward_server.store import StoreProblem, open_store
@@ -63,6 +64,8 @@ def _parts(config: Config) -> Iterator[Finding]:
     found = running(config.folder)
     serving = f"process {found.get('pid')}, port {found.get('port', 'unknown')}" if found else "nothing serves it now"
     yield Finding("serving", Health.OK, serving)
+    if found:
+        yield _ready(config.folder)
 
 
 def _folder(folder: Path) -> Finding:
@@ -117,6 +120,12 @@ def _clock(config: Config) -> Finding:
         return Finding("clock", Health.FAILS, f"{sure.source}: {sure.detail}; devices get no time")
     health = Health.WARNS if sure.source == "assumed" else Health.OK
     return Finding("clock", health, f"{sure.source}: within {sure.radius_ms} ms; {sure.detail}".rstrip("; "))
+
+
+def _ready(folder: Path) -> Finding:
+    """What the server says of itself."""
+    why = read_health(folder)
+    return Finding("ready", Health.FAILS if why else Health.OK, why or "takes messages and certifies")
 
 
 def _disk(folder: Path) -> Finding:

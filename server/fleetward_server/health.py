@@ -24,6 +24,15 @@ def write_health(folder: Path, why: str) -> None:
         forget_health(folder)
 
 
+def read_health(folder: Path) -> str:
+    """Return why the server is not ready; nothing when it is."""
+    try:
+        document = json.loads((folder / FILE).read_bytes())
+        return "" if document["ready"] else str(document["why"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "the server says nothing of itself; see server.log"
+
+
 def forget_health(folder: Path) -> None:
     """Take the word back."""
     (folder / FILE).unlink(missing_ok=True)

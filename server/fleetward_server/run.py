@@ -32,6 +32,7 @@ from fleetward_server.clock import Sureness, sureness
 from fleetward_server.config import Config, ConfigProblem, load
 from fleetward_server.disk import Room
 from fleetward_server.health import forget_health, write_health
+from fleetward_server.key_watch import KeyWatch, opened
 from fleetward_server.outgoing import Outgoing
 from fleetward_server.retention import Retention
 from fleetward_server.store import Store, StoreProblem, open_store
@@ -46,6 +47,7 @@ CLOCK_S = 30.0
 CLEAN_S = 60.0
 BREATH_S = 0.25
 ROOM_S = 1.0
+KEYS_S = 2.0
 SILENCE_S = 10.0
 BATCH_MOST = 1000
 GATHER_S = 0.06
@@ -76,8 +78,8 @@ def root_of(config: Config) -> Anchors:
 class Server:
     """A worker on its line, with its timers."""
 
-    def __init__(self, config: Config, store: Store, port: int) -> None:
-        """Open keys and make the signing key of this start. port: where the broker listens now."""
+    def __init__(self, config: Config, store: Store, port: int, authority: Authority | None = None) -> None:
+        """Make the signing key of this start. port: where the broker listens now. authority: opened if left out."""
         self._config = config
         self._port = port
         self._store = store
@@ -85,13 +87,14 @@ class Server:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="clock")
         sure = sureness(config.time)
         log.info("time source", extra={"source": sure.source, "radius_ms": sure.radius_ms, "detail": sure.detail})
-        authority = Authority(config)
+        authority = authority or Authority(config)
+        self._keys = KeyWatch(authority)
         self._worker = Worker(store, self._link, authority, policy_of(config, sure), root_of(config), _now())
         self._client_id = client_id_of(config.folder)
         self._line: LineId | None = None
         self._connected = False
         self._attempts = 0
-        self._due = dict.fromkeys(("beacon", "chores", "clock", "clean", "silence", "room"), 0.0)
+        self._due = dict.fromkeys(("beacon", "chores", "clock", "clean", "silence", "room", "keys"), 0.0)
         self._retention = Retention(config.retention)
         self._room = Room(config.folder, config.storage.min_free_mb)
         self._paused = ""
@@ -122,6 +125,8 @@ class Server:
             self._pause(str(problem))
         if self._is_due("room", monotonic, ROOM_S):
             self._look()
+        if self._is_due("keys", monotonic, KEYS_S) and self._keys.look():
+            self._tell_health()
 
     def close(self) -> None:
         """Disconnect and release what was opened."""
@@ -217,7 +222,7 @@ class Server:
         self._tell_health()
 
     def _tell_health(self) -> None:
-        why = self._paused or ("" if self._connected else "no line to the broker")
+        why = self._paused or ("" if self._connected else "no line to the broker") or self._keys.trouble
         write_health(self._config.folder, why)
 
     def _pause(self, why: str) -> None:
@@ -287,7 +292,8 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(number, lambda *_: stopping.set())
     try:
         config = load(wanted.dir)
-        server = Server(config, open_store(config.store_path, create=True), wanted.port)
+        authority = opened(config, stopping)
+        server = Server(config, open_store(config.store_path, create=True), wanted.port, authority)
     except (ConfigProblem, StoreProblem, AuthorityProblem, KeyUnavailable) as problem:
         log.error("cannot start", extra={"detail": str(problem)})  # noqa: TRY400
         return EXIT_CONFIG

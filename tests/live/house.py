@@ -56,13 +56,14 @@ class House:
         telemetry_s: int = 1,
         serve: bool = True,
         broker: str = "embedded",
+        hsm: str = "",
     ) -> None:
-        """Make a provider in ``folder`` and start it with this kind of broker."""
+        """Make a provider in ``folder``, its keys in this token if any, and start it with this kind of broker."""
         self.broker = broker
         self.home = folder
         self.folder = folder / "provider"
         self.devices = folder / "devices"
-        wish = Wish(name="Live Devices Ltd", provider_id="live", port=0, policy=policy, telemetry_s=telemetry_s)
+        wish = Wish("Live Devices Ltd", "live", port=0, policy=policy, telemetry_s=telemetry_s, hsm=hsm)
         make_provider(self.folder, wish, datetime.now(UTC))
         self.up: subprocess.Popen[bytes] | None = None
         self.agents: list[subprocess.Popen[bytes]] = []
