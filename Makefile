@@ -37,9 +37,11 @@ parts:
 	@sh deploy/parts.sh install
 
 test: $(STAMP) parts check
-	$(BIN)/pytest -q
-	@$(MAKE) --no-print-directory package
-	@sh deploy/parts.sh missing
+	@status=0; \
+	$(BIN)/pytest -q || status=1; \
+	$(MAKE) --no-print-directory package || status=1; \
+	sh deploy/parts.sh missing || status=1; \
+	exit $$status
 
 test-core: $(STAMP) check
 	$(BIN)/pytest -q --deselect-parts
