@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-NAMES = ("agent", "enrol", "ingest", "stampede", "link", "broker")
+NAMES = ("agent", "enrol", "ingest", "stampede", "link", "broker", "hsm")
 
 
 def main() -> int:
