@@ -143,13 +143,19 @@ class Worker:
         return device.digital_id if device is not None and device.digital_id is not None else said.digital_id
 
     def _duplicate(self, duplicate: Duplicate, rows: Unit, out: Outgoing) -> None:
-        """Its effects were committed with its number: say so again."""
-        principal = duplicate.opened.address.principal
+        """Its effects were committed with its number: say so again. A number used for another message says nothing.
+
+        Raises:
+            Refused: ``replayed``: a report that is not stored under a number that is used.
+        """
+        opened, principal = duplicate.opened, duplicate.opened.address.principal
         if principal is None or principal.device_id is None:
             return
+        if opened.kind.report and not rows.has_report(principal.device_id, opened.id):
+            raise Refused(Code.REPLAYED, f"number {opened.members.seq} was another report's")
         device = rows.device(principal.device_id)
         if device is not None and device.digital_id is not None:
-            out.ack(principal.device_id, device.digital_id, (duplicate.opened.id,), ())
+            out.ack(principal.device_id, device.digital_id, (opened.id,), ())
 
     def _refused(self, topic: str, refusal: Refused, rows: Unit, now: datetime) -> None:
         principal = principal_named(topic, rows)

@@ -17,6 +17,7 @@ from fleetward_schemas.commands import Result, ResultState, Step
 from fleetward_schemas.enrol import Enrol, State
 from fleetward_schemas.errors import Code
 from fleetward_schemas.identity import Certification
+from fleetward_schemas.moment import from_ms
 from fleetward_schemas.strict import b64_der, b64url_decode, read_object, show_der
 from fleetward_schemas.telemetry import Reading, Telemetry
 from fleetward_server.authority import Authority
@@ -215,6 +216,18 @@ def test_a_number_that_was_taken_is_answered_again_and_stored_once(bench: Bench)
     assert first[0][1]["body"] == second[0][1]["body"]
     assert len(reports(bench, device)) == 1
     assert bench.refusals(device.id) == {}
+
+
+def test_a_report_under_a_number_that_another_used_is_refused_and_never_acknowledged(bench: Bench) -> None:
+    device = bench.enrolled(bench.l1)
+    bench.hear(device.telemetry(bench.now))
+    used = device.seq
+    device.seq = used - 1
+
+    ((_, ack),) = bench.hear(device.telemetry(from_ms(used)))
+
+    assert ack["body"] == {"ids": [], "refused": [{"id": device.last_id, "code": "replayed"}]}
+    assert len(reports(bench, device)) == 1
 
 
 def test_a_report_sent_again_under_a_new_number_is_stored_once(bench: Bench) -> None:

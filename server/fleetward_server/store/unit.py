@@ -81,6 +81,15 @@ class Unit(Lookups):
         for change in changes:
             self._appliers[type(change)](change)
 
+    def has_report(self, device_id: DeviceId, report_id: str) -> bool:
+        """Say whether a report is stored, or is about to be by this transaction."""
+        if (device_id, report_id) in self._reports:
+            return True
+        table = tables.reports
+        return (
+            self._first(select(table.c.id).where(table.c.device_id == device_id, table.c.id == report_id)) is not None
+        )
+
     def put_model(self, model: Model) -> None:
         """Approve a make and model, or take the approval back."""
         table = tables.models
