@@ -66,9 +66,7 @@ def test_what_is_wrong_is_refused_by_the_name_of_its_attribute(text, said):
         read_uri(text)
 
 
-@pytest.mark.parametrize(
-    "text", [GOOD + "&pin-value=4711", "pkcs11:token=a;pin-value=4711" + QUERY]
-)
+@pytest.mark.parametrize("text", [GOOD + "&pin-value=4711", "pkcs11:token=a;pin-value=4711" + QUERY])
 def test_a_pin_in_a_uri_is_never_said_again(text):
     with pytest.raises(KeyUnavailable) as refused:
         open_key(text)
