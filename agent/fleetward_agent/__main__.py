@@ -4,7 +4,6 @@ argparse and nothing else: start-up time and memory are the device's.
 """
 
 import argparse
-import fcntl
 import json
 import logging
 import signal
@@ -12,16 +11,15 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fleetward_agent import VERSION
 from fleetward_agent.assembly import assemble
-from fleetward_agent.config import FILE, Config, ConfigProblem, from_folder, load
+from fleetward_agent.config import FILE, Config, ConfigProblem, Site, declared, load_site, site_of_folder
 from fleetward_agent.doctor import examine
+from fleetward_agent.lock import Busy, alone
 from fleetward_agent.run import Host, World
 from fleetward_agent.state import StateProblem
 from fleetward_agent.status import NotStarted, status_of
@@ -29,15 +27,13 @@ from fleetward_broker.link import SelectorLink
 from fleetward_broker.logs import FORMATS, LEVELS, start_logging
 from fleetward_broker.signers import KeyUnavailable
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 CLOSE_WITHIN_S = 6.0
 POLL_S = 0.5
 WARNINGS = frozenset(
     {"refused", "storage-failed", "effect-failed", "key-unavailable", "report-refused", "state-from-backup", "alert"}
+    | {"scanner-problem"}
 )
-QUIET = frozenset({"took", "line"})
+QUIET = frozenset({"took", "line", "looked"})
 
 
 class Exit(IntEnum):
@@ -52,15 +48,11 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
-class Busy(Exception):  # noqa: N818 - says what is the matter
-    """Another agent works on this state."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     asked = _parser().parse_args(arguments)
     try:
-        return int(asked.command(_config(asked), asked))
+        return int(asked.command(_site(asked), asked))
     except (ConfigProblem, KeyUnavailable) as problem:
         return _say(problem, Exit.USAGE)
     except NotStarted as problem:
@@ -100,26 +92,55 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log-format", choices=FORMATS, help="form of the log on stderr")
 
 
-def _config(asked: argparse.Namespace) -> Config:
+def _site(asked: argparse.Namespace) -> Site:
     if asked.device is not None:
-        return from_folder(asked.device)
-    return load(asked.config or Path(FILE))
+        return site_of_folder(asked.device)
+    return load_site(asked.config or Path(FILE))
 
 
-def run(config: Config, asked: argparse.Namespace) -> Exit:
+def run(site: Site, asked: argparse.Namespace) -> Exit:
     """Work until SIGTERM or SIGINT."""
-    start_logging(asked.log_level or config.log.level, asked.log_format or config.log.format)
+    start_logging(asked.log_level or site.log.level, asked.log_format or site.log.format)
     stop = Stop()
-    with _alone(config):
+    if site.drivers:
+        _serve_plugs(site, stop)
+    else:
+        _serve_one(declared(site), stop)
+    return Exit.INTERRUPTED if stop.by == signal.SIGINT else Exit.OK
+
+
+def _serve_one(config: Config, stop: "Stop") -> None:
+    """Work for the device that the papers declare."""
+    with alone(config.state_dir):
         device = assemble(config)
         link = SelectorLink(time.monotonic)
         host = Host(link, [device], World.real(log))
         host.run(stop, POLL_S)
-        host.shut()
-        deadline = time.monotonic() + CLOSE_WITHIN_S
-        host.run(lambda: host.closed or time.monotonic() > deadline, POLL_S)
-        link.shutdown()
-    return Exit.INTERRUPTED if stop.by == signal.SIGINT else Exit.OK
+        _close(host, link)
+
+
+def _serve_plugs(site: Site, stop: "Stop") -> None:
+    """Work for every scanner that is plugged in, now or later."""
+    # Only here: pyudev is the weight of a host whose scanners come and go.
+    from fleetward_agent.plugs import DRIVERS, UDEV, Plugs
+    from fleetward_agent.probe import UdevBus
+
+    link, world = SelectorLink(time.monotonic), World.real(log)
+    host, bus = Host(link, [], world), UdevBus(site.drivers)
+    plugs = Plugs(site, host, bus, world)
+    link.watch(bus, UDEV)
+    link.watch(plugs.programs, DRIVERS)
+    while not stop():
+        plugs.turn(POLL_S)
+    plugs.shutdown()
+    _close(host, link)
+
+
+def _close(host: Host, link: SelectorLink) -> None:
+    host.shut()
+    deadline = time.monotonic() + CLOSE_WITHIN_S
+    host.run(lambda: host.closed or time.monotonic() > deadline, POLL_S)
+    link.shutdown()
 
 
 class Stop:
@@ -138,34 +159,22 @@ class Stop:
         return self.by is not None
 
 
-@contextmanager
-def _alone(config: Config) -> "Iterator[None]":
-    """Hold the state folder: two agents on one state would use one number twice."""
-    config.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (config.state_dir / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Busy(f"{config.state_dir}: another agent is running on this state") from None
-        yield
-
-
 def log(event: str, fields: Mapping[str, str | int]) -> None:
     """Write one line."""
     level = logging.WARNING if event in WARNINGS else logging.DEBUG if event in QUIET else logging.INFO
     logging.getLogger("fleetward.agent").log(level, event, extra=dict(fields))
 
 
-def status(config: Config, asked: argparse.Namespace) -> Exit:
+def status(site: Site, asked: argparse.Namespace) -> Exit:
     """Print what the state files say."""
-    found = asdict(status_of(config))
+    found = asdict(status_of(declared(site)))
     _print(found, asked, lambda: "\n".join(f"{name.replace('_', ' '):20} {value}" for name, value in found.items()))
     return Exit.OK
 
 
-def doctor(config: Config, asked: argparse.Namespace) -> Exit:
+def doctor(site: Site, asked: argparse.Namespace) -> Exit:
     """Print one line per check."""
-    findings = examine(config)
+    findings = examine(declared(site))
     lines = (f"{'ok  ' if one.ok else 'FAIL'}  {one.check:12} {one.detail}" for one in findings)
     _print([asdict(one) for one in findings], asked, lambda: "\n".join(lines))
     return Exit.OK if all(one.ok for one in findings) else Exit.UNEXPECTED

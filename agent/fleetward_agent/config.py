@@ -3,27 +3,23 @@
 Relative paths start from the folder of the file. Source: protocol section 1 (what the factory puts into a device).
 """
 
-import difflib
-import re
 import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from pydantic import ValidationError
 
-from fleetward_schemas.errors import Refused
+from fleetward_agent.drivers import PAPERS, Driver, Facts, read_drivers
+from fleetward_agent.reading import ConfigProblem, json_of, require_known, table_of, text_of
 from fleetward_schemas.identity import Certification, DigitalId, Environment, Purpose
 from fleetward_schemas.jws import Alg
-from fleetward_schemas.strict import read_object
+
+__all__ = ["Config", "ConfigProblem", "Site", "for_scanner", "from_folder", "load", "load_site", "site_of_folder"]
 
 FILE = "agent.toml"
 NO_DATE = "1970-01-01T00:00:00Z"
 """Stands for ``dateTime`` until the identity is signed, which gives it its moment."""
-
-
-class ConfigProblem(Exception):  # noqa: N818 - says what is wrong with the file
-    """The configuration cannot be used; the message names file, line, key, and what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +85,24 @@ class Papers:
     purpose: Purpose
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
-    """The whole of it. folder: where relative paths start; papers' own file is read already."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tables:
+    """What a file says of every device it speaks for. folder: where relative paths start."""
 
     folder: Path
-    identity: Papers
-    server: ServerTable
+    server: ServerTable = field(default_factory=ServerTable)
     files: IdentityTable = field(default_factory=IdentityTable)
     keys: KeysTable = field(default_factory=KeysTable)
     state: StateTable = field(default_factory=StateTable)
     limits: LimitsTable = field(default_factory=LimitsTable)
     log: LogTable = field(default_factory=LogTable)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(Tables):
+    """One device: its tables, and its papers' own file read already."""
+
+    identity: Papers
 
     @property
     def state_dir(self) -> Path:
@@ -113,6 +115,19 @@ class Config:
         return self.folder / self.files.provider_root
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site(Tables):
+    """One host: the device its papers declare, or with drivers every scanner that is plugged in."""
+
+    drivers: tuple[Driver, ...] = ()
+
+    def device(self, identity: Papers, **instead: Any) -> Config:
+        """Return the configuration of one device here. instead: tables that take the place of the host's."""
+        return Config(
+            **{one.name: getattr(self, one.name) for one in fields(Tables)} | {"identity": identity} | instead
+        )
+
+
 _TABLES: dict[str, type] = {
     "server": ServerTable,
     "identity": IdentityTable,
@@ -121,60 +136,113 @@ _TABLES: dict[str, type] = {
     "limits": LimitsTable,
     "log": LogTable,
 }
-_BOUNDS = {"port": (1, 65535), "keep_alive_s": (5, 60), "outbox_rows": (100, 10**7), "outbox_bytes": (2**16, 2**40)}
-_WORDS = {"level": ("debug", "info", "warning", "error"), "format": ("text", "json")}
 
 
-def load(path: Path) -> Config:
+def load_site(path: Path) -> Site:
     """Read a configuration file.
 
     Raises:
         ConfigProblem: missing, broken, or holding what nobody knows.
     """
-    text = _text(path)
+    text = text_of(path)
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigProblem(f"{path}: {error}") from None
     for name in document:
-        _known(name, list(_TABLES), path, text)
-    tables = {name: _table(kind, document.get(name, {}), (path, text, name)) for name, kind in _TABLES.items()}
-    if not tables["server"].host:
+        require_known(name, (*_TABLES, "driver"), path, text)
+    found = {name: table_of(kind, document.get(name, {}), (path, text, name)) for name, kind in _TABLES.items()}
+    drivers = read_drivers(document.get("driver", []), path, text)
+    site = Site(folder=path.parent, files=found.pop("identity"), drivers=drivers, **found)
+    _check(site, path)
+    return site
+
+
+def _check(site: Site, path: Path) -> None:
+    if not site.drivers and not site.server.host:
         raise ConfigProblem(f"{path}: [server] needs host")
-    return _whole(path.parent, tables)
+    state = Path(site.state.dir)
+    if site.drivers and (state.is_absolute() or ".." in state.parts):
+        raise ConfigProblem(f"{path}: [state] dir = {str(state)!r}: with drivers, a path inside each scanner's folder")
 
 
-def from_folder(folder: Path) -> Config:
+def site_of_folder(folder: Path) -> Site:
     """Read a provisioned folder; an ``agent.toml`` in it wins over ``connection.json``.
 
     Raises:
         ConfigProblem: what a provisioned folder needs is missing or broken.
     """
-    if (folder / FILE).exists():
-        return load(folder / FILE)
+    path = folder / FILE
+    return load_site(path) if path.exists() else Site(folder=folder, server=_connection(folder))
+
+
+def _connection(folder: Path) -> ServerTable:
     path = folder / "connection.json"
-    document = _json(path)
+    document = json_of(path)
     names = {"host": "host", "port": "port", "serverName": "name", "env": "env"}
     for name in document:
-        _known(name, list(names), path, _text(path))
+        require_known(name, names, path, text_of(path))
     found = {names[name]: value for name, value in document.items()}
     if "host" not in found:
         raise ConfigProblem(f"{path}: needs host")
-    return _whole(folder, {"server": _table(ServerTable, found, (path, "", "server"))})
+    table: ServerTable = table_of(ServerTable, found, (path, "", "server"))
+    return table
 
 
-def _whole(folder: Path, tables: dict[str, Any]) -> Config:
-    files = tables.pop("identity", IdentityTable())
-    return Config(folder=folder, identity=papers(folder / files.file), files=files, **tables)
+def load(path: Path) -> Config:
+    """Read the configuration of the one device that a file's papers declare.
+
+    Raises:
+        ConfigProblem: see ``load_site``; or the file has drivers, so that there is no such device.
+    """
+    return declared(load_site(path))
 
 
-def papers(path: Path) -> Papers:
-    """Read ``identity.json``.
+def from_folder(folder: Path) -> Config:
+    """Read the one device of a provisioned folder. Raises what ``site_of_folder`` and ``declared`` raise."""
+    return declared(site_of_folder(folder))
+
+
+def declared(site: Site) -> Config:
+    """Return the one device that the papers declare.
+
+    Raises:
+        ConfigProblem: the papers are missing or unlawful, or the scanners are those that are plugged in.
+    """
+    if site.drivers:
+        raise ConfigProblem(f"{site.folder / FILE}: has drivers; name one scanner's own folder by --device")
+    path = site.folder / site.files.file
+    return site.device(papers(json_of(path), path))
+
+
+def for_scanner(site: Site, driver: Driver, facts: Facts) -> Config:
+    """Return the configuration of one plugged scanner: relative paths start from its own folder.
+
+    Raises:
+        ConfigProblem: its folder is missing, or holds the papers of another. Unnamed: see ``Driver.folder_of``.
+    """
+    folder = site.folder / driver.folder_of(facts)
+    if not folder.is_dir():
+        raise ConfigProblem(f"{folder}: not there: this scanner was not provisioned here")
+    path = folder / site.files.file
+    written = json_of(path) if path.exists() else {}
+    told = {name: facts[name] for name in PAPERS if name in facts}
+    for name in told.keys() & written.keys():
+        # C3: the papers of one scanner never speak for another.
+        if told[name] != written[name]:
+            raise ConfigProblem(f"{path}: {name} is {written[name]!r}: the scanner says {told[name]!r}")
+    server = site.server if site.server.host else _connection(folder)
+    keys: dict[str, Any] = {**driver.keys_of(facts)}
+    return site.device(papers(told | written, path), folder=folder, server=server, keys=replace(site.keys, **keys))
+
+
+def papers(document: dict[str, Any], path: Path) -> Papers:
+    """Read the content of ``identity.json``.
 
     Raises:
         ConfigProblem: it does not hold a lawful identity.
     """
-    document = _json(path)
+    document = dict(document)
     try:
         certification = Certification(document.pop("certification", None))
         purpose = Purpose(document.pop("purpose", None))
@@ -185,66 +253,3 @@ def papers(path: Path) -> Papers:
     except ValueError:
         levels, purposes = ", ".join(Certification), ", ".join(Purpose)
         raise ConfigProblem(f"{path}: needs certification ({levels}) and purpose ({purposes})") from None
-
-
-def _table(kind: type, value: Any, where: tuple[Path, str, str]) -> Any:
-    path, text, name = where
-    if not isinstance(value, dict):
-        raise ConfigProblem(f"{path}: [{name}] must be a table")
-    hints = get_type_hints(kind)
-    for key in value:
-        _known(key, [f.name for f in fields(kind)], path, text)
-    return kind(**{key: _value(hints[key], entry, key, f"{path}: [{name}] {key}") for key, entry in value.items()})
-
-
-def _value(kind: Any, value: Any, key: str, where: str) -> Any:
-    if kind in {Environment, Alg}:
-        return kind(_one_of(value, tuple(kind), where))
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise ConfigProblem(f"{where} = {value!r}: expected {kind.__name__}")
-    if key in _WORDS:
-        return _one_of(value, _WORDS[key], where)
-    low, high = _BOUNDS.get(key, (None, None))
-    if low is not None and high is not None and not low <= value <= high:
-        raise ConfigProblem(f"{where} = {value}: expected {low}..{high}")
-    return value
-
-
-def _one_of(value: Any, words: tuple[str, ...], where: str) -> Any:
-    if value not in words:
-        raise ConfigProblem(f"{where} = {value!r}: expected one of {', '.join(words)}{_near(value, words)}")
-    return value
-
-
-def _known(key: str, names: list[str], path: Path, text: str) -> None:
-    if key not in names:
-        hint = _near(key, names) or f"; known: {', '.join(names)}"
-        raise ConfigProblem(f"{path}{_line(text, key)}: unknown key {key!r}{hint}")
-
-
-def _near(word: object, words: Any) -> str:
-    near = difflib.get_close_matches(str(word), list(words), 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _line(text: str, key: str) -> str:
-    """Return ``:<line>`` of the first line that names ``key``, or nothing."""
-    pattern = re.compile(rf'\s*\[?\s*"?{re.escape(key)}"?\s*[=\]:.]')
-    found = next((number for number, line in enumerate(text.splitlines(), 1) if pattern.match(line)), None)
-    return "" if found is None else f":{found}"
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode()
-    except FileNotFoundError:
-        raise ConfigProblem(f"{path}: not there") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigProblem(f"{path}: cannot be read: {error}") from None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return read_object(_text(path).encode())
-    except Refused as refusal:
-        raise ConfigProblem(f"{path}: {refusal.detail}") from None

@@ -12,7 +12,7 @@ from fleetward_agent import desk, dialing, presence, receipts
 from fleetward_agent.birth import born, with_suffixes
 from fleetward_agent.crafts import Crafts
 from fleetward_agent.due import due_us
-from fleetward_agent.instant import Instant
+from fleetward_agent.instant import SECOND_US, Instant
 from fleetward_agent.origin import Origin
 from fleetward_agent.parts import Options, Parts
 from fleetward_agent.session import Session
@@ -24,6 +24,7 @@ from fleetward_broker.line import Arrived, Connected, Delivered, Dial, Event, Li
 from fleetward_broker.signers import KeyUnavailable
 from fleetward_schemas.commands import Command
 from fleetward_schemas.errors import LocalMistake, Refused
+from fleetward_schemas.presence import StatusReason
 from fleetward_schemas.receipts import Ack, AlertCode
 from fleetward_schemas.topics import DeviceId, Role, up
 
@@ -94,7 +95,9 @@ class Device:
         self._log(Note("begun", (("stage", self.stage), ("waiting", self.parts.outbox.depth))))
 
     def due_us(self, boot_us: int) -> int:
-        """Return when ``step`` has something to do."""
+        """Return when ``step`` has something to do; of one that was shut, its line's end is waited for."""
+        if self.shutting:
+            return boot_us + SECOND_US
         return max(self._stalled_us, due_us(self.session, boot_us))
 
     def step(self, at: Instant) -> None:
@@ -120,9 +123,9 @@ class Device:
                 # A broker's word proves nothing end to end; a line we left has nothing to tell.
                 pass
 
-    def shut(self, at: Instant) -> None:
+    def shut(self, at: Instant, reason: StatusReason = StatusReason.SHUTDOWN) -> None:
         """Say ``offline``, write the clock down, and disconnect."""
-        self._apply(presence.farewell(self.session, at), at)
+        self._apply(presence.farewell(self.session, at, reason), at)
         self._apply(desk.keep_clock(self.session, at), at)
         self.shutting = True
         if self.line is not None and self._link is not None:

@@ -1,6 +1,6 @@
-"""What is real around a device: the scanner its papers declare, and the host's own numbers.
+"""What is real around a device: its scanner, and the host's own numbers.
 
-A declared scanner is believed to be there; finding scanners on the bus is another room's work.
+A scanner that papers alone declare is believed to be there; one that is plugged in was found by ``plugs``.
 """
 
 import os
@@ -30,6 +30,29 @@ class DeclaredScanner:
     def read(self) -> Sighting:
         """Say that it is ready."""
         return Sighting(DeviceStatus.READY, service_version=VERSION)
+
+
+class PluggedScanner:
+    """A scanner that was plugged in. Not ready while its driver's program fails."""
+
+    def __init__(self, identity: DigitalId, firmware: str | None, *, ready: bool) -> None:
+        self._identity = identity
+        self._firmware = firmware
+        self._ready = ready
+
+    def confirm(self, firmware: str | None) -> None:
+        """Be ready: the driver's program has answered."""
+        self._firmware = firmware or self._firmware
+        self._ready = True
+
+    def present(self) -> tuple[DigitalId, ...]:
+        """Return the one."""
+        return (self._identity,)
+
+    def read(self) -> Sighting:
+        """Say whether it is ready."""
+        status = DeviceStatus.READY if self._ready else DeviceStatus.NOT_READY
+        return Sighting(status, firmware=self._firmware or "unknown", service_version=VERSION)
 
 
 class HostGauge:

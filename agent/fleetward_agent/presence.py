@@ -43,10 +43,10 @@ def greeted(session: Session, at: Instant, ids: frozenset[str]) -> Turn:
     return Turn(session, changes=(Sweep(session.clock.now(at.boot_us)),), notes=(Note("online"),))
 
 
-def farewell(session: Session, at: Instant) -> Turn:
+def farewell(session: Session, at: Instant, reason: StatusReason = StatusReason.SHUTDOWN) -> Turn:
     """Say ``offline`` before a DISCONNECT of our own."""
     if not session.connected or session.stage not in {Stage.GREETING, Stage.WORKING}:
         return Turn(session)
     session, made = new_id(session, at, "offline")
-    offline = Status(state="offline", session=session.presence, reason=StatusReason.SHUTDOWN)
-    return Turn(session, says=(Say("status", made, offline),), notes=(Note("offline"),))
+    offline = Status(state="offline", session=session.presence, reason=reason)
+    return Turn(session, says=(Say("status", made, offline),), notes=(Note("offline", (("reason", reason),)),))

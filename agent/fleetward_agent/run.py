@@ -12,6 +12,7 @@ from fleetward_agent.device import Device
 from fleetward_agent.instant import SECOND_US
 from fleetward_agent.world import World
 from fleetward_broker.line import Event, LineId, Link, Readable
+from fleetward_schemas.presence import StatusReason
 
 __all__ = ["Host", "World"]
 
@@ -37,6 +38,8 @@ class Host:
         self._due: list[tuple[int, int, Device]] = []
         self._planned: dict[Device, int] = {}
         self._events: deque[Event] = deque()
+        self._heeded: dict[str, Callable[[], None]] = {}
+        self._leaving: list[Device] = []
         for device in devices:
             self.add(device)
 
@@ -45,6 +48,20 @@ class Host:
         device.begin(self._link, self._world, self._lines)
         self._devices.append(device)
         self._plan(device, 0)
+
+    def remove(self, device: Device, reason: StatusReason) -> None:
+        """Have one device say goodbye; it is held until its line is gone."""
+        device.shut(self._world.instant(), reason)
+        self._leaving.append(device)
+        self._forget_closed()
+
+    def holds(self, device: Device) -> bool:
+        """Say whether a device still belongs here."""
+        return device in self._devices
+
+    def heed(self, tag: str, call: Callable[[], None]) -> None:
+        """Make ``call`` whenever the link tells that what it watches under ``tag`` is readable."""
+        self._heeded[tag] = call
 
     def run(self, until: Callable[[], bool], timeout_s: float = 0.5) -> None:
         """Turn until told to stop."""
@@ -65,10 +82,19 @@ class Host:
             self._step(device)
             if self._world.boot_us() >= until_us:
                 break
+        self._forget_closed()
+
+    def _forget_closed(self) -> None:
+        for device in [one for one in self._leaving if one.closed]:
+            self._leaving.remove(device)
+            self._devices.remove(device)
+            self._planned.pop(device, None)
 
     def _hear(self, event: Event) -> None:
-        device = None if isinstance(event, Readable) else self._lines.get(event.line)
-        if device is not None:
+        if isinstance(event, Readable):
+            if (call := self._heeded.get(event.tag)) is not None:
+                call()
+        elif (device := self._lines.get(event.line)) is not None:
             device.on_event(event, self._world.instant())
             self._plan(device, 0)
 
@@ -80,7 +106,8 @@ class Host:
     def shut(self) -> None:
         """Have every device say ``offline`` and disconnect; ``turn`` until ``closed``."""
         for device in self._devices:
-            device.shut(self._world.instant())
+            if not device.shutting:
+                device.shut(self._world.instant())
 
     @property
     def closed(self) -> bool:
