@@ -6,6 +6,9 @@ Source: protocol section 1; RFC 5280 section 6.
 """
 
 import hashlib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -13,6 +16,7 @@ from functools import lru_cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
@@ -42,6 +46,7 @@ class Chain:
 
     thumbprint: SHA-256 of the leaf. unit: OU of the CA directly above the leaf, None outside our own PKI.
     not_before, not_after: the moments between which every certificate of the path is valid.
+    leniencies: the words of what a foreign path lacks and its anchor's operator allowed (foreign.py).
     """
 
     leaf: x509.Certificate
@@ -51,6 +56,7 @@ class Chain:
     thumbprint: str
     not_before: datetime
     not_after: datetime
+    leniencies: tuple[str, ...] = ()
 
     def valid_at(self, moment: datetime) -> bool:
         """Say whether ``moment`` lies inside the validity of every certificate of the path."""
@@ -80,12 +86,42 @@ def read_certificate(der: bytes) -> x509.Certificate:
         Refused: ``malformed``.
     """
     try:
-        certificate = x509.load_der_x509_certificate(der)
-        # The library reads names when they are asked for, and would fail there: so they are asked for here.
-        common_name(certificate.subject), unit_of(certificate.issuer)
+        with _judged_elsewhere():
+            certificate = x509.load_der_x509_certificate(der)
+            # The library reads names when they are asked for, and would fail there: so they are asked for here.
+            common_name(certificate.subject), unit_of(certificate.issuer)
     except (ValueError, TypeError, x509.InvalidVersion):
         raise Refused(Code.MALFORMED, "not an X.509 certificate") from None
     return certificate
+
+
+def read_pem_certificates(pem: bytes) -> tuple[x509.Certificate, ...]:
+    """Parse all certificates of a PEM text, in its order.
+
+    Raises:
+        Refused: ``malformed``.
+    """
+    try:
+        with _judged_elsewhere():
+            found = x509.load_pem_x509_certificates(pem)
+    except (ValueError, TypeError, x509.InvalidVersion):
+        raise Refused(Code.MALFORMED, "no certificates in PEM") from None
+    return tuple(read_certificate(one.public_bytes(serialization.Encoding.DER)) for one in found)
+
+
+def serial_of(certificate: x509.Certificate) -> int:
+    """Return the serial number, which in chains from elsewhere may be negative."""
+    with _judged_elsewhere():
+        return certificate.serial_number
+
+
+@contextmanager
+def _judged_elsewhere() -> Iterator[None]:
+    """Silence two warnings: of serials that are not positive, which the paths judge, and of names that are too long."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Parsed a serial number", CryptographyDeprecationWarning)
+        warnings.filterwarnings("ignore", "Attribute's length", UserWarning)
+        yield
 
 
 def public_key(certificate: x509.Certificate) -> PublicKey:
@@ -191,7 +227,7 @@ def _own_leaf() -> verification.ExtensionPolicy:
 
 
 def _any_leaf() -> verification.ExtensionPolicy:
-    """Ask of a foreign leaf (an FTM chip) only that it is no authority."""
+    """Ask of a foreign leaf (an FTM chip) only that it is no authority; the rest is asked in foreign.py."""
     return verification.ExtensionPolicy.permit_all().may_be_present(
         x509.BasicConstraints, verification.Criticality.AGNOSTIC, _no_authority_if_said
     )

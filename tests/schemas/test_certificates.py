@@ -201,8 +201,6 @@ def test_an_extension_that_stands_twice_gives_no_purpose(cast):
     assert not certificates.has_purpose(twice, certificates.SERVER_SIGNING)
 
 
-@pytest.mark.filterwarnings("ignore:Attribute's length:UserWarning")
-@pytest.mark.filterwarnings("ignore:Parsed a serial number:cryptography.utils.CryptographyDeprecationWarning")
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 1), st.integers(0, 10_000), st.integers(1, 255))
 def test_no_changed_byte_makes_another_certificate_and_none_breaks_the_reader(cast, own, which, place, flip):
