@@ -103,6 +103,19 @@ def test_a_server_that_starts_without_its_token_waits_for_it(house: House, token
     house.wait(lambda: len(house.reports(made.id)) > before, "the device reports")
 
 
+def test_a_server_that_is_given_a_wrong_pin_tries_it_once_and_waits_for_another(house: House, token: SoftToken) -> None:
+    right = token.pin.read_text()
+    token.pin.write_text("0000\n")
+    house.kill("server")
+    house.wait(lambda: "not tried again" in read_health(house.folder), "the new server waits for another PIN")
+    tries = (house.folder / "server.log").read_text().count("PinIncorrect")
+
+    token.pin.write_text(right)
+
+    house.wait(lambda: not read_health(house.folder), "the server is ready again")
+    assert tries == 1
+
+
 def test_a_token_that_holds_a_provider_is_not_taken_for_another(house: House, token: SoftToken, tmp_path: Path) -> None:
     with pytest.raises(KeyUnavailable, match="holds keys named root, device-ca, factory-ca, service-ca already"):
         make_provider(tmp_path / "p", Wish(port=0, hsm=token.uri), datetime.now(UTC))

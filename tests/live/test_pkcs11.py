@@ -1,5 +1,6 @@
 """Keys in a real token: made there, looked at when opened, never out; builders take them as they are."""
 
+import copy
 import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -65,6 +66,7 @@ def test_openssl_takes_what_the_token_signed(hsm: SoftToken, tmp_path: Path) -> 
 def test_a_key_never_leaves_its_token_and_only_signs_rs256(hsm: SoftToken) -> None:
     key = open_key(hsm.key(Alg.RS256))
     assert isinstance(key, rsa.RSAPrivateKey)
+    assert copy.deepcopy(key) is copy.copy(key) is key
 
     for out in (key.private_numbers, lambda: key.decrypt(b"", padding.PKCS1v15())):
         with pytest.raises(LocalMistake, match="never leaves"):
