@@ -39,11 +39,10 @@ def provision_command(
     as_json: Json = False,
 ) -> None:
     """Make devices as a factory does: keys, certificates, papers; and put them on the provider's list."""
-    from fleetward_sandbox.fleet import provisioned
-    from fleetward_sandbox.provision import Made, Order, provision
+    from fleetward_sandbox.provision import Made, Order, next_serial, provision
     from fleetward_server.running import running
 
-    number = first or len(provisioned(out)) + 1
+    number = first or next_serial(folder, out)
     order = Order(count, out, level, first=number, purpose=purpose, listed=not unlisted)
     found = running(folder) or {}
 

@@ -26,6 +26,8 @@ from fleetward_schemas.moment import show_seconds
 from fleetward_server.authority import BACKDATE, open_issuer
 from fleetward_server.config import Config, load
 from fleetward_server.operator import LocalOperator
+from fleetward_server.state import Device
+from fleetward_server.store import Store, open_store
 
 KINDS: tuple[tuple[Literal["Finger", "Iris", "Face"], str, str], ...] = (
     ("Finger", "Slap", "SlapScan-4"),
@@ -34,6 +36,7 @@ KINDS: tuple[tuple[Literal["Finger", "Iris", "Face"], str, str], ...] = (
     ("Face", "Full face", "FaceCam"),
 )
 MAKE = "Sandbox"
+SERIAL = "SBX"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,23 @@ def provision(
     return made
 
 
+def next_serial(folder: Path, out: Path) -> int:
+    """Return the first serial number that neither the provider's register nor ``out`` has seen."""
+    with open_store(load(folder).store_path) as store:
+        names = [device.identity.serialNo for device in every_device(store)]
+    papers = [json.loads(path.read_bytes())["serialNo"] for path in out.glob("*/identity.json")]
+    numbers = [int(name[len(SERIAL) :]) for name in (*names, *papers) if name.removeprefix(SERIAL).isdigit()]
+    return max(numbers, default=0) + 1
+
+
+def every_device(store: Store) -> Iterator[Device]:
+    """Yield the whole register, a page at a time."""
+    page = store.devices()
+    while page:
+        yield from page
+        page = store.devices(after=page[-1].id)
+
+
 @dataclass(frozen=True, slots=True)
 class _Line:
     config: Config
@@ -113,7 +133,7 @@ class _Line:
     def _identity(self, number: int) -> DigitalId:
         kind, sub_type, model = KINDS[number % len(KINDS)] if self.order.model is None else KINDS[0]
         return DigitalId(
-            serialNo=f"SBX{number:09d}",
+            serialNo=f"{SERIAL}{number:09d}",
             make=MAKE,
             model=self.order.model or model,
             type=kind,
