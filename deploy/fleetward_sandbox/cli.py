@@ -65,7 +65,7 @@ def simulate(
 ) -> None:
     """Run simulated devices of real agent code against this provider, making those that are missing."""
     from fleetward_sandbox.fleet import Door, Fleet, provisioned
-    from fleetward_sandbox.provision import Order, provision
+    from fleetward_sandbox.provision import Order, next_serial, provision
     from fleetward_server.running import running
 
     found = running(folder)
@@ -76,7 +76,7 @@ def simulate(
     have = provisioned(out)
     if len(have) < devices:
         print(f"making {devices - len(have)} devices", file=sys.stderr)
-        provision(folder, Order(devices - len(have), out, first=len(have) + 1), port=int(found["port"]))
+        provision(folder, Order(devices - len(have), out, first=next_serial(folder, out)), port=int(found["port"]))
     fleet = Fleet(provisioned(out)[:devices], Door(str(found["host"]), int(found["port"])))
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
