@@ -6,9 +6,9 @@ behind. Whether it may come back is the CRL's business: reload that first. Sourc
 
 import json
 import os
+import socket
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +49,10 @@ def _say(folder: Path, principals: Sequence[str]) -> None:
 
 def _answered(folder: Path, word: str) -> list[dict[str, Any]]:
     heard: list[bytes] = []
-    client = _client(word, heard)
+    client = _client(folder, word, heard)
     client.username_pw_set(ADMIN_NAME, _password(folder))
     try:
-        with _short_name(folder) as path:
-            client.connect(path)
+        client.connect(SOCKET)
         deadline, code = time.monotonic() + ANSWER_S, MQTTErrorCode.MQTT_ERR_SUCCESS
         while not (heard or code) and time.monotonic() < deadline:
             code = client.loop(0.1)
@@ -65,7 +64,7 @@ def _answered(folder: Path, word: str) -> list[dict[str, Any]]:
     return list(json.loads(heard[0])["responses"])
 
 
-def _client(word: str, heard: list[bytes]) -> Client:
+def _client(folder: Path, word: str, heard: list[bytes]) -> Client:
     """Return a client that asks for answers, then says ``word``, then hears."""
 
     def listen(*_: Any) -> None:
@@ -77,7 +76,7 @@ def _client(word: str, heard: list[bytes]) -> Client:
     def hear(_client: Client, _data: Any, message: MQTTMessage) -> None:
         heard.append(bytes(message.payload))
 
-    client = Client(CallbackAPIVersion.VERSION2, "", transport="unix")
+    client = _UnixClient(folder)
     client.on_connect, client.on_subscribe, client.on_message = listen, speak, hear
     return client
 
@@ -89,11 +88,22 @@ def _password(folder: Path) -> str:
         raise NotTold(f"{folder / PASSWORD}: {error.strerror}") from None
 
 
-@contextmanager
-def _short_name(folder: Path) -> Iterator[str]:
-    """Name the socket through its open folder: a socket's name has at most 107 bytes, a folder's may have more."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{descriptor}/{SOCKET}"
-    finally:
-        os.close(descriptor)
+class _UnixClient(Client):
+    """paho on the socket in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(CallbackAPIVersion.VERSION2, "", transport="unix")
+        self._folder = folder
+
+    def _create_socket(self) -> socket.socket:
+        """Name it through its open folder: a socket's name has at most 107 bytes, a folder's may have more."""
+        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            made.connect(f"/proc/self/fd/{descriptor}/{SOCKET}")
+        except OSError:
+            made.close()
+            raise
+        finally:
+            os.close(descriptor)
+        return made

@@ -78,7 +78,7 @@ def _start_mosquitto(config: Config, port: int, spawn: Spawn) -> int:
     files = Files(
         pki / "broker.pem", pki / "broker.key.pem", pki / "root.pem", pki / "crl" / ALL_REVOKED, folder, plugin
     )
-    path = write_mosquitto(folder, listen, files, views(config), user=_self_if_root())
+    path = write_mosquitto(folder, listen, files, views(config), user=self_if_root())
     (folder / mosquitto.SOCKET).unlink(missing_ok=True)
     part = spawn([command, "-c", str(path)], folder)
     _await_socket(part, folder / mosquitto.SOCKET, f"{listen.host}:{listen.port}")
@@ -163,7 +163,7 @@ def _folder(config: Config) -> Path:
     return folder
 
 
-def _self_if_root() -> str | None:
+def self_if_root() -> str | None:
     """Root starts it as root, since the provider's folder is root's alone then; anybody else is left as he is."""
     return "root" if os.getuid() == 0 else None
 

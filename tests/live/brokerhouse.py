@@ -178,6 +178,11 @@ class BrokerProcess:
         self.process.send_signal(signal.SIGHUP)
         self.until(lambda: self.log.count(" reloaded ") + self.log.count(" reload failed ") > count)
 
+    def revoke(self, badge: Badge) -> None:
+        """Revoke a device's certificate, and do what it takes for the broker to act on it."""
+        self.pki.revoke(badge)
+        self.reload()
+
     @property
     def log(self) -> str:
         return (self.folder / "broker.log").read_text()
