@@ -18,7 +18,7 @@ from pathlib import Path
 from fleetward_agent import VERSION
 from fleetward_agent.assembly import assemble
 from fleetward_agent.config import FILE, Config, ConfigProblem, Site, declared, load_site, site_of_folder
-from fleetward_agent.doctor import examine
+from fleetward_agent.doctor import examine, examine_plugs
 from fleetward_agent.lock import Busy, alone
 from fleetward_agent.run import Host, World
 from fleetward_agent.state import StateProblem
@@ -33,7 +33,7 @@ WARNINGS = frozenset(
     {"refused", "storage-failed", "effect-failed", "key-unavailable", "report-refused", "state-from-backup", "alert"}
     | {"scanner-problem"}
 )
-QUIET = frozenset({"took", "line", "looked"})
+QUIET = frozenset({"took", "line", "looked", "left"})
 
 
 class Exit(IntEnum):
@@ -174,7 +174,12 @@ def status(site: Site, asked: argparse.Namespace) -> Exit:
 
 def doctor(site: Site, asked: argparse.Namespace) -> Exit:
     """Print one line per check."""
-    findings = examine(declared(site))
+    if site.drivers:
+        from fleetward_agent.probe import UdevBus
+
+        findings = examine_plugs(site, UdevBus(site.drivers).scan())
+    else:
+        findings = examine(declared(site))
     lines = (f"{'ok  ' if one.ok else 'FAIL'}  {one.check:12} {one.detail}" for one in findings)
     _print([asdict(one) for one in findings], asked, lambda: "\n".join(lines))
     return Exit.OK if all(one.ok for one in findings) else Exit.UNEXPECTED

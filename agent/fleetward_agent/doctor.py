@@ -1,14 +1,18 @@
 """``fleetward-agent doctor``: one line per check, what was found, and what to do where it fails."""
 
+import os
 import shutil
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from fleetward_agent.assembly import certificates, credential, options_of, origin_of
-from fleetward_agent.config import Config, ConfigProblem
+from fleetward_agent.config import Config, ConfigProblem, Site, for_scanner
+from fleetward_agent.drivers import Driver, Unnamed, driver_for
+from fleetward_agent.plug import Plugged
 from fleetward_agent.state import FILE as STATE_FILE
 from fleetward_agent.state import StateFile, StateProblem
 from fleetward_agent.world import tls_context
@@ -19,7 +23,7 @@ from fleetward_schemas.identity import Certification, device_id
 
 DIAL_S = 5.0
 LEAST_FREE_BYTES = 100 * 1024 * 1024
-_PROBLEMS = (ConfigProblem, KeyUnavailable, StateProblem, Refused, OSError)
+_PROBLEMS = (ConfigProblem, KeyUnavailable, StateProblem, Refused, Unnamed, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,33 @@ def examine(config: Config) -> list[Finding]:
         _made("disk", lambda: _disk(config)),
         _made("broker", lambda: _broker(config)),
     ]
+
+
+def examine_plugs(site: Site, things: frozenset[Plugged]) -> list[Finding]:
+    """Check every driver, and every scanner that is plugged in as far as its table alone names it."""
+    findings = [_made(f"driver {driver.name}", partial(_driver, driver)) for driver in site.drivers]
+    for thing in sorted(things, key=lambda one: one.port):
+        driver = driver_for(site.drivers, thing)
+        if driver is not None:
+            findings += _scanner(site, driver, thing)
+    return findings
+
+
+def _driver(driver: Driver) -> str:
+    if driver.program and not os.access(driver.program[0], os.X_OK):
+        raise ConfigProblem(f"{driver.program[0]}: cannot be run; is it installed, and is its mode 755?")
+    return f"{driver.vendor or '*'}:{driver.product or '*'} {' '.join(driver.program)}".strip()
+
+
+def _scanner(site: Site, driver: Driver, thing: Plugged) -> Iterator[Finding]:
+    try:
+        config = for_scanner(site, driver, driver.facts_of(thing, {}))
+    except _PROBLEMS as problem:
+        # Its program is not asked: what it tells would be news here, and doctor changes nothing.
+        yield Finding(f"scanner {driver.name}", ok=bool(driver.program), detail=f"{thing.port}: {problem}")
+        return
+    for finding in examine(config):
+        yield Finding(f"{config.folder.name} {finding.check}", finding.ok, finding.detail)
 
 
 def _made(check: str, look: Callable[[], str]) -> Finding:

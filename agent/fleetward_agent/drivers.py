@@ -62,7 +62,8 @@ class Driver:
         wanted = {"SUBSYSTEM": self.subsystem} | ({"DEVTYPE": USB_DEVICE} if self.subsystem == USB else {})
         wanted |= {_IDS[name]: value for name in _IDS if (value := getattr(self, name).lower())}
         wanted |= self.properties
-        return all(fnmatchcase(plugged.get(name) or "", pattern) for name, pattern in wanted.items())
+        found = dict(plugged.properties)
+        return all(name in found and fnmatchcase(found[name], pattern) for name, pattern in wanted.items())
 
     @property
     def named_properties(self) -> set[str]:

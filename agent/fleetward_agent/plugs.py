@@ -218,6 +218,7 @@ class Plugs:
             if plug.attached is not None and not self._host.holds(plug.attached.device):
                 plug.attached.held.close()
                 self._leaving.remove(plug)
+                self._log("left", plug.on(Move.LEFT))
                 self._here.update(
                     {one.plugged: _at_once(one) for one in self._here.values() if one.stand is Stand.WAITING}
                 )

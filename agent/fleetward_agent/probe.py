@@ -10,6 +10,7 @@ import pyudev
 
 from fleetward_agent.drivers import USB, USB_DEVICE, Driver
 from fleetward_agent.plug import Plugged
+from fleetward_agent.reading import ConfigProblem
 
 _UDEV: Any = pyudev  # It has no types of its own.
 MOST_AT_ONCE = 1000
@@ -26,12 +27,15 @@ class UdevBus:
         """Listen from now on.
 
         Raises:
-            OSError: the system gives no netlink socket.
+            ConfigProblem: this host has no libudev. OSError: the system gives no netlink socket.
         """
         drivers = tuple(drivers)
         self._subsystems = sorted({driver.subsystem for driver in drivers})
         self._kept = {*_KEPT, *(name for driver in drivers for name in driver.named_properties)}
-        self._context = _UDEV.Context()
+        try:
+            self._context = _UDEV.Context()
+        except ImportError:
+            raise ConfigProblem("drivers need libudev; run: apt-get install libudev1") from None
         self._monitor = _UDEV.Monitor.from_netlink(self._context)
         for subsystem in self._subsystems:
             self._monitor.filter_by(subsystem, USB_DEVICE if subsystem == USB else None)

@@ -140,8 +140,8 @@ class Programs:
             self._read(run)
         if len(run.said) > MOST_BYTES:
             return self._conclude(run, f"says more than {MOST_BYTES} bytes")
-        if run.whole and (code := run.process.poll()) is not None:
-            return self._conclude(run, f"ended with {code}" if code else "")
+        if run.whole and _has_ended(run.process):
+            return self._conclude(run, "")
         return (
             self._conclude(run, f"no answer within {TIME_US // (1000 * MS_US)} s") if now_us >= run.until_us else None
         )
@@ -158,21 +158,30 @@ class Programs:
             self._selector.unregister(run.fd)
 
     def _conclude(self, run: _Run, problem: str) -> Answer:
-        self._end(run)
+        code = self._end(run)
+        problem = problem or (f"ended with {code}" if code else "")
         try:
             facts = {} if problem else facts_in(bytes(run.said))
         except Unnamed as unnamed:
             facts, problem = {}, str(unnamed)
         return Answer(run.plugged, facts, f"{run.program}: {problem}" if problem else "")
 
-    def _end(self, run: _Run) -> None:
+    def _end(self, run: _Run) -> int | None:
+        """End a program and all it started; return its exit code if it has one already."""
         self._runs.remove(run)
         if not run.whole:
             self._selector.unregister(run.fd)
         if run.process.stdout is not None:
             run.process.stdout.close()
+        # Not reaped yet, so the number still is this session's own.
+        with suppress(ProcessLookupError):
+            os.killpg(run.process.pid, signal.SIGKILL)
         if run.process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(run.process.pid, signal.SIGKILL)
             # One stuck in the kernel dies when the kernel lets it: nobody waits for that.
             self._killed.append(run.process)
+        return run.process.returncode
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Say whether a program has ended, and leave it to be reaped."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

@@ -10,8 +10,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_agent.__main__ import main
 from fleetward_agent.assembly import assemble, origin_of
-from fleetward_agent.config import ConfigProblem, from_folder
+from fleetward_agent.config import ConfigProblem, from_folder, load_site
+from fleetward_agent.doctor import Finding, examine_plugs
 from fleetward_agent.origin import Credential
+from fleetward_agent.plug import Plugged
 from fleetward_agent.run import Host
 from fleetward_agent.walk import Stage as At
 from fleetward_agent.world import tls_context
@@ -172,3 +174,47 @@ def test_a_key_that_does_not_fit_its_certificate_opens_no_line(provider: Provide
 
     with pytest.raises(KeyUnavailable, match="what TLS shows"):
         tls_context(origin.roots, Credential(other.factory.key, origin.factory.chain), True)
+
+
+def plug(serial: str, model: str = "0b10") -> Plugged:
+    found = {"SUBSYSTEM": "usb", "DEVTYPE": "usb_device", "ID_MODEL_ID": model, "ID_SERIAL_SHORT": serial}
+    return Plugged(f"/sys/{serial}", tuple(sorted(found.items())))
+
+
+def of_plugs(home: Path, *things: Plugged) -> dict[str, Finding]:
+    fields = 'folder = "{serialNo}"\nfields = { serialNo = "{ID_SERIAL_SHORT}" }\n'
+    table = f'[[driver]]\nname = "table"\nproduct = "0b10"\n{fields}'
+    table += f'[[driver]]\nname = "asking"\nproduct = "0b20"\n{fields}program = ["/no/such/driver"]\n'
+    (home / "agent.toml").write_text(table)
+    return {one.check: one for one in examine_plugs(load_site(home / "agent.toml"), frozenset(things))}
+
+
+def test_doctor_examines_each_scanner_that_is_plugged_in(tmp_path: Path, provider: Provider) -> None:
+    (tmp_path / "SN-9").mkdir()
+    provisioned(tmp_path / "SN-9", provider)
+    found = of_plugs(tmp_path, plug("SN-9"), plug("SN-8"), plug("X", "ffff"))
+
+    assert (found["SN-9 identity"].ok, found["SN-9 ftm-key"].ok, found["SN-9 broker"].ok) == (True, True, False)
+    assert (found["scanner table"].ok, "was not provisioned here" in found["scanner table"].detail) == (False, True)
+    assert not [check for check in found if "X" in check]
+
+
+def test_doctor_names_a_program_that_cannot_be_run(tmp_path: Path) -> None:
+    found = of_plugs(tmp_path)
+
+    assert (found["driver table"].ok, found["driver asking"].ok) == (True, False)
+    assert "/no/such/driver: cannot be run" in found["driver asking"].detail
+
+
+def test_doctor_looks_at_the_bus_where_drivers_stand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    of_plugs(tmp_path)
+
+    assert main(["doctor", "--config", str(tmp_path / "agent.toml")]) == 1
+    assert capsys.readouterr().out.splitlines()[0].startswith("ok    driver table")
+
+
+def test_status_of_a_host_with_drivers_wants_one_scanner(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    of_plugs(tmp_path)
+
+    assert main(["status", "--config", str(tmp_path / "agent.toml")]) == 2
+    assert "name one scanner's own folder by --device" in capsys.readouterr().err

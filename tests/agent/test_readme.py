@@ -1,8 +1,13 @@
-"""The drawing in the README is the table in the code."""
+"""The drawings in the README are the tables in the code, and its example is one that works."""
 
+import re
+import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import fleetward_agent
+from fleetward_agent import plug
+from fleetward_agent.drivers import FACTS, Driver, read_drivers
 from fleetward_agent.walk import DOORS, NEXT, Stage
 
 README = Path(fleetward_agent.__file__).parents[1] / "README.md"
@@ -22,3 +27,31 @@ def drawn() -> str:
 
 def test_the_readme_shows_the_walk_as_it_is() -> None:
     assert drawn() in README.read_text()
+
+
+def drawn_plug() -> str:
+    """Return a plug's stands as the README shows them."""
+    rows = ["| stand | then |", "|---|---|"]
+    for stand in plug.Stand:
+        moves = ", ".join(f"{move} -> `{then}`" for move, then in plug.NEXT[stand].items())
+        rows.append(f"| `{stand}` | {moves or '-'} |")
+    return "\n".join(rows)
+
+
+def test_the_readme_shows_a_plugs_stands_as_they_are() -> None:
+    assert drawn_plug() in README.read_text()
+
+
+def test_the_readmes_driver_table_is_one_that_is_read() -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", README.read_text(), re.DOTALL)
+    acme, iris = read_drivers(tomllib.loads(example)["driver"], README, example)
+
+    assert (acme.name, acme.folder_of({"serialNo": "A17"})) == ("acme", "/var/lib/fleetward-agent/scanners/A17")
+    assert iris.keys_of({"serialNo": "A17"})["ftm"].startswith("pkcs11:token=A17;object=ftm?")
+
+
+def test_the_readme_names_every_key_of_a_driver_and_every_fact() -> None:
+    text = README.read_text()
+
+    assert [one.name for one in fields(Driver) if f"`{one.name}`" not in text] == []
+    assert [fact for fact in FACTS if f"`{fact}`" not in text] == []

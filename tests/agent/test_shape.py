@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import fleetward_agent
+from tests.agent.test_main import provisioned
+from tests.world import Provider
 
 FILES = sorted(Path(fleetward_agent.__file__).parent.glob("*.py"))
 FORBIDDEN = {"fleetward_server", "fleetward_sandbox", "sqlalchemy", "rich", "typer", "structlog", "amqtt", "asyncio"}
@@ -44,3 +46,28 @@ def test_nothing_heavy_is_loaded() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+RUN = """
+import os, signal, sys, threading
+from fleetward_agent.__main__ import main
+threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+print(main(["run", "--device", sys.argv[1]]), [m for m in ("pyudev", "fleetward_agent.plugs") if m in sys.modules])
+"""
+
+
+def test_an_agent_without_drivers_never_loads_what_finds_plugs(tmp_path: Path, provider: Provider) -> None:
+    folder = str(provisioned(tmp_path, provider))
+    done = subprocess.run([sys.executable, "-c", RUN, folder], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "0 []"
+
+
+def test_an_agent_with_drivers_loads_it(tmp_path: Path) -> None:
+    table = (
+        '[[driver]]\nname = "acme"\nvendor = "ffff"\nproduct = "ffff"\nfolder = "{serialNo}"\nprogram = ["/bin/true"]\n'
+    )
+    (tmp_path / "agent.toml").write_text(table)
+    done = subprocess.run([sys.executable, "-c", RUN, str(tmp_path)], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "0 ['pyudev', 'fleetward_agent.plugs']"

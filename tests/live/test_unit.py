@@ -1,0 +1,44 @@
+"""What deploy/ gives an agent's host: a service that may do little, a rule that lets nobody else at a scanner."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.live, pytest.mark.part]
+DEPLOY = Path(__file__).parents[2] / "deploy"
+UNIT = DEPLOY / "systemd" / "fleetward-agent.service"
+RULES = DEPLOY / "udev" / "60-fleetward-agent.rules"
+MOST_EXPOSED = 20
+"""In tenths: 2.0 of 10."""
+
+
+def exposed(unit: Path) -> subprocess.CompletedProcess[str]:
+    command = ["systemd-analyze", "security", "--offline=true", f"--threshold={MOST_EXPOSED}", "--no-pager", str(unit)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_service_is_exposed_by_two_of_ten_at_most() -> None:
+    done = exposed(UNIT)
+
+    assert done.returncode == 0, done.stdout[-300:]
+
+
+def test_a_service_without_its_walls_would_be_found(tmp_path: Path) -> None:
+    bare = tmp_path / UNIT.name
+    bare.write_text("[Service]\nExecStart=/usr/bin/fleetward-agent run\n")
+
+    assert exposed(bare).returncode != 0
+
+
+def test_the_service_sees_what_the_agent_reads_of_the_kernel() -> None:
+    assert not re.search(r"^(ProcSubset=pid|PrivateNetwork=yes)$", UNIT.read_text(), re.MULTILINE)
+    assert "AF_NETLINK" in UNIT.read_text()
+
+
+def test_no_scanner_is_open_to_everybody() -> None:
+    rules = [line for line in RULES.read_text().splitlines() if line and not line.startswith("#")]
+
+    assert rules
+    assert all('MODE="0640"' in rule and 'GROUP="plugdev"' in rule and 'TAG+="fleetward"' in rule for rule in rules)
