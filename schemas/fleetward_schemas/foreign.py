@@ -190,8 +190,10 @@ def lacks(certificate: x509.Certificate, place: Place, now: datetime) -> frozens
     serial = serial_of(certificate)
     if serial.bit_length() > MAX_SERIAL_BITS:
         raise Refused(Code.UNKNOWN_SIGNER, f"{place}: a serial number of more than 20 bytes")
-    signed = {Leniency.NEGATIVE_SERIAL} if serial <= 0 else set()
-    return frozenset(signed | _lacks_extensions(_extensions(certificate), place))
+    needed = _lacks_extensions(_extensions(certificate), place)
+    if Leniency.NO_EXTENSIONS in needed and place is Place.ANCHOR and certificate.issuer != certificate.subject:
+        raise Refused(Code.UNKNOWN_SIGNER, "anchor: without extensions and not its own issuer, so perhaps a leaf")
+    return frozenset(needed | ({Leniency.NEGATIVE_SERIAL} if serial <= 0 else set()))
 
 
 def _lacks_extensions(said: x509.Extensions, place: Place) -> set[Leniency]:

@@ -40,7 +40,7 @@ def judge(said: Said, known: Known, policy: Policy, claim: Claim) -> Judgement:
     device = record or _newcomer(said, policy, claim)
     checks: list[Check] = []
     for item, reason in _items(said, known, device, claim):
-        checks.append(Check(item, reason is None, reason))
+        checks.append(Check(item, reason is None, reason, said.speaker.leniencies if item is Item.FTM else ()))
         if reason is not None:
             break
     reason = checks[-1].reason

@@ -7,12 +7,12 @@ judged: an onlooker sees what the server has already taken. Source: protocol sec
 from dataclasses import dataclass
 from datetime import datetime
 
-from fleetward_schemas.certificates import Anchors, key_thumbprint, read_certificate, server_signer
+from fleetward_schemas.certificates import Anchors, key_thumbprint, server_signer
 from fleetward_schemas.envelope import Header, Members, Opened, Trust, open_sealed, read_body
 from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.jws import PublicKey
 from fleetward_schemas.topics import Direction, Principal, read_topic
-from fleetward_server.intake import Anchorage, Caches, Uplink
+from fleetward_server.intake import Anchorage, Caches, Uplink, anchored
 from fleetward_server.store import Store, Unit
 
 HOLDS = "ok"
@@ -94,8 +94,7 @@ class Onlooker:
 
     def _anchors(self, epoch: int) -> Anchorage:
         if self._anchorage is None or self._anchorage.epoch != epoch:
-            roots = tuple(read_certificate(root.der) for root in self._store.ftm_roots() if root.trusted)
-            self._anchorage = Anchorage(self._own, Anchors(roots, own=False), epoch)
+            self._anchorage = anchored(self._own, self._store.ftm_roots(), epoch)
         return self._anchorage
 
 

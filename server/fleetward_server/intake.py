@@ -7,6 +7,7 @@ bounded, and is filled only after success. Source: protocol sections 1 and 3; S1
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
@@ -26,6 +27,7 @@ from fleetward_schemas.commands import Result
 from fleetward_schemas.enrol import Enrol, State
 from fleetward_schemas.envelope import Header, Members, Opened, admit, read_body
 from fleetward_schemas.errors import Code, LocalMistake, Refused
+from fleetward_schemas.foreign import Anchor, ForeignAnchors
 from fleetward_schemas.identity import Certification, SignedIdentity, device_id, read_identity
 from fleetward_schemas.jws import PublicKey
 from fleetward_schemas.moment import parse_loose
@@ -33,7 +35,7 @@ from fleetward_schemas.presence import Status
 from fleetward_schemas.replay import ReplayWindow
 from fleetward_schemas.topics import DeviceId, Principal, Role
 from fleetward_server.enrol import csr_keys
-from fleetward_server.state import Challenge, Device, PutWindow, Use
+from fleetward_server.state import Challenge, Device, FtmRoot, PutWindow, Use
 from fleetward_server.store import Unit as Rows
 from fleetward_server.turn import Known, Said, Speaker
 
@@ -70,8 +72,14 @@ class Anchorage:
     """What the server trusts: its own root for our PKI, and the FTM providers' anchors. epoch: moves with trust."""
 
     own: Anchors
-    ftm: Anchors
+    ftm: ForeignAnchors
     epoch: int
+
+
+def anchored(own: Anchors, roots: Iterable[FtmRoot], epoch: int) -> Anchorage:
+    """Return what is trusted; an FTM provider's root excuses what its operator allowed it, in its own chains alone."""
+    held = (Anchor(read_certificate(one.der), frozenset(one.leniencies)) for one in roots if one.trusted)
+    return Anchorage(own, ForeignAnchors(held), epoch)
 
 
 class Caches:
@@ -140,7 +148,7 @@ class Uplink:
         if found is None or not found[0].valid_at(self._now):
             found = self._caches.chains.put(key, self._verified(header.x5c, principal))
         chain, ftm = found
-        return Speaker(chain.key, chain.thumbprint, chain.not_after, ftm=ftm)
+        return Speaker(chain.key, chain.thumbprint, chain.not_after, ftm=ftm, leniencies=chain.leniencies)
 
     def _verified(self, ders: tuple[bytes, ...], principal: Principal) -> tuple[Chain, bool]:
         """Take the factory principal's own certificate, or an FTM's under an anchor of its provider."""

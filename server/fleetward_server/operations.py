@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from fleetward_schemas.foreign import Leniency
 from fleetward_schemas.identity import DigitalId
 from fleetward_schemas.topics import DeviceId
 from fleetward_server.admission import Diff
@@ -108,8 +109,8 @@ class Trust(Protocol):
 class FtmRoots(Protocol):
     """Whose chips are believed."""
 
-    def add_ftm_root(self, pem: bytes, name: str, reason: str) -> FtmRoot:
-        """Trust an FTM provider's root."""
+    def add_ftm_root(self, pem: bytes, name: str, reason: str, allowed: tuple[Leniency, ...] = ()) -> FtmRoot:
+        """Trust an FTM provider's root. allowed: what it and its chains may lack; said again, it is replaced."""
         ...
 
     def revoke_ftm_root(self, text: str, reason: str) -> FtmRoot:

@@ -14,6 +14,7 @@ from fleetward_broker.mosquitto_admin import NotTold
 from fleetward_broker.signers import KeyUnavailable
 from fleetward_schemas.commands import Step, Verb
 from fleetward_schemas.enrol import State
+from fleetward_schemas.foreign import Leniency
 from fleetward_schemas.identity import DigitalId
 from fleetward_schemas.ids import RANDOM_BYTES, next_id
 from fleetward_schemas.messages import WEEK_S
@@ -140,10 +141,11 @@ class LocalOperator(LocalReader):
             raise OperatorProblem(Kind.NOT_FOUND, f"{of.make} {of.model} of {of.deviceProviderId} is not approved")
         return self._judge(of, reason, approved=False)
 
-    def add_ftm_root(self, pem: bytes, name: str, reason: str) -> FtmRoot:
-        """Trust an FTM provider's root."""
-        root = ftm_root.read_root(pem, name, self._now())
-        if any(one.thumbprint == root.thumbprint and one.trusted for one in self.ftm_roots()):
+    def add_ftm_root(self, pem: bytes, name: str, reason: str, allowed: tuple[Leniency, ...] = ()) -> FtmRoot:
+        """Trust an FTM provider's root. allowed: what it and its chains may lack; said again, it is replaced."""
+        root = ftm_root.read_root(pem, name, self._now(), allowed)
+        same = [one for one in self.ftm_roots() if one.thumbprint == root.thumbprint and one.trusted]
+        if any(one.leniencies == root.leniencies for one in same):
             raise OperatorProblem(Kind.CONFLICT, f"{root.thumbprint} is trusted already")
         return self._put_root(root, "ftm-root-added", reason)
 
@@ -178,7 +180,7 @@ class LocalOperator(LocalReader):
     def _put_root(self, root: FtmRoot, action: str, reason: str) -> FtmRoot:
         with self._unit() as unit:
             unit.put_ftm_root(root)
-            unit.apply([self._entry(action, root.thumbprint, reason, root.name)])
+            unit.apply([self._entry(action, root.thumbprint, reason, " ".join([root.name, *root.leniencies]))])
         return root
 
     def _entry(self, action: str, subject: str, reason: str, detail: str) -> AddAudit:

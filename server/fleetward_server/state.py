@@ -10,6 +10,7 @@ from enum import StrEnum
 from fleetward_schemas.commands import Step
 from fleetward_schemas.enrol import Reason, State
 from fleetward_schemas.errors import Code
+from fleetward_schemas.foreign import Leniency
 from fleetward_schemas.identity import Certification, DigitalId, Purpose
 from fleetward_schemas.replay import ReplayWindow
 from fleetward_schemas.topics import DeviceId
@@ -53,11 +54,12 @@ class Item(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of a kept checklist."""
+    """One line of a kept checklist. excused: what a chain from elsewhere lacked, by the words of ``Leniency``."""
 
     item: Item
     held: bool
     reason: Reason | None = None
+    excused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,12 +178,13 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class FtmRoot:
-    """An FTM provider's anchor. name: the operator's word for it."""
+    """An FTM provider's anchor. name: the operator's word for it. leniencies: what its chains may lack."""
 
     thumbprint: str
     name: str
     der: bytes
     trusted: bool
+    leniencies: tuple[Leniency, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ class Speaker:
     not_after: datetime
     ftm: bool = False
     certificate: Certificate | None = None
+    leniencies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

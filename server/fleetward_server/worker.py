@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from fleetward_broker.line import Arrived, LineId, Link
 from fleetward_broker.signers import KeyUnavailable
-from fleetward_schemas.certificates import Anchors, read_certificate
+from fleetward_schemas.certificates import Anchors
 from fleetward_schemas.clock import Beacon
 from fleetward_schemas.commands import Event, may_advance
 from fleetward_schemas.envelope import Draft, Opened, open_sealed, seal
@@ -28,7 +28,7 @@ from fleetward_server.arrivals import principal_named, touched
 from fleetward_server.authority import Authority, AuthorityProblem, OwnSeal
 from fleetward_server.clock import stamp
 from fleetward_server.desk import HANDLERS
-from fleetward_server.intake import Admitted, Anchorage, Caches, Duplicate, Lru, Uplink, know, take
+from fleetward_server.intake import Admitted, Anchorage, Caches, Duplicate, Lru, Uplink, anchored, know, take
 from fleetward_server.outgoing import Outgoing
 from fleetward_server.state import Command, CountRefusal, Device, Presence, PutDevice
 from fleetward_server.store import Store, Unit
@@ -185,8 +185,7 @@ class Worker:
     def _anchors(self, rows: Unit) -> Anchorage:
         epoch = rows.epochs()[0]
         if self._anchorage is None or self._anchorage.epoch != epoch:
-            roots = tuple(read_certificate(root.der) for root in self._store.ftm_roots() if root.trusted)
-            self._anchorage = Anchorage(self._own, Anchors(roots, own=False), epoch)
+            self._anchorage = anchored(self._own, self._store.ftm_roots(), epoch)
         return self._anchorage
 
     def chores(self, now: datetime) -> Outgoing:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -63,6 +64,17 @@ EXCUSED = [
 
 def test_every_leniency_has_a_meaning_and_a_case():
     assert MEANINGS.keys() == {leniency for leniency, _ in EXCUSED} == ALL
+
+
+@pytest.mark.parametrize("leniency", Leniency)
+def test_the_wire_says_what_each_leniency_excuses(leniency):
+    assert f"| `{leniency}` | " in (Path(__file__).parents[2] / "schemas" / "README.md").read_text()
+
+
+def test_a_bare_anchor_certified_itself():
+    with pytest.raises(Refused, match="perhaps a leaf"):
+        lacks(chain(replace(MIDDLE, bare=True), ROOT)[0].certificate, Place.ANCHOR, NOW)
+    assert lacks(make(replace(ROOT, bare=True)).certificate, Place.ANCHOR, NOW) == {Leniency.NO_EXTENSIONS}
 
 
 def test_a_chain_without_flaws_needs_no_leniency():

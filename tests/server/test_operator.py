@@ -11,9 +11,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_broker import profiles
 from fleetward_broker.profiles import Subject
+from fleetward_broker.signers import make_key
 from fleetward_schemas.certificates import read_certificate
 from fleetward_schemas.commands import Step
 from fleetward_schemas.enrol import Reason, State
+from fleetward_schemas.jws import Alg
 from fleetward_server.operations import Operator
 from fleetward_server.operator import LocalOperator
 from fleetward_server.problem import Kind, OperatorProblem
@@ -192,7 +194,7 @@ def test_a_model_is_approved_and_revoked(operator: LocalOperator, store: Store) 
 
 @cache
 def root_pem(name: str = "chips") -> bytes:
-    key = provider.key(f"root of {name}")
+    key = make_key(Alg.RS256)
     made_root = profiles.self_signed(Subject(name, "Chips Ltd"), key, NOW - timedelta(days=1))
     return made_root.public_bytes(Encoding.PEM)
 

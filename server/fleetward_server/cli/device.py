@@ -76,7 +76,7 @@ def show_device(name: Name, folder: Dir = HERE, *, as_json: Json = False) -> Non
 
 
 PARTS = {
-    "checklist": ("item", "held", "reason"),
+    "checklist": ("item", "held", "reason", "excused"),
     "certificates": ("use", "state", "not_before", "not_after", "thumbprint"),
     "commands": ("id", "verb", "step", "reason", "created_at", "expires_at"),
     "refusals": ("principal", "code", "count", "last_at"),

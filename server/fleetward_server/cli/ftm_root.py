@@ -6,17 +6,21 @@ from typing import Annotated
 import typer
 
 from fleetward_server.cli import show
+from fleetward_server.cli.exit_codes import ExitCode
 from fleetward_server.cli.options import HERE, Actor, Dir, Json, Reason
-from fleetward_server.cli.telling import acting, read_file
+from fleetward_server.cli.telling import acting, moment, read_file
 
 app = typer.Typer(help="FTM providers whose chips are believed.", no_args_is_help=True)
-COLUMNS = ("name", "subject", "thumbprint", "not_after", "trusted")
+COLUMNS = ("name", "subject", "thumbprint", "not_after", "trusted", "allows")
+ALLOW = "What its chains may lack, with commas; fleetward ftm-root check tells the words."
+CHECKED = ("place", "subject", "not_before", "not_after", "needs", "problem")
 
 
 @app.command()
 def add(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The FTM provider's CA certificate, PEM.")],
     name: Annotated[str, typer.Option("--name", help="What to call it.", show_default="the file's name")] = "",
+    allow: Annotated[str, typer.Option("--allow", metavar="WORDS", help=ALLOW)] = "",
     folder: Dir = HERE,
     reason: Reason = "",
     actor: Actor = "",
@@ -25,10 +29,32 @@ def add(
 ) -> None:
     """Trust an FTM provider's root; compare the thumbprint with one you got on another way."""
     with acting(folder, as_json=as_json, actor=actor) as operator:
-        from fleetward_server.ftm_root import facts
+        from fleetward_server.ftm_root import facts, read_leniencies
 
-        root = operator.add_ftm_root(read_file(file), name or file.stem, reason)
+        root = operator.add_ftm_root(read_file(file), name or file.stem, reason, read_leniencies(allow))
         show.record(facts(root), as_json=as_json)
+
+
+@app.command()
+def check(
+    chain: Annotated[Path, typer.Option("--chain", metavar="FILE", help="The chip's chain, PEM: leaf first.")],
+    at: Annotated[str, typer.Option("--at", help="2026-05-01T12:00:00Z.", show_default="now")] = "",
+    folder: Dir = HERE,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Tell whether a chain would be believed, and what each of its certificates lacks; changes nothing."""
+    with acting(folder, as_json=as_json) as operator:
+        from fleetward_server.ftm_check import examine
+
+        verdict = examine(read_file(chain), operator.ftm_roots(), moment("--at", at))
+        told = {"accepted": verdict.accepted, "said": verdict.said, "root": verdict.root, "needs": verdict.needs}
+        show.record(told | ({"certificates": verdict.certificates} if as_json else {}), as_json=as_json)
+        if not as_json:
+            print()
+            show.rows(CHECKED, map(show.plain, verdict.certificates), as_json=False)
+        if not verdict.accepted:
+            raise typer.Exit(ExitCode.UNVERIFIED)
 
 
 @app.command()

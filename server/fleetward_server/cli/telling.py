@@ -121,6 +121,21 @@ def since(text: str) -> datetime | None:
         ) from None
 
 
+def moment(option: str, text: str) -> datetime:
+    """Read a moment; nothing means now.
+
+    Raises:
+        OperatorProblem: ``invalid``.
+    """
+    from fleetward_schemas.errors import Refused
+    from fleetward_schemas.moment import parse_loose
+
+    try:
+        return parse_loose(text) if text else datetime.now(UTC)
+    except Refused:
+        raise OperatorProblem(Kind.INVALID, f"{option} {text!r}: expected 2026-05-01T12:00:00Z") from None
+
+
 def one_of(option: str, text: str, known: Iterable[str]) -> str | None:
     """Read a word of a closed list; None for nothing.
 

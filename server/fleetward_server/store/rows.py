@@ -13,6 +13,7 @@ from sqlalchemy import Row
 
 from fleetward_schemas.commands import Step
 from fleetward_schemas.enrol import Reason, State
+from fleetward_schemas.foreign import Leniency
 from fleetward_schemas.identity import Certification, DigitalId, Purpose
 from fleetward_schemas.moment import EPOCH
 from fleetward_schemas.replay import WIDTH, ReplayWindow
@@ -86,7 +87,7 @@ def from_device(device: Device) -> Values:
         "presence_at": maybe_stamp(device.presence_at),
         "agent_version": device.agent_version,
         "reason": device.reason,
-        "checklist": json.dumps([[c.item, c.held, c.reason] for c in device.checklist]),
+        "checklist": json.dumps([[c.item, c.held, c.reason, *c.excused] for c in device.checklist]),
         "tags": show_tags(device.tags),
         "device_code": device.device_code,
         "device_info": device.device_info,
@@ -136,8 +137,8 @@ def _identity(text: str) -> DigitalId:
 @lru_cache(maxsize=TEXTS_KEPT)
 def _checklist(text: str) -> tuple[Check, ...]:
     return tuple(
-        Check(Item(item), bool(held), None if reason is None else Reason(reason))
-        for item, held, reason in json.loads(text)
+        Check(Item(item), bool(held), None if reason is None else Reason(reason), tuple(excused))
+        for item, held, reason, *excused in json.loads(text)
     )
 
 
@@ -284,7 +285,7 @@ def to_model(row: AnyRow) -> Model:
 
 def to_ftm_root(row: AnyRow) -> FtmRoot:
     """Read an FTM provider's anchor."""
-    return FtmRoot(row.thumbprint, row.name, row.der, row.trusted)
+    return FtmRoot(row.thumbprint, row.name, row.der, row.trusted, tuple(map(Leniency, row.leniencies.split())))
 
 
 def to_entry(row: AnyRow) -> AuditEntry:

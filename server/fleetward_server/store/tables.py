@@ -185,6 +185,7 @@ ftm_roots = Table(
     Column("name", Text, nullable=False),
     Column("der", LargeBinary, nullable=False),
     Column("trusted", Boolean(create_constraint=False), nullable=False),
+    Column("leniencies", Text, nullable=False, server_default=""),
 )
 
 refusals = Table(

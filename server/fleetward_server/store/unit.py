@@ -102,7 +102,7 @@ class Unit(Lookups):
     def put_ftm_root(self, root: FtmRoot) -> None:
         """Trust an FTM provider's anchor, or cease to."""
         row = {"thumbprint": root.thumbprint, "name": root.name, "der": root.der, "trusted": root.trusted}
-        self._connection.execute(upsert(tables.ftm_roots), row)
+        self._connection.execute(upsert(tables.ftm_roots), row | {"leniencies": " ".join(root.leniencies)})
         self._move("trust")
 
     def flush(self) -> None:
