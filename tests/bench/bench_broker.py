@@ -142,10 +142,10 @@ def floor(folder: Path, rounds: int) -> float:
         return PUBLISHERS * WINDOW * rounds / (time.monotonic() - began)
 
 
-def moved(folder: Path, rounds: int, *, clean: bool) -> tuple[float, float]:
-    """Return messages per second through the broker, and its processor time per message in microseconds."""
+def moved(starting: BrokerProcess, rounds: int, *, clean: bool) -> tuple[float, float]:
+    """Return messages per second through a broker, and its processor time per message in microseconds."""
     total = PUBLISHERS * WINDOW * rounds
-    with BrokerProcess(folder, UNLIMITED) as broker:
+    with starting as broker:
         worker = broker.server_badge()
         devices = publishers(broker.port, broker.pki, rounds)
         with beside(hear, broker.port, worker.context, total, clean=clean) as pipe:
@@ -165,7 +165,7 @@ def main(rounds: int = 20) -> None:
         base = floor(Path(folder) / "floor", rounds)
         print(f"load generator alone   {base:8.0f} msg/s")
         for name, clean in (("clean session", True), ("kept, on disk", False)):
-            rate, cost = moved(Path(folder) / name, rounds, clean=clean)
+            rate, cost = moved(BrokerProcess(Path(folder) / name, UNLIMITED), rounds, clean=clean)
             print(f"{name:22} {rate:8.0f} msg/s  {cost:4.0f} us of the broker's processor each")
 
 

@@ -10,7 +10,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
 
 import psutil
@@ -162,6 +162,23 @@ def resumed(broker: BrokerProcess, badge: Badge, session: ssl.SSLSession | None)
         return b""
 
 
+def test_a_certificate_that_ends_while_connected_opens_no_other_line(broker):
+    ending = broker.pki.badge(fresh_id(), end=datetime.now(UTC) + timedelta(seconds=2))
+    with broker.dial(ending) as line, broker.enter(broker.device()) as other:
+        assert line.enter(f"{ending.name}-f3b1c7d9e5a24680")[0] == 0
+        broker.until(lambda: is_turned_away(broker, ending.context, ending.name))
+        # Mosquitto looks at certificates when a line opens, and then no more; the server looks at each message.
+        assert line.is_quiet() if filters_at_delivery(broker) else line.is_closed()
+        assert other.is_quiet()
+
+
+@pytest.mark.parametrize("name", ["server", "view-1"])
+def test_a_name_under_another_authority_is_for_the_authority_to_refuse(broker, name):
+    """Mosquitto knows one set of CAs; ours issue such names under one of them alone (authority, profiles)."""
+    strange = broker.pki.badge(name, profiles.TRANSPORT, Unit.DEVICE)
+    assert is_turned_away(broker, strange.context, name) is not filters_at_delivery(broker)
+
+
 # Whose session it is
 
 
@@ -279,6 +296,21 @@ def test_a_word_on_a_foreign_topic_reaches_nobody_and_is_not_kept(broker, where,
     with broker.server("fw/v1/#") as later:
         assert later.is_quiet()
     assert victim.is_well()
+
+
+def test_what_a_device_retains_under_its_own_up_is_for_the_server_alone(broker):
+    device, spy = broker.device(), broker.device()
+    with broker.enter(device) as line, broker.enter(spy) as other:
+        line.send(publish(up(device.name), b"kept", retain=True))
+        assert line.is_quiet() if filters_at_delivery(broker) else line.is_closed()
+        other.subscribe("#", up(device.name))
+        assert other.is_quiet()
+    with broker.server(up(device.name)) as later:
+        if filters_at_delivery(broker):
+            assert later.hear().payload == b"kept"
+            later.publish(up(device.name), b"", retain=True)
+            later.hear()
+        assert later.is_quiet()
 
 
 @pytest.mark.parametrize("retain", [False, True])
