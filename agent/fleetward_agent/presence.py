@@ -45,7 +45,8 @@ def greeted(session: Session, at: Instant, ids: frozenset[str]) -> Turn:
 
 def farewell(session: Session, at: Instant, reason: StatusReason = StatusReason.SHUTDOWN) -> Turn:
     """Say ``offline`` before a DISCONNECT of our own."""
-    if not session.connected or session.stage not in {Stage.GREETING, Stage.WORKING}:
+    # Just enrolled and still on the factory's line, or on the one for the time alone: no session was begun there.
+    if not session.connected or not session.presence or session.stage not in {Stage.GREETING, Stage.WORKING}:
         return Turn(session)
     session, made = new_id(session, at, "offline")
     offline = Status(state="offline", session=session.presence, reason=reason)

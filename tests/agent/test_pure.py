@@ -285,3 +285,10 @@ def test_the_clock_is_written_down_every_ten_minutes(session: Session, at: Insta
     late = clock.step(session, later(at, 601)).session
 
     assert early.kept.clock == session.kept.clock != late.kept.clock
+
+
+@pytest.mark.parametrize(("name", "says"), [("", 0), ("A" * 22, 1)])
+def test_goodbye_is_said_only_where_a_session_was_begun(session: Session, at: Instant, name: str, says: int) -> None:
+    enrolled = replace(session, stage=Stage.GREETING, connected=True, presence=name)
+
+    assert len(presence.farewell(enrolled, at).says) == says

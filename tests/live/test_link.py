@@ -120,6 +120,7 @@ def test_full_dial_slots_free_themselves_at_the_time_limit(provider, broker):
         for _ in range(2):
             owner.link.open(lambda: dial_of(provider, port))
         owner.connect(dial_of(provider, broker.port))
+        owner.wait_for(Lost, count=2)
     assert [e.loss for e in owner.of(Lost)] == [Loss.UNREACHABLE] * 2
     owner.link.shutdown()
 
