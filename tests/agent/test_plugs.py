@@ -7,10 +7,12 @@ import pytest
 
 from fleetward_agent.config import load_site
 from fleetward_agent.lock import Busy, alone
-from fleetward_agent.plug import Plugged
+from fleetward_agent.plug import Move, Plugged
 from fleetward_agent.plugs import UDEV, Plugs
+from fleetward_agent.programs import Answer
 from fleetward_agent.run import Host
 from fleetward_broker.line import Readable
+from fleetward_schemas.inventory import DeviceStatus
 from fleetward_schemas.presence import Status
 from tests.agent.test_main import provisioned
 from tests.world import Provider, Stage
@@ -233,3 +235,53 @@ def test_a_plug_that_names_a_path_reaches_none(desk: Desk) -> None:
 
     assert "cannot be part of a path" in str(desk.said("scanner-problem")[0]["problem"])
     assert not desk.said("plugged")
+
+
+@pytest.fixture
+def unsure(desk: Desk) -> Desk:
+    """A scanner that the table names, while its driver's program fails."""
+    file = desk.folder / "agent.toml"
+    file.write_text(TABLE + 'program = ["/no/such/driver"]\n')
+    desk.plugs = Plugs(load_site(file), desk.host, desk.bus, desk.stage.world())
+    desk.put(scanner())
+    desk.until(lambda: desk.said("plugged"))
+    return desk
+
+
+def status(desk: Desk) -> DeviceStatus:
+    (device,) = desk.host._devices
+    return device.parts.scanner.read().status
+
+
+def test_a_scanner_whose_program_fails_is_attached_and_not_ready(unsure: Desk) -> None:
+    unsure.until(online(unsure))
+
+    assert (unsure.said("plugged")[0]["stand"], status(unsure)) == ("unready", DeviceStatus.NOT_READY)
+    assert str(unsure.said("scanner-problem")[0]["problem"]).startswith("/no/such/driver: cannot be run")
+
+
+def test_it_is_ready_when_its_program_answers(unsure: Desk) -> None:
+    unsure.plugs._answered(Answer(scanner(), {"serialNo": "SN-9", "firmware": "9.9"}), 0)
+
+    assert (unsure.said("plugged")[-1]["stand"], status(unsure)) == ("attached", DeviceStatus.READY)
+    assert len(unsure.said("begun")) == 2  # The desk's own, and this one: it was not attached anew.
+
+
+@pytest.mark.parametrize("fact", ["serialNo", "model", "deviceProviderId"])
+def test_it_is_never_ready_as_another(unsure: Desk, fact: str) -> None:
+    unsure.plugs._answered(Answer(scanner(), {fact: "Other"}), 0)
+
+    assert status(unsure) is DeviceStatus.NOT_READY
+    assert "Other" in str(unsure.said("scanner-problem")[-1]["problem"])
+
+
+def test_a_scanner_that_only_its_program_can_name_waits_for_it(desk: Desk) -> None:
+    file = desk.folder / "agent.toml"
+    file.write_text(TABLE.replace("fields = ", "# ") + 'program = ["/no/such/driver"]\n')
+    desk.plugs = Plugs(load_site(file), desk.host, desk.bus, desk.stage.world())
+    desk.put(scanner())
+    desk.until(lambda: desk.said("scanner-problem"))
+    desk.plugs._here[scanner()] = desk.plugs._here[scanner()].on(Move.AGAIN)
+    desk.plugs._answered(Answer(scanner(), {"serialNo": "SN-9"}), 0)
+
+    assert [one["stand"] for one in desk.said("plugged")] == ["attached"]

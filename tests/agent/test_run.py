@@ -11,6 +11,7 @@ from fleetward_agent.state import StateFile
 from fleetward_agent.walk import Stage as At
 from fleetward_broker.line import Readable
 from fleetward_schemas.jws import Alg
+from fleetward_schemas.presence import StatusReason
 from tests.world import FakeClock, FakeLink, FakeScanner, FakeServer, MemoryKeys, Provider, Stage
 
 
@@ -85,3 +86,31 @@ def test_an_idle_host_waits_for_what_is_due(working: Stage) -> None:
     working.turn(100.0)
 
     assert 0 < working.clock.boot_us - before <= 30_000_000
+
+
+def test_a_device_that_is_removed_is_held_until_its_line_is_gone(working: Stage) -> None:
+    second = newcomer(working.provider, "SN-2")
+    working.host.add(second)
+    working.until(lambda: second.stage is At.WORKING)
+    working.host.remove(second, StatusReason.UNPLUGGED)
+    held = working.host.holds(second)
+    working.turn()
+
+    assert (held, working.host.holds(second), working.host.holds(working.device)) == (True, False, True)
+    assert working.device.stage is At.WORKING
+
+
+def test_a_device_without_a_line_is_removed_at_once(stage: Stage) -> None:
+    stage.host.remove(stage.device, StatusReason.UNPLUGGED)
+
+    assert not stage.host.holds(stage.device)
+    assert not stage.server.said("status")
+
+
+def test_what_is_readable_is_told_to_who_heeds_it(stage: Stage) -> None:
+    heard: list[str] = []
+    stage.host.heed("usb", lambda: heard.append("usb"))
+    stage.link._events.extend([Readable("other"), Readable("usb")])
+    stage.turn()
+
+    assert heard == ["usb"]

@@ -13,10 +13,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Self
 
-HOUSE = Path(__file__).parents[2]
 FULL_S = 0.005
 BUS = "/devices/pci0000:00/0000:00:14.0/usb1"
 
@@ -60,8 +58,8 @@ class TestBus:
     __test__ = False
 
     def __init__(self) -> None:
-        command = ["umockdev-wrapper", sys.executable, "-m", "tests.live.usb"]
-        self._bed = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=HOUSE)
+        command = ["umockdev-wrapper", sys.executable, "-P", __file__]
+        self._bed = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.root = self._heard()
 
     def __enter__(self) -> Self:
