@@ -16,13 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fleetward_broker.signers import write_durably
-from fleetward_server.brokers import RUNNERS
+from fleetward_broker.signers import KeyUnavailable, write_durably
+from fleetward_server.authority import AuthorityProblem
+from fleetward_server.brokers import RUNNERS, NotInstalled
 from fleetward_server.config import Config, load
 from fleetward_server.parts import STOP_S, Part, StartFailed, spawn
 from fleetward_server.revocation import publish
 from fleetward_server.running import RUN, Held, NotRunning, locked, running
-from fleetward_server.store import open_store
+from fleetward_server.store import StoreProblem, open_store
 
 log = logging.getLogger("fleetward.up")
 
@@ -30,6 +31,7 @@ READY = ".server-ready"
 START_S = 30.0
 WATCH_S = 0.2
 STEADY_S = 2.0
+RENEW_S = 24 * 3600.0
 MOST_WAIT_S = 3.0
 
 
@@ -44,13 +46,13 @@ class Up:
     port: int = 0
     parts: dict[str, Part] = field(default_factory=dict)
     wait_until: dict[str, float] = field(default_factory=dict)
+    renew_at: float = field(default_factory=lambda: time.monotonic() + RENEW_S)
     untold: bool = False
 
     def start(self) -> None:
         """Start the broker, then the server; ``run.json`` is written once both serve."""
         self.port = self.config.broker.port
-        with open_store(self.config.store_path, create=True) as store:
-            publish(self.config, store, datetime.now(UTC))
+        self._publish_lists()
         self._start_broker()
         self._start_server()
         self._await_server()
@@ -64,6 +66,23 @@ class Up:
                     self._restart(name, again)
             if self.untold:
                 self._tell()
+            if time.monotonic() >= self.renew_at:
+                self.renew_lists()
+
+    def renew_lists(self) -> None:
+        """Write the CRLs anew and have the broker read them: a list that ends lets nobody in any more."""
+        self.renew_at = time.monotonic() + RENEW_S
+        try:
+            self._publish_lists()
+            broker = self.parts.get("broker")
+            if broker is not None and broker.alive:
+                RUNNERS[self.broker].enforce(self.config, broker.process.pid, ())
+        except (StoreProblem, AuthorityProblem, KeyUnavailable, OSError) as problem:
+            log.error("revocation lists not renewed", extra={"detail": str(problem)})  # noqa: TRY400
+
+    def _publish_lists(self) -> None:
+        with open_store(self.config.store_path, create=True) as store:
+            publish(self.config, store, datetime.now(UTC))
 
     def stop(self) -> None:
         """End the server first, so that it leaves the line politely, then the broker."""
@@ -86,7 +105,7 @@ class Up:
         self.wait_until.pop(name, None)
         try:
             again()
-        except (StartFailed, OSError) as failed:
+        except (StartFailed, NotInstalled, OSError) as failed:
             # A full disk takes no file of a broker's either: that is a failure like any other, and tried again.
             log.error("part does not start", extra={"part": name, "detail": str(failed)})  # noqa: TRY400
             self.parts[name].started = time.monotonic()

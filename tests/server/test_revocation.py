@@ -16,6 +16,7 @@ from fleetward_server.operator import LocalOperator
 from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.state import AddCertificates, Certificate, CertificateState, Presence, TakeCertificates, Use
 from fleetward_server.store import Store, open_store
+from fleetward_server.supervise import Up
 from tests.server.register import FIRST, certificate, device, kept
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -122,6 +123,19 @@ def test_an_authority_that_is_away_is_told_and_made_up_for(operator: LocalOperat
 
 def test_nothing_that_serves_is_nobody_to_tell(store: Store) -> None:
     assert revocation.reload_and_kick(load(store.path.parent), [FIRST]) is False
+
+
+def test_the_lists_are_renewed_and_a_day_without_a_key_is_survived(store: Store) -> None:
+    folder = store.path.parent
+    whole = Up(load(folder))
+    before = (folder / "pki" / "crl" / "all.pem").read_bytes()
+    key = folder / "pki" / "device-ca.key.pem"
+    away = key.rename(key.with_suffix(".away"))
+    whole.renew_lists()
+    assert (folder / "pki" / "crl" / "all.pem").read_bytes() == before
+    away.rename(key)
+    whole.renew_lists()
+    assert (folder / "pki" / "crl" / "all.pem").read_bytes() != before
 
 
 def test_the_command_wants_a_reason(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
