@@ -114,7 +114,7 @@ class Heard:
 
 @dataclass
 class FakeServer:
-    """The server's end. silent: kinds it does not answer; answers: what replaces its usual reply to a kind."""
+    """The server's end. silent: kinds, and names of principals, that it does not answer."""
 
     provider: Provider
     link: FakeLink
@@ -152,7 +152,9 @@ class FakeServer:
             heard = Heard(opened, read_body(opened))
             self.heard.append(heard)
             self.digital_id = opened.members.digitalId
-            if opened.kind.name not in self.silent:
+            principal = opened.address.principal
+            assert principal is not None
+            if not {opened.kind.name, principal.name} & self.silent:
                 self._answer(heard)
 
     def _answer(self, heard: Heard) -> None:

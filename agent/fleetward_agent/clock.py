@@ -55,7 +55,7 @@ def on_beacon(said: Said, _: Known, session: Session, at: Instant) -> Turn:
         Refused: see ``fleetward_schemas.clock.accept_beacon``.
     """
     clock = law.accept_beacon(session.clock, said.opened.at, signer_of(said.chain), at.boot_us)
-    return _settle(replace(session, clock=clock), at)
+    return _settle(replace(session, clock=clock, beacon_us=at.boot_us), at)
 
 
 def _settle(session: Session, at: Instant) -> Turn:

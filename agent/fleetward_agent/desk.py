@@ -115,14 +115,15 @@ def handle(admitted: Admitted, known: Known, session: Session, at: Instant) -> T
         return commands.again(known, session, at)
     leaf = said.chain.leaf.not_valid_before_utc
     turn = HANDLERS[said.opened.kind.name](said, known, session, at)
-    after = replace(turn.session, clock=law.accept_signer(turn.session.clock, leaf))
+    ours = said.opened.address.direction is Direction.DOWN
+    ignored_us = 0 if ours else turn.session.ignored_us
+    after = replace(turn.session, clock=law.accept_signer(turn.session.clock, leaf), ignored_us=ignored_us)
     if admitted.window is None:
         return turn.on(after)
     window = admitted.window
     after = replace(after, windows={**after.windows, (window.signer, window.topic): window.window})
     # A beacon's number is kept in memory: all it can do twice is to raise a floor to the same height.
-    keep = said.opened.address.direction is Direction.DOWN
-    return replace(turn, session=after, changes=(window, *turn.changes) if keep else turn.changes)
+    return replace(turn, session=after, changes=(window, *turn.changes) if ours else turn.changes)
 
 
 def step(session: Session, at: Instant) -> Turn:

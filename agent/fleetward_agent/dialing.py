@@ -9,11 +9,10 @@ from fleetward_agent.instant import SECOND_US, Instant
 from fleetward_agent.presence import greet
 from fleetward_agent.session import LEAST_GAP_US, Session, count, drop_ask, move
 from fleetward_agent.turn import Note, Turn
-from fleetward_agent.walk import DOORS, Door, Step, may_advance
+from fleetward_agent.walk import DOORS, SHUT_OUT_S, Door, Step, may_advance
 from fleetward_broker.line import Loss, backoff_s
 from fleetward_schemas.topics import ROOT, Role
 
-SHUT_OUT_S = 3600
 _REFUSALS = {Loss.TLS_REFUSED, Loss.CONNECT_REFUSED}
 
 

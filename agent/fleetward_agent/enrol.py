@@ -10,7 +10,7 @@ from datetime import datetime
 from cryptography.x509 import ObjectIdentifier
 
 from fleetward_agent import VERSION
-from fleetward_agent.instant import Instant
+from fleetward_agent.instant import SECOND_US, Instant
 from fleetward_agent.session import Ask, Greeting, Session, asked, drop_ask, move, new_id, put_ask
 from fleetward_agent.state import Candidate, Gone, Kept, Pair
 from fleetward_agent.turn import (
@@ -28,7 +28,7 @@ from fleetward_agent.turn import (
     Turn,
     in_order,
 )
-from fleetward_agent.walk import Stage, Step, may_advance
+from fleetward_agent.walk import SHUT_OUT_S, Stage, Step, may_advance
 from fleetward_schemas.certificates import (
     CLIENT_AUTH,
     DEVICE_SIGNING,
@@ -52,7 +52,7 @@ _REPEATED = ("hello", "enrol", "status")
 
 def step(session: Session, at: Instant) -> Turn:
     """Do what enrolment wants now: wake, come back to the factory's door, sign, greet, give up a lapsed challenge."""
-    return in_order(session, at, (_wake, _expire, _identity, _lapse, _hello, _repeat))
+    return in_order(session, at, (_wake, _expire, _unknown, _identity, _lapse, _hello, _repeat))
 
 
 def _wake(session: Session, at: Instant) -> Turn:
@@ -67,6 +67,13 @@ def _expire(session: Session, at: Instant) -> Turn:
     if not may_advance(session.stage, Step.EXPIRED) or end is None or session.clock.now(at.boot_us) <= end:
         return Turn(session)
     return Turn(move(session, Step.EXPIRED), notes=(Note("certificate-expired"),))
+
+
+def _unknown(session: Session, _: Instant) -> Turn:
+    """Prove ourselves anew to a server that is there and has answered us nothing for an hour: it may have lost us."""
+    if session.ignored_us < SHUT_OUT_S * SECOND_US or not may_advance(session.stage, Step.SHUT_OUT):
+        return Turn(session)
+    return Turn(replace(move(session, Step.SHUT_OUT), ignored_us=0), notes=(Note("unanswered"),))
 
 
 def _identity(session: Session, _: Instant) -> Turn:

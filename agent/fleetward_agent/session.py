@@ -29,6 +29,8 @@ FIRST_REPEAT_S = 5
 MOST_REPEAT_S = 300
 LEAST_GAP_US = SECOND_US
 """At most one question of a kind a second."""
+_TELLING = {Stage.GREETING: "status", Stage.DEVICE_TIME: "time", Stage.WORKING: "time"}
+"""The question whose silence tells that the server does not know us, at each stage of the device's own door."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,8 @@ class Session:
     """See the fields' own classes. door: of the line that is open or being opened, None while there is none.
 
     dials: failed connections in a row. dial_us, hello_us, rest_us: not before this.
-    refused_since_us: since when the broker refuses <id>. presence: this connection's name in ``status``.
+    refused_since_us: since when the broker refuses <id>. ignored_us: for how long a server that is there has answered
+    <id> nothing; beacon_us: when it was heard last. presence: this connection's name in ``status``.
     provisional: digital ID used before the time is known. asked_us: when a question of each kind left last.
     synced_us: when the time was learnt last. counts: for telemetry and tests.
     """
@@ -136,6 +139,8 @@ class Session:
     dials: int = 0
     dial_us: int = 0
     refused_since_us: int | None = None
+    ignored_us: int = 0
+    beacon_us: int = -1
     presence: str = ""
     greeted_once: bool = False
     provisional: str | None = None
@@ -226,7 +231,20 @@ def asked(session: Session, kind: str, ask: Ask, at: Instant) -> Session:
     wait = min(MOST_REPEAT_S, FIRST_REPEAT_S * 2 ** min(ask.tries, 16)) * (0.5 + at.chance(f"repeat {kind}"))
     sent = replace(ask, tries=ask.tries + 1, due_us=at.after_s(wait))
     times = {**session.asked_us, kind: at.boot_us}
-    return replace(session, asks={**session.asks, kind: sent}, asked_us=times)
+    ignored_us = session.ignored_us + _ignored(session, kind, ask, at)
+    return replace(session, asks={**session.asks, kind: sent}, asked_us=times, ignored_us=ignored_us)
+
+
+def _ignored(session: Session, kind: str, ask: Ask, at: Instant) -> int:
+    """Return for how long this question, asked on this line before, was left open by a server that is there.
+
+    Its beacons show that; while the time is unknown none is looked at, and the line itself must do.
+    """
+    since = session.asked_us.get(kind)
+    if kind != _TELLING.get(session.stage) or ask.tries == 0 or since is None:
+        return 0
+    there = session.stage is Stage.DEVICE_TIME or session.beacon_us >= since
+    return at.boot_us - since if there else 0
 
 
 def count(session: Session, name: str, by: int = 1) -> Session:

@@ -1,7 +1,8 @@
 """Where a device stands on its way, as one table, and the door that each stage needs to the broker.
 
-A device connects as ``f-`` only with no certificate, with one expired in trusted time, or after the broker refused it
-for an hour. Date checks are off only while the time is unknown, and then only the time is asked.
+A device connects as ``f-`` only with no certificate, with one expired in trusted time, or after the broker refused it,
+or the server answered it nothing, for an hour. Date checks are off only while the time is unknown, and then only the
+time is asked.
 Source: protocol section 5 "First contact", "Operation".
 """
 
@@ -10,6 +11,8 @@ from enum import StrEnum
 
 from fleetward_schemas.errors import LocalMistake
 from fleetward_schemas.topics import Role
+
+SHUT_OUT_S = 3600
 
 
 class Stage(StrEnum):
@@ -25,7 +28,7 @@ class Stage(StrEnum):
 
 
 class Step(StrEnum):
-    """What moves a device on. SHUT_OUT: refused by the broker for an hour. HELD: pending, or refused for now."""
+    """What moves a device on. SHUT_OUT: refused or unanswered for an hour. HELD: pending, or refused for now."""
 
     SYNCED = "synced"
     UNSYNCED = "unsynced"

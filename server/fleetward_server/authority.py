@@ -19,6 +19,7 @@ from fleetward_schemas.envelope import Seal
 from fleetward_schemas.identity import ServerId, sign_identity
 from fleetward_schemas.jws import Alg, PrivateKey, PublicKey
 from fleetward_schemas.moment import show_seconds
+from fleetward_schemas.topics import DeviceId
 from fleetward_server.config import Config
 from fleetward_server.state import Certificate, CertificateState, Use
 from fleetward_server.turn import IssuePair
@@ -155,6 +156,11 @@ _PROFILES: dict[Use, tuple[Profile, str]] = {
     Use.DEVICE: (profiles.DEVICE, "sign-{}"),
     Use.TRANSPORT: (profiles.TRANSPORT, "{}"),
 }
+
+
+def subject_of(use: Use, device_id: DeviceId) -> str:
+    """Return the common name of a device's certificate for ``use``."""
+    return _PROFILES[use][1].format(device_id)
 
 
 def publish_revocations(config: Config, revoked: dict[str, dict[int, datetime]], now: datetime) -> tuple[Path, ...]:

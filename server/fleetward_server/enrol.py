@@ -57,6 +57,10 @@ def on_hello(said: Said, known: Known, policy: Policy) -> Turn:
     if PROTOCOL not in hello.protocol:
         return _answer(said, policy, Reason.PROTOCOL)
     judged = judge(said, known, policy, Claim(hello.certification, hello.purpose))
+    kept = _kept_chains(hello, judged.device, known, said.arrived_at)
+    if kept and judged.reason is Reason.AWAITING_APPROVAL and known.device is not None:
+        # It asks for nothing that it does not hold already, so nobody has to approve anything.
+        judged = replace(judged, device=known.device, reason=None)
     device = replace(
         judged.device,
         hello_digital_id=said.digital_id,
@@ -64,7 +68,6 @@ def on_hello(said: Said, known: Known, policy: Policy) -> Turn:
         agent_version=hello.agentVersion,
         seen_at=said.arrived_at,
     )
-    kept = _kept_chains(hello, device, known, said.arrived_at)
     if judged.reason is None and kept:
         return _with(_registered(said, kept, policy), PutDevice(device))
     if judged.reason is not None:

@@ -153,6 +153,11 @@ class LocalOperator(LocalReader):
         """Trust it no more. text: its name, its thumbprint or the beginning of that."""
         return self._put_root(ftm_root.distrusted(self.ftm_roots(), text), "ftm-root-revoked", reason)
 
+    def note_backup(self, manifest_hash: str) -> None:
+        """Write into the audit that a copy of everything was made."""
+        with self._unit() as unit:
+            unit.apply([self._entry("backed-up", "server", "", manifest_hash)])
+
     def _decide(self, device_id: DeviceId, action: str, reason: str, decide: Callable[[Device], Device]) -> Device:
         with self._unit() as unit:
             device = decide(_known_device(unit, device_id))

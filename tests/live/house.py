@@ -89,6 +89,14 @@ class House:
         self.up = started(self.home / "up.log", "fleetward_server", "up", "--dir", str(self.folder), *choice)
         self.wait(lambda: (self.folder / RUN).exists() and "server" in self.found(), "broker and server serve")
 
+    def move(self, folder: Path, port: int) -> None:
+        """Serve another folder from now on, on a port that devices have written down."""
+        self.folder = folder
+        path = folder / "fleetward.toml"
+        path.write_text(path.read_text().replace("port = 0", f"port = {port}"))
+        self.store = open_store(folder / "server.db")
+        self.serve()
+
     def stop(self) -> int:
         """End broker and server politely; return the exit code."""
         assert self.up is not None

@@ -35,7 +35,9 @@ def test_every_leaf_speaks_json_and_says_what_it_does(path: tuple[str, ...]) -> 
     assert all(getattr(param, "help", None) for param in leaf.params if "--json" not in param.opts), path
 
 
-@pytest.mark.parametrize("path", [path for path in OURS if path not in {("version",), ("schema", "export")}])
+@pytest.mark.parametrize(
+    "path", [path for path in OURS if path not in {("version",), ("schema", "export"), ("backup", "verify")}]
+)
 def test_every_leaf_of_a_provider_takes_its_folder_from_option_or_environment(path: tuple[str, ...]) -> None:
     (folder,) = [param for param in OURS[path].params if "--dir" in param.opts]
     assert folder.envvar == "FLEETWARD_DIR"
@@ -45,6 +47,7 @@ def test_the_whole_tree_is_the_one_that_was_promised() -> None:
     promised = """init up down doctor version device-list device-show device-import device-approve device-refuse
         device-revoke device-tag command-send command-show command-list model-add model-revoke model-list ftm-root-add
         ftm-root-revoke ftm-root-list ftm-root-check telemetry-list telemetry-export audit-list audit-verify
+        backup-create backup-verify backup-restore
         schema-export topic-tail config-show config-check broker-config-mosquitto broker-config-acl"""
     assert {"-".join(path) for path in OURS} == set(promised.split())
 

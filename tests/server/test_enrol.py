@@ -170,6 +170,16 @@ def test_an_l0_enrols_by_itself_once() -> None:
     assert turn.replies[0].topic.endswith("/challenge")
 
 
+def test_an_l0_that_still_holds_good_certificates_gets_them_again_without_an_operator() -> None:
+    chains = pair()
+    asked = hello(certification=Certification.L0, current=chains[0].thumbprint)
+
+    turn = say(asked, known(device=l0(state=State.REGISTERED, enrolments=1), chains=chains), L0)
+
+    assert answer(turn).status == "registered"
+    assert device_after(turn).asking_key is None
+
+
 def test_an_l0_that_asks_again_waits_for_an_operator() -> None:
     turn = say(hello(certification=Certification.L0), known(device=l0(enrolments=1, state=State.REGISTERED)), L0)
 

@@ -14,6 +14,7 @@ import typer
 from fleetward_broker.logs import FORMATS, LEVELS, start_logging
 from fleetward_server.cli import (
     audit,
+    backup,
     broker,
     command,
     config,
@@ -41,6 +42,7 @@ GROUPS = {
     "ftm-root": ftm_root.app,
     "telemetry": telemetry.app,
     "audit": audit.app,
+    "backup": backup.app,
     "schema": schema.app,
     "topic": topic.app,
     "broker": broker.app,

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -88,21 +89,27 @@ def read(line: bytes) -> Entry:
             listed=bool(found["listed"]),
             ftm_key=None if found["ftm_key"] is None else str(found["ftm_key"]),
             enrolments=int(found["enrolments"]),
+            changed_at=None if found["at"] is None else _moment(found["at"]),
         )
         return Entry(device, tuple(map(_leaf, found["certificates"])))
     except (ValueError, KeyError, TypeError, AttributeError, Refused) as error:
         raise JournalDamaged(f"not a line of {FILE}: {type(error).__name__}") from None
 
 
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise JournalDamaged("a moment without its zone")
+    return moment
+
+
 def _leaf(found: dict[str, str]) -> Leaf:
     return Leaf(Use(found["use"]), str(found["pair"]), b64_der(found["der"]), b64_der(found["authority"]))
 
 
-def lines(raw: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines that hold something, with their numbers from 1."""
-    for number, line in enumerate(raw, 1):
-        if line.strip():
-            yield number, line
+def lines(raw: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the lines that hold something."""
+    return (line for line in raw if line.strip())
 
 
 def append(path: Path, raw: bytes) -> None:
