@@ -1,6 +1,12 @@
 """Options and fixtures that every test may use."""
 
+from pathlib import Path
+
 import pytest
+
+MOSIP_VECTORS = Path(__file__).parents[2] / "shared" / "mosip-vectors"
+"""Certificates and messages that MOSIP's projects published, beside the checkout where somebody put them."""
+NEEDS_VECTORS = frozenset({"test_mosip_certs.py"})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -12,3 +18,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if item.get_closest_marker("part")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not item.get_closest_marker("part")]
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    return True if collection_path.name in NEEDS_VECTORS and not MOSIP_VECTORS.is_dir() else None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not MOSIP_VECTORS.is_dir():
+        names = ", ".join(sorted(NEEDS_VECTORS))
+        terminalreporter.write_line(f"left out, since ../shared/mosip-vectors is not beside the checkout: {names}")

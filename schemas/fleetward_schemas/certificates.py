@@ -115,6 +115,19 @@ def serial_of(certificate: x509.Certificate) -> int:
         return certificate.serial_number
 
 
+def extensions_of(certificate: x509.Certificate) -> x509.Extensions:
+    """Return the extensions, which the library reads when they are asked for.
+
+    Raises:
+        Refused: ``malformed``.
+    """
+    try:
+        with _judged_elsewhere():
+            return certificate.extensions
+    except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        raise Refused(Code.MALFORMED, "extensions that cannot be read") from None
+
+
 @contextmanager
 def _judged_elsewhere() -> Iterator[None]:
     """Silence two warnings: of serials that are not positive, which the paths judge, and of names that are too long."""

@@ -25,6 +25,7 @@ from fleetward_schemas.certificates import (
     Anchors,
     Chain,
     common_name,
+    extensions_of,
     public_key,
     read_certificate,
     serial_of,
@@ -190,7 +191,7 @@ def lacks(certificate: x509.Certificate, place: Place, now: datetime) -> frozens
     serial = serial_of(certificate)
     if serial.bit_length() > MAX_SERIAL_BITS:
         raise Refused(Code.UNKNOWN_SIGNER, f"{place}: a serial number of more than 20 bytes")
-    needed = _lacks_extensions(_extensions(certificate), place)
+    needed = _lacks_extensions(extensions_of(certificate), place)
     if Leniency.NO_EXTENSIONS in needed and place is Place.ANCHOR and certificate.issuer != certificate.subject:
         raise Refused(Code.UNKNOWN_SIGNER, "anchor: without extensions and not its own issuer, so perhaps a leaf")
     return frozenset(needed | ({Leniency.NEGATIVE_SERIAL} if serial <= 0 else set()))
@@ -256,8 +257,8 @@ def certified(below: x509.Certificate, above: x509.Certificate) -> None:
 
 
 def _names_another(below: x509.Certificate, above: x509.Certificate) -> bool:
-    said = _one(_extensions(below), x509.AuthorityKeyIdentifier)
-    own = _one(_extensions(above), x509.SubjectKeyIdentifier)
+    said = _one(extensions_of(below), x509.AuthorityKeyIdentifier)
+    own = _one(extensions_of(above), x509.SubjectKeyIdentifier)
     if said is None:
         return False
     named = said.value
@@ -274,7 +275,7 @@ def listed(leniencies: Iterable[Leniency]) -> str:
 
 
 def _path_length(certificate: x509.Certificate) -> int | None:
-    constraints = _one(_extensions(certificate), x509.BasicConstraints)
+    constraints = _one(extensions_of(certificate), x509.BasicConstraints)
     return None if constraints is None else constraints.value.path_length
 
 
@@ -283,10 +284,3 @@ def _one(said: x509.Extensions, kind: type[T]) -> x509.Extension[T] | None:
         return said.get_extension_for_class(kind)
     except x509.ExtensionNotFound:
         return None
-
-
-def _extensions(certificate: x509.Certificate) -> x509.Extensions:
-    try:
-        return certificate.extensions
-    except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
-        raise Refused(Code.MALFORMED, "extensions that cannot be read") from None

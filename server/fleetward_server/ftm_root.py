@@ -10,7 +10,13 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fleetward_schemas.certificates import public_key, read_certificate, read_pem_certificates, thumbprint
+from fleetward_schemas.certificates import (
+    extensions_of,
+    public_key,
+    read_certificate,
+    read_pem_certificates,
+    thumbprint,
+)
 from fleetward_schemas.errors import Refused
 from fleetward_schemas.foreign import MEANINGS, Leniency, Place, lacks
 from fleetward_server.problem import Kind, OperatorProblem, nearest
@@ -102,8 +108,8 @@ def _certificate(pem: bytes) -> x509.Certificate:
 
 def _is_leaf(certificate: x509.Certificate) -> bool:
     try:
-        return not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError, TypeError):
+        return not extensions_of(certificate).get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, Refused):
         return False
 
 
