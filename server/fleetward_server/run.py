@@ -98,6 +98,7 @@ class Server:
         self._retention = Retention(config.retention)
         self._room = Room(config.folder, config.storage.min_free_mb)
         self._paused = ""
+        self._told: str | None = None
         self._sureness: Future[Sureness] | None = None
         self.on_ready: Callable[[], None] = lambda: None
 
@@ -219,11 +220,16 @@ class Server:
                 if not self._paused:
                     chance = secrets.randbelow(1000) / 1000
                     self._open(backoff_s(self._attempts, chance, first_s=0.2, most_s=RETRY_MOST_S))
+            case _:
+                return
         self._tell_health()
 
     def _tell_health(self) -> None:
         why = self._paused or ("" if self._connected else "no line to the broker") or self._keys.trouble
-        write_health(self._config.folder, why)
+        if why != self._told:
+            # Written when it changes alone: each writing is two fsyncs.
+            self._told = why
+            write_health(self._config.folder, why)
 
     def _pause(self, why: str) -> None:
         """Give the line up and open no other: what was not acknowledged comes again when there is one."""

@@ -68,8 +68,7 @@ def compare(folder: Path, devices: list[TestDevice], port: int) -> None:
         subscriber = Bare(folder, devices, port)
         server = Server(config, store, port)
         connect(server)
-        server._drop()
-        server.turn(0.1)
+        server.close()
         for run in range(RUNS):
             fill(folder, devices, port)
             drains = [lambda: bare.append(subscriber.drain()), lambda: ours.append(drain(config, store, port))]
