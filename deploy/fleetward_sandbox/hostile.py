@@ -26,7 +26,7 @@ from fleetward_schemas.errors import Code, LocalMistake
 from fleetward_schemas.ids import RANDOM_BYTES, next_id
 from fleetward_schemas.moment import show, to_ms
 from fleetward_schemas.receipts import Alert, AlertCode
-from fleetward_schemas.strict import MAX_ENVELOPE_BYTES, b64_der, read_object
+from fleetward_schemas.strict import MAX_ENVELOPE_BYTES, b64_der, b64url, b64url_decode, read_object
 from fleetward_schemas.telemetry import Reading, Telemetry
 from fleetward_schemas.topics import up
 
@@ -87,9 +87,8 @@ def attacks(victim: Loot, other: Loot, now: datetime) -> Iterator[tuple[Code, li
 def _spoiled(raw: bytes) -> bytes:
     """Return the message with other content under the same signature."""
     header, payload, signature = raw.split(b".")
-    place = len(payload) // 2
-    other = b"A" if payload[place : place + 1] != b"A" else b"Q"
-    return b".".join((header, payload[:place] + other + payload[place + 1 :], signature))
+    other = b64url_decode(payload).replace(b'"uptimeS":1.0', b'"uptimeS":9.0')
+    return b".".join((header, b64url(other).encode(), signature))
 
 
 class Thief:
