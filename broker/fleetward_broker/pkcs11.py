@@ -1,8 +1,9 @@
 """Tokens through PKCS#11: one login for the life of the process, and a token that was away comes back by itself.
 
 Every call into a module is made under that module's one lock, since python-pkcs11 initialises modules without locking
-of their own and releases the interpreter's. A wrong PIN is tried once, ever. After a loss the module is begun anew,
-once a call and less and less often while that does not help: handles from before a loss are dead for good.
+of their own and releases the interpreter's; and in one thread, so that a token that hangs is a token that is lost. A
+wrong PIN is tried once, ever. After a loss the module is begun anew, once a call and less and less often while that
+does not help: handles from before a loss are dead for good.
 Source: S6; PKCS#11 2.40 sections 5.4 (fork), 5.6 (sessions).
 """
 
@@ -21,7 +22,9 @@ import pkcs11
 from pkcs11 import Attribute, Mechanism, ObjectClass, Session, TokenFlag
 from pkcs11 import exceptions as said
 
-from fleetward_broker.pkcs11_uri import CREDENTIAL, TokenUri
+from fleetward_broker.lane import Hangs, Lane
+from fleetward_broker.pins import read_pin
+from fleetward_broker.pkcs11_uri import TokenUri
 from fleetward_broker.signers import KeyUnavailable, TokenLost, WrongPin
 
 log = logging.getLogger("fleetward.keys")
@@ -52,33 +55,6 @@ ANSWERS = (
 )
 
 
-def read_pin(source: str) -> str:
-    """Read the PIN anew from its file or systemd credential.
-
-    Raises:
-        KeyUnavailable: missing, empty, or a file that others may read.
-    """
-    if source.startswith(CREDENTIAL):
-        folder = os.environ.get("CREDENTIALS_DIRECTORY")
-        if folder is None:
-            raise KeyUnavailable(f"{source}: this process was given no credentials (systemd: LoadCredential=)")
-        path = Path(folder) / source.removeprefix(CREDENTIAL)
-    else:
-        path = Path(source)
-    try:
-        # systemd guards its credentials by an access list, which shows in the mode as the group's.
-        if path.stat().st_mode & 0o077 and not source.startswith(CREDENTIAL):
-            raise KeyUnavailable(f"{path}: readable by others; run: chmod 600 {path}")
-        pin = path.read_bytes().decode().removesuffix("\n")
-    except OSError as error:
-        raise KeyUnavailable(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise KeyUnavailable(f"{path}: not UTF-8") from None
-    if not pin:
-        raise KeyUnavailable(f"{path}: holds no PIN")
-    return pin
-
-
 class Module:
     """One PKCS#11 library in this process. generation: rises when it is begun anew; older handles are dead."""
 
@@ -89,14 +65,33 @@ class Module:
         self.generation = 0
         self.monotonic = monotonic
         self._library: Any = None
+        self._lane = Lane()
         self._inherited = False
-        self._tokens: dict[tuple[str, str, str, bool], Token] = {}
+        self._tokens: dict[tuple[str, str, str, bool, int], Token] = {}
         os.register_at_fork(after_in_child=self._forked)
 
     def token(self, uri: TokenUri) -> "Token":
         """Return the one object for the token that a URI names."""
-        key = (uri.token, uri.serial, uri.pin_source, uri.rw)
+        key = (uri.token, uri.serial, uri.pin_source, uri.rw, uri.wait_s)
         return self._tokens.setdefault(key, Token(self, uri))
+
+    def wait(self, act: Callable[[], T], within_s: float) -> T:
+        """Do ``act``, which calls into the library, and wait at most so long; under the lock. Raises Hangs."""
+        return self._lane.call(act, within_s)
+
+    def look(self, uri: TokenUri, act: Callable[[pkcs11.Token], T]) -> T:
+        """Look at a token from outside, without a PIN.
+
+        Raises:
+            TokenLost: it is not there, or does not answer. KeyUnavailable: there are two.
+        """
+        with self.lock:
+            try:
+                return self.wait(lambda: act(_the_one(self.library(), uri)), uri.wait_s)
+            except Hangs:
+                raise TokenLost(f"token {uri.token_name}: does not answer within {uri.wait_s} s") from None
+            except said.PKCS11Error as error:
+                raise TokenLost(f"token {uri.token_name}: {type(error).__name__} in {self.path}") from None
 
     def library(self) -> Any:
         """Return the library, initialised in this process."""
@@ -120,8 +115,9 @@ class Module:
         self._library.initialize()
 
     def _forked(self) -> None:
-        """In a child: the lock may be held by a thread that is not here, and the handles are the parent's."""
+        """In a child: whoever holds the lock is not here, nor is our thread; and the handles are the parent's."""
         self.lock = threading.RLock()
+        self._lane = Lane()
         self._inherited = self._library is not None
 
 
@@ -152,21 +148,22 @@ class Token:
         """Return how people call it."""
         return f"token {self._uri.token_name}"
 
-    def use(self, act: Callable[[Session], T]) -> T:
+    def use(self, act: Callable[[Session], T], within_s: float = 0) -> T:
         """Do ``act`` in the session that is logged in; after a loss begin anew, once, and do it again.
 
+        within_s: how long to wait for all of it; 0: as the URI says. ``act`` calls no ``use``.
+
         Raises:
-            TokenLost: it is away, or was a moment ago. WrongPin: it wants another PIN. KeyUnavailable: it says no.
+            TokenLost: it is away, or hangs. WrongPin: it wants another PIN. KeyUnavailable: it says no.
         """
         with self._module.lock:
             if self._failures and self._module.monotonic() < self._rest_until:
                 raise TokenLost(self._trouble)
+            longest_s = within_s or self._uri.wait_s
             try:
-                done = self._attempt(act)
-            except said.NoSuchKey as error:
-                done = self._look_again(act, error)
-            except said.PKCS11Error:
-                done = self._again(act)
+                done = self._module.wait(lambda: self._whole(act), longest_s)
+            except Hangs:
+                raise self._rest(f"{self}: does not answer within {longest_s} s") from None
             if self._failures:
                 log.warning("token is back", extra={"token": self._uri.token_name})
                 self._missing.clear()
@@ -176,6 +173,14 @@ class Token:
     def sign(self, uri: TokenUri, data: bytes, mechanism: Mechanism) -> bytes:
         """Sign with the private key that ``uri`` names."""
         return self.use(lambda session: bytes(self._private(session, uri).sign(data, mechanism=mechanism)))
+
+    def _whole(self, act: Callable[[Session], T]) -> T:
+        try:
+            return self._attempt(act)
+        except said.NoSuchKey as error:
+            return self._look_again(act, error)
+        except said.PKCS11Error:
+            return self._again(act)
 
     def _attempt(self, act: Callable[[Session], T]) -> T:
         try:
@@ -243,13 +248,17 @@ class Token:
         return self._keys[key]
 
 
-def find(session: Session, uri: TokenUri, kind: ObjectClass, key_id: bytes = b"") -> Any:
-    """Return the one key that a URI names. key_id: of its other half.
+def find(session: Session, uri: TokenUri, kind: ObjectClass) -> Any:
+    """Return the one key that a URI names.
 
     Raises:
         NoSuchKey: it is not there, or its token is not. KeyUnavailable: there is more than one.
     """
-    found = search(session, uri, kind, key_id)
+    return the_only(search(session, uri, kind), uri, kind)
+
+
+def the_only(found: list[Any], uri: TokenUri, kind: ObjectClass) -> Any:
+    """Return the one that was found; raises as ``find``."""
     word = "private" if kind is ObjectClass.PRIVATE_KEY else "public"
     if not found:
         raise said.NoSuchKey(f"no {word} key {uri.key_name}")
@@ -258,13 +267,13 @@ def find(session: Session, uri: TokenUri, kind: ObjectClass, key_id: bytes = b""
     return found[0]
 
 
-def search(session: Session, uri: TokenUri, kind: ObjectClass, key_id: bytes = b"") -> list[Any]:
+def search(session: Session, uri: TokenUri, kind: ObjectClass) -> list[Any]:
     """Return every key of a kind that a URI names; read to the end, since a search left open blocks its session."""
     wanted: dict[Attribute, Any] = {Attribute.CLASS: kind}
     if uri.label:
         wanted[Attribute.LABEL] = uri.label
-    if uri.id or key_id:
-        wanted[Attribute.ID] = uri.id or key_id
+    if uri.id:
+        wanted[Attribute.ID] = uri.id
     return list(session.get_objects(wanted))
 
 

@@ -1,7 +1,8 @@
 """URIs of keys in tokens: ``pkcs11:token=fleetward;object=device-ca?module-path=/usr/lib/...so&pin-source=...``.
 
 A token is found by label or serial, never by slot id, which changes when a token is made; a PIN never stands in a URI.
-Of the query, ``fleetward-session=rw`` is ours: for modules that know no read-only sessions. Source: S6; RFC 7512.
+Of the query, what begins with ``fleetward-`` is ours: how a vendor's token differs from the others.
+Source: S6; RFC 7512 section 2.3 (vendor-specific attributes).
 """
 
 import re
@@ -15,7 +16,14 @@ SCHEME = "pkcs11:"
 CREDENTIAL = "credential:"
 SESSIONS = ("ro", "rw")
 _PATH = ("token", "serial", "object", "id")
-_QUERY = ("module-path", "pin-source", "fleetward-session")
+_OURS = ("fleetward-session", "fleetward-unreported", "fleetward-keygen", "fleetward-wait")
+_QUERY = ("module-path", "pin-source", *_OURS)
+KEYGENS = ("pkcs", "x9.31")
+"""How RSA keys are made: ``CKM_RSA_PKCS_KEY_PAIR_GEN`` or ``CKM_RSA_X9_31_KEY_PAIR_GEN``."""
+MAY_BE_UNREPORTED = ("sensitive", "always-sensitive", "never-extractable", "local", "sign")
+"""What a vendor's token may have no word for. CKA_EXTRACTABLE is not among them: all have it since PKCS#11 1.0."""
+WAIT_S = 5
+MOST_WAIT_S = 60
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 _WHY = {
     "slot-id": "a slot's number changes when a token is made; name the token by token= or serial=",
@@ -29,6 +37,8 @@ class TokenUri:
     """Where a token is and which key in it. token, serial, label, id: empty when the URI does not say.
 
     module: the PKCS#11 library. pin_source: an absolute path or ``credential:<name>``. rw: read-write session.
+    unreported: attributes that the token has no word for. keygen: one of KEYGENS. wait_s: seconds before a call that
+    has not come back is a token that is lost.
     """
 
     module: Path
@@ -38,6 +48,9 @@ class TokenUri:
     label: str = ""
     id: bytes = b""
     rw: bool = False
+    unreported: tuple[str, ...] = ()
+    keygen: str = KEYGENS[0]
+    wait_s: int = WAIT_S
 
     @property
     def token_name(self) -> str:
@@ -70,7 +83,10 @@ def read_uri(text: str, base: Path | None = None) -> TokenUri:
         serial=_text("serial", names.get("serial", b"")),
         label=_text("object", names.get("object", b"")),
         id=names.get("id", b""),
-        rw=_session(options.get("fleetward-session", b"ro")),
+        rw=_one_of("fleetward-session", options, SESSIONS) == "rw",
+        unreported=_unreported(_text("fleetward-unreported", options.get("fleetward-unreported", b""))),
+        keygen=_one_of("fleetward-keygen", options, KEYGENS),
+        wait_s=_wait(_text("fleetward-wait", options.get("fleetward-wait", b"%d" % WAIT_S))),
     )
 
 
@@ -79,9 +95,12 @@ def show_uri(uri: TokenUri) -> str:
     texts = (uri.token, uri.serial, uri.label)
     named = zip(_PATH, (*(text.encode() for text in texts), uri.id), strict=True)
     path = ";".join(f"{name}={quote(value, safe='')}" for name, value in named if value)
-    session = "&fleetward-session=rw" if uri.rw else ""
+    ours = "&fleetward-session=rw" if uri.rw else ""
+    ours += f"&fleetward-unreported={','.join(uri.unreported)}" if uri.unreported else ""
+    ours += f"&fleetward-keygen={uri.keygen}" if uri.keygen != KEYGENS[0] else ""
+    ours += f"&fleetward-wait={uri.wait_s}" if uri.wait_s != WAIT_S else ""
     module, pin = quote(str(uri.module), safe="/"), quote(uri.pin_source, safe="/:")
-    return f"{SCHEME}{path}?module-path={module}&pin-source={pin}{session}"
+    return f"{SCHEME}{path}?module-path={module}&pin-source={pin}{ours}"
 
 
 def is_software(uri: TokenUri) -> bool:
@@ -131,11 +150,25 @@ def _pin_source(text: str, base: Path | None) -> str:
     return str(path if path.is_absolute() or base is None else (base / path).absolute())
 
 
-def _session(raw: bytes) -> bool:
-    word = _text("fleetward-session", raw)
-    if word not in SESSIONS:
-        raise _wrong("fleetward-session", f"expected {' or '.join(SESSIONS)}")
-    return word == "rw"
+def _one_of(name: str, options: dict[str, bytes], words: tuple[str, ...]) -> str:
+    """Return the word that was chosen, the first when none was."""
+    word = _text(name, options.get(name, words[0].encode()))
+    if word not in words:
+        raise _wrong(name, f"expected {' or '.join(words)}")
+    return word
+
+
+def _unreported(text: str) -> tuple[str, ...]:
+    names = tuple(filter(None, text.split(",")))
+    if set(names) - set(MAY_BE_UNREPORTED) or len(set(names)) != len(names):
+        raise _wrong("fleetward-unreported", f"expected names once each, with commas: {', '.join(MAY_BE_UNREPORTED)}")
+    return names
+
+
+def _wait(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 4 and 1 <= int(text) <= MOST_WAIT_S):
+        raise _wrong("fleetward-wait", f"expected whole seconds, 1..{MOST_WAIT_S}")
+    return int(text)
 
 
 def _wrong(name: str, why: str) -> KeyUnavailable:

@@ -6,6 +6,8 @@ the token, sensitive and not extractable ever since, allowed to sign, and its pu
 
 import hashlib
 import secrets
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -16,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding
 from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass, Session
 from pkcs11 import exceptions as said
 
-from fleetward_broker.pkcs11 import Token, find, module_at, search
+from fleetward_broker.pkcs11 import Token, find, module_at, search, the_only
 from fleetward_broker.pkcs11_uri import TokenUri, read_uri
 from fleetward_broker.signers import KeyUnavailable
 from fleetward_schemas.errors import LocalMistake, Refused
@@ -41,6 +43,9 @@ TEMPLATE = {
     Attribute.UNWRAP: False,
     Attribute.DERIVE: False,
 }
+GENERATE = {"pkcs": Mechanism.RSA_PKCS_KEY_PAIR_GEN, "x9.31": Mechanism.RSA_X9_31_KEY_PAIR_GEN}
+MAKE_WITHIN_S = 600
+"""Making a long RSA key takes a small token minutes."""
 ID_BYTES = 16
 PROBE_BYTES = 32
 # RFC 8017 section 9.2, note 1: what stands before a SHA-256 digest under PKCS#1 v1.5.
@@ -167,7 +172,7 @@ def make_token_key(text: str, alg: Alg, bits: int = MIN_RSA_BITS, base: Path | N
     uri = _of_key(text, base)
     if not uri.label:
         raise KeyUnavailable("pkcs11 URI: object: missing; a new key needs a label")
-    module_at(uri.module).token(uri).use(lambda session: _make(session, uri, alg, bits))
+    module_at(uri.module).token(uri).use(lambda session: _make(session, uri, alg, bits), MAKE_WITHIN_S)
     return open_token_key(text, base)
 
 
@@ -209,7 +214,7 @@ def _generate(session: Session, uri: TokenUri, alg: Alg, bits: int) -> None:
         "private_template": TEMPLATE,
     }
     if alg is Alg.RS256:
-        session.generate_keypair(KeyType.RSA, bits, **wish)
+        session.generate_keypair(KeyType.RSA, bits, mechanism=GENERATE[uri.keygen], **wish)
         return
     curve = session.create_domain_parameters(KeyType.EC_EDWARDS, {Attribute.EC_PARAMS: ED25519_OID}, local=True)
     curve.generate_keypair(**wish)
@@ -219,20 +224,45 @@ def _examined(session: Session, uri: TokenUri) -> PublicKey:
     private = find(session, uri, ObjectClass.PRIVATE_KEY)
     for attribute, must in MUST_BE.items():
         _holds(private, attribute, must, uri)
-    return _public(find(session, uri, ObjectClass.PUBLIC_KEY, private[Attribute.ID]), uri)
+    return _public_half(session, private, uri)
 
 
-def _holds(key: Any, attribute: Attribute, must: bool, uri: TokenUri) -> None:
-    """S6: a key that ever was outside, or may go there, is not a key in an HSM."""
+def said_of(key: Mapping[Attribute, Any], attribute: Attribute) -> bool | None:
+    """Return what the token says of an attribute; None: it has no word for it."""
     try:
-        has = key[attribute]
+        return bool(key[attribute])
     except said.AttributeTypeInvalid:
-        has = "unknown to the token"
+        return None
+
+
+def word_of(attribute: Attribute) -> str:
+    """Return an attribute's name as a URI spells it."""
+    return attribute.name.lower().replace("_", "-")
+
+
+def _holds(key: Mapping[Attribute, Any], attribute: Attribute, must: bool, uri: TokenUri) -> None:
+    """S6: a key that ever was outside, or may go there, is not a key in an HSM; silence is excused by name alone."""
+    has = said_of(key, attribute)
+    if has is None and word_of(attribute) in uri.unreported:
+        return
     if has is not must:
         raise KeyUnavailable(
-            f"token {uri.token_name}: key {uri.key_name}: CKA_{attribute.name} is {has}, must be {must}; "
+            f"token {uri.token_name}: key {uri.key_name}: CKA_{attribute.name} is "
+            f"{'unknown to the token' if has is None else has}, must be {must}; "
             "only a key made in the token that can never leave it is taken"
         )
+
+
+def _public_half(session: Session, private: Any, uri: TokenUri) -> PublicKey:
+    """Return the public key, wherever a vendor's tool put it; the probe signature tells whether it is the one."""
+    key_id = bytes(private[Attribute.ID] or b"")
+    for label, other in ((uri.label, key_id), ("", key_id), (uri.label, b"")):
+        wanted = replace(uri, label=label, id=other)
+        if (label or other) and (found := search(session, wanted, ObjectClass.PUBLIC_KEY)):
+            return _public(the_only(found, wanted, ObjectClass.PUBLIC_KEY), uri)
+    if said_of(private, Attribute.MODULUS) and said_of(private, Attribute.PUBLIC_EXPONENT):
+        return _public(private, uri)
+    raise said.NoSuchKey(f"no public key {uri.key_name}")
 
 
 def _public(found: Any, uri: TokenUri) -> PublicKey:

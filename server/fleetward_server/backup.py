@@ -7,7 +7,7 @@ the server's own signed ``ack``, and the server sends again whatever a device la
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,7 +19,7 @@ from fleetward_broker.pkcs11_uri import SCHEME
 from fleetward_broker.signers import file_of, write_private
 from fleetward_server import archive, client_id
 from fleetward_server.archive import ArchiveDamaged, Member, Opened, member_of
-from fleetward_server.config import FILE, Config, KeysTable
+from fleetward_server.config import FILE, KEY_NAMES, Config
 from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.store.snapshot import Look, copy_database, look_through
 
@@ -165,7 +165,7 @@ def _manifest(config: Config, look: Look, members: tuple[Member, ...], now: date
 
 def _whereabouts(config: Config, taken: set[str]) -> Iterator[dict[str, str]]:
     """Say of each key of ``[keys]`` where it is: here, in its token, or not here."""
-    for name in (one.name for one in fields(KeysTable)):
+    for name in KEY_NAMES:
         uri = str(getattr(config.keys, name))
         if uri.startswith(SCHEME):
             yield {"key": name, "where": "token", "uri": uri}

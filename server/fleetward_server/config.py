@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from fleetward_broker.pkcs11_uri import SCHEME, is_software, read_uri
-from fleetward_broker.signers import KeyUnavailable
+from fleetward_broker.signers import KeyUnavailable, file_of
 from fleetward_schemas.identity import Environment
 
 FILE = "fleetward.toml"
 LISTINGS = ("listed", "open")
 SOURCES = ("chrony", "assumed")
 PROFILES = ("demo", "production")
+AUTHORITY_KEYS = ("device_ca", "factory_ca", "service_ca")
+KEY_NAMES = ("root", *AUTHORITY_KEYS)
 
 
 class ConfigProblem(Exception):  # noqa: N818 - says what is wrong with the file
@@ -69,12 +71,16 @@ class DevicesTable:
 
 @dataclass(frozen=True, slots=True)
 class KeysTable:
-    """URIs of the root's and the authorities' keys: ``file:`` relative to this file, or ``pkcs11:``."""
+    """URIs of the root's and the authorities' keys: ``file:`` relative to this file, or ``pkcs11:``.
+
+    require_hsm: refuse those that are files; left out, the profile decides.
+    """
 
     root: str = "file:pki/root.key.pem"
     device_ca: str = "file:pki/device-ca.key.pem"
     factory_ca: str = "file:pki/factory-ca.key.pem"
     service_ca: str = "file:pki/service-ca.key.pem"
+    require_hsm: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +111,12 @@ class Config:
     keys: KeysTable = field(default_factory=KeysTable)
     retention: RetentionTable = field(default_factory=RetentionTable)
     storage: StorageTable = field(default_factory=StorageTable)
+
+    @property
+    def requires_hsm(self) -> bool:
+        """Whether keys that are files are refused."""
+        chosen = self.keys.require_hsm
+        return self.provider.profile == "production" if chosen is None else chosen
 
     @property
     def store_path(self) -> Path:
@@ -195,11 +207,13 @@ def check(config: Config, path: Path) -> Config:
     _keys(config, path)
     if config.provider.profile == "production":
         _production(config, path)
+    if config.requires_hsm:
+        _in_tokens(config, path)
     return config
 
 
 def _keys(config: Config, path: Path) -> None:
-    for name in (one.name for one in fields(KeysTable)):
+    for name in KEY_NAMES:
         uri = getattr(config.keys, name)
         try:
             if uri.startswith(SCHEME):
@@ -213,10 +227,23 @@ def _production(config: Config, path: Path) -> None:
     where = "is refused by profile 'production'"
     if config.time.source == "assumed":
         raise ConfigProblem(f"{path}: [time] source = 'assumed' {where}: use 'chrony'")
-    for name in ("device_ca", "factory_ca", "service_ca"):
+    if config.keys.require_hsm is False:
+        raise ConfigProblem(f"{path}: [keys] require_hsm = false {where}: leave it out")
+    for name in AUTHORITY_KEYS:
         uri = getattr(config.keys, name)
-        if not uri.startswith(SCHEME) or is_software(read_uri(uri, config.folder)):
-            raise ConfigProblem(f"{path}: [keys] {name}: a file {where}, and SoftHSM keeps files: use an HSM's token")
+        if uri.startswith(SCHEME) and is_software(read_uri(uri, config.folder)):
+            raise ConfigProblem(f"{path}: [keys] {name}: SoftHSM keeps files, and a file {where}: use an HSM's token")
+
+
+def _in_tokens(config: Config, path: Path) -> None:
+    """S6: no authority's key is a file; the root's may be away, but may not lie here."""
+    why = "by require_hsm" if config.keys.require_hsm else "by profile 'production'"
+    for name in AUTHORITY_KEYS:
+        if not getattr(config.keys, name).startswith(SCHEME):
+            raise ConfigProblem(f"{path}: [keys] {name}: a file is refused {why}: name a key in a token, pkcs11:...")
+    root = config.keys.root
+    if not root.startswith(SCHEME) and file_of(root, config.folder).exists():
+        raise ConfigProblem(f"{path}: [keys] root: a file is refused {why}: move it to an offline token or medium")
 
 
 def _one_of(path: Path, what: str, value: str, known: tuple[str, ...]) -> None:

@@ -142,6 +142,7 @@ telemetry_s = {wish.telemetry_s}  # seconds between a device's reports
 # time_s = 600                    # seconds between a device's time questions
 
 [keys]
+# require_hsm = false             # true: no key of an authority in a file; the production profile implies it
 {keys}
 [retention]
 # telemetry_days = 90

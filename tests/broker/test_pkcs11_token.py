@@ -3,16 +3,19 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from pkcs11 import TokenFlag
+from pkcs11 import Attribute, TokenFlag
 from pkcs11 import exceptions as said
 
-from fleetward_broker.pkcs11 import Module
-from fleetward_broker.pkcs11_uri import TokenUri
+from fleetward_broker.pkcs11 import Module, Token
+from fleetward_broker.pkcs11_uri import MAY_BE_UNREPORTED, TokenUri
 from fleetward_broker.signers import KeyUnavailable, TokenLost, WrongPin
+from fleetward_broker.token_keys import MUST_BE, _holds, word_of
 
 
 @dataclass
@@ -140,6 +143,81 @@ def test_a_loss_begins_the_module_anew_once_a_call_and_then_rests(uri: TokenUri)
         with pytest.raises(TokenLost, match="lost: DeviceRemoved"):
             token.use(fail)
     assert made._library.begun == 1
+
+
+def test_a_token_that_hangs_is_a_token_that_is_lost_and_bars_nobody_for_long(uri: TokenUri) -> None:
+    made, asked, let_go = module(uri, FakeToken()), [], threading.Event()
+    token = made.token(uri)
+
+    def hang(_: object) -> str:
+        asked.append(1)
+        let_go.wait(60)
+        return "late"
+
+    with pytest.raises(TokenLost, match=r"does not answer within 0\.05 s"):
+        token.use(hang, 0.05)
+    for made.monotonic in (lambda: 1.0, lambda: 5.0):
+        began = time.monotonic()
+        with pytest.raises(TokenLost, match="does not answer"):
+            token.use(hang, 30)
+        assert time.monotonic() - began < 10
+    let_go.set()
+
+    assert until_answered(token) == "session"
+    assert asked == [1]
+
+
+def until_answered(token: Token) -> str:
+    """What hung comes back in its own time; each try is later than the rest before it."""
+    began = time.monotonic()
+    while time.monotonic() - began < 60:
+        token._rest_until = 0.0
+        try:
+            return token.use(str)
+        except TokenLost:
+            continue
+    raise AssertionError("never answered")
+
+
+def test_what_a_call_raises_is_raised_where_it_was_asked_for(uri: TokenUri) -> None:
+    def stumble(_: object) -> None:
+        raise ZeroDivisionError
+
+    token = module(uri, FakeToken()).token(uri)
+    with pytest.raises(ZeroDivisionError):
+        token.use(stumble)
+    assert token.use(str) == "session"
+
+
+@dataclass
+class VendorsKey:
+    """A key whose token has a word for some attributes alone."""
+
+    words: dict[Attribute, bool]
+
+    def __getitem__(self, attribute: Attribute) -> bool:
+        if attribute not in self.words:
+            raise said.AttributeTypeInvalid
+        return self.words[attribute]
+
+
+@pytest.mark.parametrize("attribute", [one for one in MUST_BE if one is not Attribute.EXTRACTABLE])
+def test_an_attribute_that_a_vendor_does_not_report_is_excused_by_its_name_alone(
+    uri: TokenUri, attribute: Attribute
+) -> None:
+    silent = VendorsKey({one: must for one, must in MUST_BE.items() if one is not attribute})
+    excused = replace(uri, unreported=(word_of(attribute),))
+
+    with pytest.raises(KeyUnavailable, match=f"CKA_{attribute.name} is unknown to the token"):
+        _holds(silent, attribute, MUST_BE[attribute], uri)
+    _holds(silent, attribute, MUST_BE[attribute], excused)
+
+
+@pytest.mark.parametrize("attribute", list(MUST_BE))
+def test_what_a_token_does_report_is_never_excused(uri: TokenUri, attribute: Attribute) -> None:
+    wrong = VendorsKey({attribute: not MUST_BE[attribute]})
+    with pytest.raises(KeyUnavailable, match=f"CKA_{attribute.name} is {not MUST_BE[attribute]}, must be"):
+        _holds(wrong, attribute, MUST_BE[attribute], replace(uri, unreported=MAY_BE_UNREPORTED))
 
 
 def test_a_module_that_does_not_begin_is_a_loss_too(uri: TokenUri) -> None:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetward_broker.pkcs11 import read_pin
-from fleetward_broker.pkcs11_uri import TokenUri, read_uri, show_uri
+from fleetward_broker.pins import read_pin
+from fleetward_broker.pkcs11_uri import KEYGENS, MAY_BE_UNREPORTED, TokenUri, read_uri, show_uri
 from fleetward_broker.signers import KeyUnavailable, open_key
 
 QUERY = "?module-path=/usr/lib/p11.so&pin-source=/etc/pin"
@@ -31,6 +31,9 @@ def test_a_uri_names_module_token_key_and_where_the_pin_is():
         (GOOD.replace("/etc/pin", "hsm/pin"), "pin_source", "/provider/hsm/pin"),
         (GOOD + "&fleetward-session=rw", "rw", True),
         (GOOD + "&fleetward-session=ro", "rw", False),
+        (GOOD + "&fleetward-unreported=local,sensitive", "unreported", ("local", "sensitive")),
+        (GOOD + "&fleetward-keygen=x9.31", "keygen", "x9.31"),
+        (GOOD + "&fleetward-wait=30", "wait_s", 30),
     ],
 )
 def test_each_part_is_read_as_it_is_meant(text, part, value):
@@ -51,6 +54,12 @@ def test_each_part_is_read_as_it_is_meant(text, part, value):
         (GOOD + "&pin-value=1234", "pin-value: a PIN never stands in a URI"),
         (GOOD + "&module-name=p11", "module-name: name the module by its whole path"),
         (GOOD + "&fleetward-session=maybe", "fleetward-session: expected ro or rw"),
+        (GOOD + "&fleetward-unreported=extractable", "fleetward-unreported: expected names"),
+        (GOOD + "&fleetward-unreported=local,local", "fleetward-unreported: expected names"),
+        (GOOD + "&fleetward-keygen=186-3", "fleetward-keygen: expected pkcs or x9.31"),
+        (GOOD + "&fleetward-wait=0", "fleetward-wait: expected whole seconds, 1..60"),
+        (GOOD + "&fleetward-wait=61", "fleetward-wait: expected whole seconds, 1..60"),
+        (GOOD + "&fleetward-wait=1.5", "fleetward-wait: expected whole seconds, 1..60"),
         (GOOD + "&pin-source=/other", "pin-source: twice"),
         ("pkcs11:token=a;slot-id=3" + QUERY, "slot-id: a slot's number changes"),
         ("pkcs11:token=a;type=private" + QUERY, "type: not known here"),
@@ -76,9 +85,19 @@ def test_a_pin_in_a_uri_is_never_said_again(text):
 NAMES = st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "), min_size=1, max_size=32)
 
 
-@given(NAMES, st.text("0123456789abcdef", max_size=16), NAMES, st.binary(max_size=20), st.booleans())
-def test_what_is_shown_reads_as_the_same(token, serial, label, key_id, rw):
-    uri = TokenUri(Path("/usr/lib/p 11.so"), "/etc/our pin", token, serial, label, key_id, rw)
+OURS = st.fixed_dictionaries(
+    {
+        "rw": st.booleans(),
+        "unreported": st.lists(st.sampled_from(MAY_BE_UNREPORTED), unique=True).map(tuple),
+        "keygen": st.sampled_from(KEYGENS),
+        "wait_s": st.integers(1, 60),
+    }
+)
+
+
+@given(NAMES, st.text("0123456789abcdef", max_size=16), NAMES, st.binary(max_size=20), OURS)
+def test_what_is_shown_reads_as_the_same(token, serial, label, key_id, ours):
+    uri = TokenUri(Path("/usr/lib/p 11.so"), "/etc/our pin", token, serial, label, key_id, **ours)
     assert read_uri(show_uri(uri)) == uri
 
 

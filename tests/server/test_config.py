@@ -46,6 +46,10 @@ def test_the_least_that_is_needed_is_who_and_where(tmp_path: Path) -> None:
         (GOOD + 'profile = "production"\n', "'assumed' is refused by profile 'production'"),
         (PRODUCTION, "[keys] device_ca: a file is refused by profile 'production'"),
         (PRODUCTION + TOKENS.replace("p11.so", "libsofthsm2.so"), "SoftHSM keeps files"),
+        (PRODUCTION + TOKENS + "require_hsm = false\n", "require_hsm = false is refused by profile 'production'"),
+        (GOOD + "[keys]\nrequire_hsm = true\n", "[keys] device_ca: a file is refused by require_hsm"),
+        (GOOD + '[keys]\nrequire_hsm = "yes"\n', "expected bool"),
+        (GOOD + "[keys]\nrequire_hms = true\n", "did you mean 'require_hsm'?"),
         (GOOD + TOKENS.replace("token=a", "slot-id=1"), "[keys] device_ca: pkcs11 URI: slot-id"),
         (GOOD + TOKENS.replace("&pin-source=/p", "&pin-value=1"), "a PIN never stands in a URI"),
     ],
@@ -67,3 +71,22 @@ def test_production_is_served_by_a_measured_clock_and_a_token(tmp_path: Path) ->
 
     assert config.time.source == "chrony"
     assert config.keys.device_ca.startswith("pkcs11:token=a;object=device_ca?")
+
+
+@pytest.mark.parametrize("profile", ["demo", "production"])
+def test_where_an_hsm_is_required_a_root_key_may_be_away_and_may_not_lie_here(tmp_path: Path, profile: str) -> None:
+    text = PRODUCTION.replace("production", profile) + TOKENS + "require_hsm = true\n"
+    assert load(written(tmp_path, text)).requires_hsm
+    (tmp_path / "pki").mkdir()
+    (tmp_path / "pki" / "root.key.pem").touch()
+
+    with pytest.raises(ConfigProblem, match=r"\[keys\] root: a file is refused by require_hsm"):
+        load(written(tmp_path, text))
+
+
+def test_production_implies_what_a_demo_may_choose(tmp_path: Path) -> None:
+    soft = TOKENS.replace("p11.so", "libsofthsm2.so")
+
+    assert load(written(tmp_path, PRODUCTION + TOKENS)).requires_hsm
+    assert not load(written(tmp_path, GOOD)).requires_hsm
+    assert load(written(tmp_path, GOOD + soft + "require_hsm = true\n")).requires_hsm

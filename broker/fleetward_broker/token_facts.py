@@ -1,0 +1,88 @@
+"""What a token and a key in it say of themselves, for a person to read; nothing is judged and nothing changed here.
+
+Source: S6; PKCS#11 2.40 sections 3.2 (CK_TOKEN_INFO) and 4 (attributes).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pkcs11
+from pkcs11 import Mechanism, ObjectClass, Session, TokenFlag
+
+from fleetward_broker.pkcs11 import find, module_at
+from fleetward_broker.pkcs11_uri import TokenUri, read_uri
+from fleetward_broker.token_keys import GENERATE, MUST_BE, said_of, word_of
+
+FLAGS = {
+    TokenFlag.USER_PIN_COUNT_LOW: "pin-count-low",
+    TokenFlag.USER_PIN_FINAL_TRY: "pin-final-try",
+    TokenFlag.USER_PIN_LOCKED: "pin-locked",
+    TokenFlag.USER_PIN_TO_BE_CHANGED: "pin-to-be-changed",
+    TokenFlag.WRITE_PROTECTED: "write-protected",
+}
+"""What a person should know of; anything else is as it ought to be."""
+SIGNING = {"RS256": Mechanism.RSA_PKCS, "EdDSA": Mechanism.EDDSA}
+MAKING = {"EdDSA": Mechanism.EC_EDWARDS_KEY_PAIR_GEN}
+UNREPORTED = "unreported"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFacts:
+    """A token from outside. signs, makes: algorithm -> whether the mechanism for it is there."""
+
+    module: str
+    label: str
+    serial: str
+    manufacturer: str
+    model: str
+    firmware: str
+    flags: tuple[str, ...]
+    signs: dict[str, bool]
+    makes: dict[str, bool]
+
+
+def look_at_token(text: str, base: Path | None = None) -> TokenFacts:
+    """Return what a token says of itself, without a PIN.
+
+    Raises:
+        KeyUnavailable: the URI is wrong; TokenLost: it is not there.
+    """
+    uri = read_uri(text, base)
+    return module_at(uri.module).look(uri, lambda token: _facts(token, uri))
+
+
+def attributes_of(text: str, base: Path | None = None) -> dict[str, str]:
+    """Return the attributes that a key is judged by: name -> yes, no, or ``unreported``.
+
+    Raises:
+        KeyUnavailable: it is not there.
+    """
+    uri = read_uri(text, base)
+    return module_at(uri.module).token(uri).use(lambda session: _attributes(session, uri))
+
+
+def _facts(token: pkcs11.Token, uri: TokenUri) -> TokenFacts:
+    have = token.slot.get_mechanisms()
+    makes = {"RS256": GENERATE[uri.keygen], **MAKING}
+    return TokenFacts(
+        module=str(uri.module),
+        label=token.label,
+        serial=_text(token.serial),
+        manufacturer=_text(token.manufacturer_id),
+        model=_text(token.model),
+        firmware="{}.{}".format(*token.firmware_version),
+        flags=tuple(name for flag, name in FLAGS.items() if token.flags & flag),
+        signs={alg: mechanism in have for alg, mechanism in SIGNING.items()},
+        makes={alg: mechanism in have for alg, mechanism in makes.items()},
+    )
+
+
+def _attributes(session: Session, uri: TokenUri) -> dict[str, str]:
+    key = find(session, uri, ObjectClass.PRIVATE_KEY)
+    words = {True: "yes", False: "no", None: UNREPORTED}
+    return {word_of(attribute): words[said_of(key, attribute)] for attribute in MUST_BE}
+
+
+def _text(raw: bytes | str) -> str:
+    text = raw.decode(errors="replace") if isinstance(raw, bytes) else raw
+    return text.strip().strip("\0")
