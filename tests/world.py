@@ -44,6 +44,9 @@ class MemoryKeys:
     def destroy(self, name: str) -> None:
         self.kept.pop(name, None)
 
+    def names(self) -> frozenset[str]:
+        return frozenset(self.kept)
+
 
 class FakeScanner:
     """A scanner that is as it is told to be."""

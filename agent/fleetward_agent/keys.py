@@ -2,9 +2,11 @@
 
 Opened through ``signers.open_key``, which checks a file's mode and the key's kind, and once per process: reading an RSA
 key costs a tenth of a second. A key made for a name stays that name's key: an enrolment that a crash cut short goes on
-with it. Source: protocol section 5 (idempotent enrolment).
+with it. A destroyed file is overwritten first; what a disk or a snapshot keeps of the old block is beyond us, which is
+what a token is for. Source: protocol section 5 (idempotent enrolment; retirement); S4a.
 """
 
+import os
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,6 +14,7 @@ from fleetward_broker.signers import KeyUnavailable, key_pem, make_key, open_key
 from fleetward_schemas.jws import Alg, PrivateKey
 
 FOLDER_MODE = 0o700
+ENDING = ".key.pem"
 
 
 class FileKeys:
@@ -51,18 +54,54 @@ class FileKeys:
         return self._opened[name]
 
     def destroy(self, name: str) -> None:
-        """Remove a key's file.
+        """Overwrite and remove a key's file, and what a crash left of its writing.
 
         Raises:
             KeyUnavailable: it is there and cannot be removed.
         """
         self._opened.pop(name, None)
         try:
-            self._path(name).unlink(missing_ok=True)
+            for path in [path for path in self._files() if _name_of(path) == name]:
+                _overwrite(path)
+                path.unlink()
             if self._folder.exists():
                 sync_folder(self._folder)
         except OSError as error:
             raise KeyUnavailable(f"{self._path(name)}: {error.strerror}") from None
 
+    def names(self) -> frozenset[str]:
+        """Return the name of every key here, those too whose writing a crash cut short.
+
+        Raises:
+            KeyUnavailable: the folder cannot be read.
+        """
+        try:
+            return frozenset(map(_name_of, self._files()))
+        except OSError as error:
+            raise KeyUnavailable(f"{self._folder}: {error.strerror}") from None
+
+    def _files(self) -> list[Path]:
+        if not self._folder.exists():
+            return []
+        return [path for path in self._folder.iterdir() if _is_key(path.name)]
+
     def _path(self, name: str) -> Path:
-        return self._folder / f"{name}.key.pem"
+        return self._folder / f"{name}{ENDING}"
+
+
+def _is_key(file: str) -> bool:
+    """Say whether a file is a key, or what ``write_private`` writes first: ``.<name>.key.pem.<pid>.tmp``."""
+    return file.endswith(ENDING) or (file.startswith(".") and ENDING in file and file.endswith(".tmp"))
+
+
+def _name_of(path: Path) -> str:
+    return path.name.rpartition(ENDING)[0].removeprefix(".")
+
+
+def _overwrite(path: Path) -> None:
+    """Put zeros where the key was, and have the disk do it before the file is gone."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(bytes(os.fstat(descriptor).st_size))
+        file.flush()
+        os.fsync(descriptor)

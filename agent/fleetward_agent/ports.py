@@ -24,7 +24,11 @@ class KeyStore(Protocol):
         ...
 
     def destroy(self, name: str) -> None:
-        """Forget a key for ever; no key of that name is no mistake."""
+        """Destroy a key for ever, and look that it is gone; no key of that name is no mistake."""
+        ...
+
+    def names(self) -> frozenset[str]:
+        """Return the name of every key here, whoever remembers it; half-made ones too."""
         ...
 
 
