@@ -45,6 +45,8 @@ class MemoryKeys:
         self.kept.pop(name, None)
 
     def names(self) -> frozenset[str]:
+        if self.broken:
+            raise KeyUnavailable("not there")
         return frozenset(self.kept)
 
 

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fleetward_agent.config import Config, ConfigProblem
 from fleetward_agent.device import Device
 from fleetward_agent.host import DeclaredScanner, HostGauge
-from fleetward_agent.keys import FileKeys
+from fleetward_agent.keys import key_store
 from fleetward_agent.origin import Credential, Origin
 from fleetward_agent.outbox import FILE as OUTBOX_FILE
 from fleetward_agent.outbox import Limits, Outbox
@@ -35,13 +35,23 @@ def assemble(config: Config, *, scanner: Scanner | None = None, keys: KeyStore |
     except (OSError, sqlite3.Error) as error:
         raise ConfigProblem(f"{config.state_dir}: cannot be used: {error}") from None
     parts = Parts(
-        keys=keys or FileKeys(config.state_dir / "keys"),
+        keys=keys or keys_of(config),
         scanner=scanner or DeclaredScanner(origin.digital_id),
         state=state,
         outbox=outbox,
         gauge=HostGauge(config.state_dir),
     )
     return Device(origin, parts, options_of(config))
+
+
+def keys_of(config: Config) -> KeyStore:
+    """Return where the device's own keys are.
+
+    Raises:
+        KeyUnavailable: the token's URI is wrong.
+    """
+    identity = device_id(config.identity.digital_id)
+    return key_store(config.state_dir / "keys", config.keys.device, config.folder, identity)
 
 
 def options_of(config: Config) -> Options:

@@ -43,12 +43,16 @@ class IdentityTable:
 
 @dataclass(frozen=True, slots=True)
 class KeysTable:
-    """Keys by URI, chains as PEM (leaf first, root left out); ``ftm`` counts at L1 alone."""
+    """Keys by URI, chains as PEM (leaf first, root left out); ``ftm`` counts at L1 alone.
+
+    device: the token that device keys are made in; empty: files below ``[state] dir``.
+    """
 
     ftm: str = "file:ftm.key.pem"
     ftm_chain: str = "ftm.chain.pem"
     factory: str = "file:factory.key.pem"
     factory_chain: str = "factory.chain.pem"
+    device: str = ""
     device_alg: Alg = Alg.RS256
     transport_alg: Alg = Alg.EDDSA
 

@@ -51,6 +51,7 @@ class Crafts:
         self._options = options
         self._seals: dict[Role, tuple[Pair | None, Seal]] = {}
         self._seqs: dict[str, int] = {}
+        self._tidy = False
 
     def shown_at(self, door: Door, session: Session) -> Credential:
         """Return what TLS shows at a door."""
@@ -72,6 +73,7 @@ class Crafts:
 
     def perform(self, effect: Effect, session: Session, at: Instant) -> Outcome | None:
         """Do what a step asked for."""
+        self._tidied(session)
         match effect:
             case SignFirst():
                 return FirstSigned(self._origin.first_identity(session.clock.now(at.boot_us)))
@@ -115,6 +117,16 @@ class Crafts:
         now = session.clock.now(at.boot_us)
         lasting = self._origin.lasting_identity(pair.digital_id, self._device(pair), now)
         return Pair(pair.device_key, pair.transport_key, pair.device_chain, pair.transport_chain, lasting)
+
+    def _tidied(self, session: Session) -> None:
+        """Once a start, destroy the keys that nothing remembers: a crash came between making and writing down.
+
+        Not after a fall back to the backup, which may be older than the keys.
+        """
+        if self._tidy or self._parts.state.fell_back:
+            return
+        self._destroy(tuple(sorted(self._parts.keys.names() - session.kept.texts())))
+        self._tidy = True
 
     def _destroy(self, names: tuple[str, ...]) -> None:
         for name in names:

@@ -41,6 +41,7 @@ class ScannerKeys:
     ftm_chain: str = ""
     factory: str = ""
     factory_chain: str = ""
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)

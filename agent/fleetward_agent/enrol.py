@@ -11,6 +11,7 @@ from cryptography.x509 import ObjectIdentifier
 
 from fleetward_agent import VERSION
 from fleetward_agent.instant import SECOND_US, Instant
+from fleetward_agent.keys import DEVICE, TRANSPORT
 from fleetward_agent.session import Ask, Greeting, Session, asked, drop_ask, move, new_id, put_ask
 from fleetward_agent.state import Candidate, Gone, Kept, Pair
 from fleetward_agent.turn import (
@@ -90,7 +91,7 @@ def on_first_signed(outcome: FirstSigned, session: Session, at: Instant) -> Turn
     if session.stage is not Stage.HELLO:
         return Turn(replace(session, provisional=outcome.digital_id))
     name = b64url(at.draw("key names", 9)).replace("_", "-").lower()
-    candidate = Candidate(f"device-{name}", f"transport-{name}", outcome.digital_id)
+    candidate = Candidate(f"{DEVICE}{name}", f"{TRANSPORT}{name}", outcome.digital_id)
     return Turn(replace(session, kept=replace(session.kept, candidate=candidate)))
 
 

@@ -6,15 +6,44 @@ with it. A destroyed file is overwritten first; what a disk or a snapshot keeps 
 what a token is for. Source: protocol section 5 (idempotent enrolment; retirement); S4a.
 """
 
-import os
 from pathlib import Path
 from urllib.parse import quote
 
-from fleetward_broker.signers import KeyUnavailable, key_pem, make_key, open_key, sync_folder, write_private
+from fleetward_agent.ports import KeyStore
+from fleetward_broker.signers import (
+    KeyUnavailable,
+    key_pem,
+    make_key,
+    needing_hsm,
+    open_key,
+    shred,
+    sync_folder,
+    write_private,
+)
 from fleetward_schemas.jws import Alg, PrivateKey
+from fleetward_schemas.topics import DeviceId
 
 FOLDER_MODE = 0o700
 ENDING = ".key.pem"
+DEVICE, TRANSPORT = "device-", "transport-"
+"""How names of keys begin."""
+
+
+def key_store(folder: Path, token: str, base: Path, device_id: DeviceId) -> KeyStore:
+    """Return where a device's keys are: files in ``folder``, and with a token's URI its device keys there.
+
+    base: folder that a relative ``pin-source`` starts from.
+
+    Raises:
+        KeyUnavailable: the URI is wrong, or the part for tokens is missing.
+    """
+    files = FileKeys(folder)
+    if not token:
+        return files
+    with needing_hsm():
+        from fleetward_agent.token_keys import SplitKeys, TokenKeys, token_of
+
+        return SplitKeys(TokenKeys(token_of(token, base), device_id), files)
 
 
 class FileKeys:
@@ -62,8 +91,7 @@ class FileKeys:
         self._opened.pop(name, None)
         try:
             for path in [path for path in self._files() if _name_of(path) == name]:
-                _overwrite(path)
-                path.unlink()
+                shred(path)
             if self._folder.exists():
                 sync_folder(self._folder)
         except OSError as error:
@@ -96,12 +124,3 @@ def _is_key(file: str) -> bool:
 
 def _name_of(path: Path) -> str:
     return path.name.rpartition(ENDING)[0].removeprefix(".")
-
-
-def _overwrite(path: Path) -> None:
-    """Put zeros where the key was, and have the disk do it before the file is gone."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(bytes(os.fstat(descriptor).st_size))
-        file.flush()
-        os.fsync(descriptor)

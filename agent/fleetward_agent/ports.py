@@ -13,7 +13,7 @@ from fleetward_schemas.jws import Alg, PrivateKey
 
 
 class KeyStore(Protocol):
-    """Private keys by name; they never leave it but as objects that sign. Raises ``KeyUnavailable``."""
+    """One device's private keys by name; they never leave it but as objects that sign. Raises ``KeyUnavailable``."""
 
     def make(self, name: str, alg: Alg) -> PrivateKey:
         """Make a key and keep it durably; the same name again gives the same key."""

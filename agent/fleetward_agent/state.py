@@ -8,6 +8,7 @@ Source: architecture "store"; protocol section 5 (keys are remembered before the
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,22 @@ class Kept:
     telemetry_s: int = 30
     time_s: int = 600
 
+    def texts(self) -> frozenset[str]:
+        """Return every text in it: a key whose name is none of them was never written down, or is forgotten."""
+        return frozenset(_texts(_SHAPE.dump_python(self, mode="json")))
+
 
 _SHAPE = TypeAdapter(Kept)
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from _texts(list(value.values()))
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one)
 
 
 class AtomicJSONStorage(Storage):

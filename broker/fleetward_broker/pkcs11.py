@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pkcs11
-from pkcs11 import Attribute, Mechanism, ObjectClass, Session, TokenFlag
+from pkcs11 import Mechanism, ObjectClass, Session, TokenFlag
 from pkcs11 import exceptions as said
 
 from fleetward_broker.lane import Hangs, Lane
 from fleetward_broker.pins import read_pin
 from fleetward_broker.pkcs11_uri import TokenUri
 from fleetward_broker.signers import KeyUnavailable, TokenLost, WrongPin
+from fleetward_broker.token_objects import destroy, find
 
 log = logging.getLogger("fleetward.keys")
 
@@ -174,6 +175,19 @@ class Token:
         """Sign with the private key that ``uri`` names."""
         return self.use(lambda session: bytes(self._private(session, uri).sign(data, mechanism=mechanism)))
 
+    def destroy(self, uri: TokenUri) -> None:
+        """Destroy every key under the name in ``uri``, and look again; none there is no mistake.
+
+        Raises:
+            KeyUnavailable: a key is still there, or as ``use``.
+        """
+
+        def act(session: Session) -> None:
+            self._keys.pop((uri.label, uri.id), None)
+            destroy(session, uri)
+
+        self.use(act)
+
     def _whole(self, act: Callable[[Session], T]) -> T:
         try:
             return self._attempt(act)
@@ -246,35 +260,6 @@ class Token:
         if key not in self._keys:
             self._keys[key] = find(session, uri, ObjectClass.PRIVATE_KEY)
         return self._keys[key]
-
-
-def find(session: Session, uri: TokenUri, kind: ObjectClass) -> Any:
-    """Return the one key that a URI names.
-
-    Raises:
-        NoSuchKey: it is not there, or its token is not. KeyUnavailable: there is more than one.
-    """
-    return the_only(search(session, uri, kind), uri, kind)
-
-
-def the_only(found: list[Any], uri: TokenUri, kind: ObjectClass) -> Any:
-    """Return the one that was found; raises as ``find``."""
-    word = "private" if kind is ObjectClass.PRIVATE_KEY else "public"
-    if not found:
-        raise said.NoSuchKey(f"no {word} key {uri.key_name}")
-    if len(found) > 1:
-        raise KeyUnavailable(f"token {uri.token_name}: {len(found)} {word} keys {uri.key_name}; add id= to the URI")
-    return found[0]
-
-
-def search(session: Session, uri: TokenUri, kind: ObjectClass) -> list[Any]:
-    """Return every key of a kind that a URI names; read to the end, since a search left open blocks its session."""
-    wanted: dict[Attribute, Any] = {Attribute.CLASS: kind}
-    if uri.label:
-        wanted[Attribute.LABEL] = uri.label
-    if uri.id:
-        wanted[Attribute.ID] = uri.id
-    return list(session.get_objects(wanted))
 
 
 def _the_one(library: Any, uri: TokenUri) -> pkcs11.Token:

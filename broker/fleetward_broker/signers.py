@@ -144,6 +144,16 @@ def write_durably(path: Path, raw: bytes, mode: int = 0o644) -> None:
     sync_folder(path.parent)
 
 
+def shred(path: Path) -> None:
+    """Put zeros where a secret was, have the disk do it, then remove the file; a link in its place is not followed."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(bytes(os.fstat(descriptor).st_size))
+        file.flush()
+        os.fsync(descriptor)
+    path.unlink()
+
+
 def sync_folder(folder: Path) -> None:
     """Make a folder's entries durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

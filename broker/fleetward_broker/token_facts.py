@@ -9,9 +9,10 @@ from pathlib import Path
 import pkcs11
 from pkcs11 import Mechanism, ObjectClass, Session, TokenFlag
 
-from fleetward_broker.pkcs11 import find, module_at
+from fleetward_broker.pkcs11 import module_at
 from fleetward_broker.pkcs11_uri import TokenUri, read_uri
 from fleetward_broker.token_keys import GENERATE, MUST_BE, said_of, word_of
+from fleetward_broker.token_objects import find
 
 FLAGS = {
     TokenFlag.USER_PIN_COUNT_LOW: "pin-count-low",

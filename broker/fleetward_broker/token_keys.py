@@ -18,9 +18,10 @@ from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding
 from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass, Session
 from pkcs11 import exceptions as said
 
-from fleetward_broker.pkcs11 import Token, find, module_at, search, the_only
+from fleetward_broker.pkcs11 import Token, module_at
 from fleetward_broker.pkcs11_uri import TokenUri, read_uri
 from fleetward_broker.signers import KeyUnavailable
+from fleetward_broker.token_objects import HALVES, find, search, the_only, writing
 from fleetward_schemas.errors import LocalMistake, Refused
 from fleetward_schemas.jws import MIN_RSA_BITS, Alg, PrivateKey, PublicKey, alg_of, sign, verify
 
@@ -190,18 +191,14 @@ def _of_key(text: str, base: Path | None) -> TokenUri:
 
 
 def _taken(session: Session, uri: TokenUri) -> bool:
-    return any(search(session, uri, kind) for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY))
+    return any(search(session, uri, kind) for kind in HALVES)
 
 
 def _make(session: Session, uri: TokenUri, alg: Alg, bits: int) -> None:
     if _taken(session, uri):
         raise KeyUnavailable(f"token {uri.token_name}: holds a key {uri.key_name} already; nothing was made")
-    if session.rw:
-        _generate(session, uri, alg, bits)
-        return
-    # Without a PIN: the login is the process's, and a session that did not log in logs nobody out when it closes.
-    with session.token.open(rw=True) as writing:
-        _generate(writing, uri, alg, bits)
+    with writing(session) as able:
+        _generate(able, uri, alg, bits)
 
 
 def _generate(session: Session, uri: TokenUri, alg: Alg, bits: int) -> None:
