@@ -29,8 +29,9 @@ from fleetward_server.ca_keys import keys_of
 from fleetward_server.init import Wish, make_provider
 from fleetward_server.operator import LocalOperator
 from fleetward_server.running import RUN
+from fleetward_server.selection import Field, Is, Selection, Term
 from fleetward_server.state import Presence
-from fleetward_server.store import DeviceFilter, ReportFilter, Store, open_store
+from fleetward_server.store import ReportFilter, Store, open_store
 
 MARK = ".fleetward-demo"
 STEP_S = 60.0
@@ -242,10 +243,10 @@ class Demo:
         return [device.id for device in self._reads.devices(limit=MOST_DEVICES)]
 
     def _count(self, state: State) -> int:
-        return len(self._reads.devices(DeviceFilter(state=state), limit=MOST_DEVICES))
+        return len(self._reads.devices(_in_state(state), limit=MOST_DEVICES))
 
     def _present(self, presence: Presence) -> int:
-        return len(self._reads.devices(DeviceFilter(presence=presence), limit=MOST_DEVICES))
+        return len(self._reads.devices(_in_state(presence), limit=MOST_DEVICES))
 
     def _reports(self, device_id: str) -> int:
         return len(self._reads.reports(ReportFilter(DeviceId(device_id), "telemetry")))
@@ -267,6 +268,10 @@ class Demo:
             self._cable.close()
         if self._store is not None:
             self._store.close()
+
+
+def _in_state(word: State | Presence) -> Selection:
+    return Selection(terms=(Term(Field.STATE, (Is(word),)),))
 
 
 def prepare(folder: Path) -> None:

@@ -13,8 +13,9 @@ from fleetward_schemas.topics import DeviceId
 from fleetward_server.admission import Diff
 from fleetward_server.audit import Link, Verdict
 from fleetward_server.listing import Fields
+from fleetward_server.selection import Selection
 from fleetward_server.state import Certificate, Command, Device, FtmRoot, Model, Report
-from fleetward_server.store import AuditFilter, Counts, DeviceFilter, RefusalCount, ReportFilter
+from fleetward_server.store import AuditFilter, Counts, RefusalCount, ReportFilter
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,11 @@ class Devices(Protocol):
         """Return the device that an id, the beginning of one, or a serial number means."""
         ...
 
-    def devices(self, wanted: DeviceFilter, after: str = "", limit: int = 500) -> tuple[Device, ...]:
+    def selection(self, text: str) -> Selection:
+        """Read a filter, its durations counted from now."""
+        ...
+
+    def devices(self, wanted: Selection, after: str = "", limit: int = 500) -> tuple[Device, ...]:
         """Return devices by id, those after the cursor."""
         ...
 

@@ -7,7 +7,7 @@ import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from fleetward_broker.mosquitto_admin import NotTold
@@ -24,7 +24,7 @@ from fleetward_server.admission import Diff, Record
 from fleetward_server.authority import AuthorityProblem
 from fleetward_server.listing import Fields, Listed
 from fleetward_server.problem import Kind, OperatorProblem, nearest
-from fleetward_server.reader import LocalReader
+from fleetward_server.reader import LocalReader, utc_now
 from fleetward_server.state import (
     AddAudit,
     AuditEntry,
@@ -45,19 +45,13 @@ PARAMS: Mapping[Verb, frozenset[str]] = {Verb.COLLECT_INFO: frozenset(), Verb.SY
 """Which parameters each command takes."""
 
 
-def utc_now() -> datetime:
-    """Read the host's clock: an operator's act happens when the operator's host says."""
-    return datetime.now(UTC)
-
-
 class LocalOperator(LocalReader):
     """An operator with the provider's folder at hand; opens the store at the first act."""
 
     def __init__(self, folder: Path, actor: str, now: Callable[[], datetime] = utc_now) -> None:
         """Act in ``folder`` as ``actor``, which the audit shows as ``operator:<actor>``."""
-        super().__init__(folder)
+        super().__init__(folder, now)
         self._actor = f"operator:{actor}"
-        self._now = now
         self._last_id: str | None = None
 
     def import_list(self, rows: Sequence[Fields], *, dry_run: bool, places: Sequence[str] = ()) -> Diff:

@@ -3,8 +3,9 @@
 Source: S5; operations.py for the seams.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 from weakref import finalize
@@ -15,11 +16,11 @@ from fleetward_server.audit import Link, Verdict
 from fleetward_server.config import Config, ConfigProblem, load
 from fleetward_server.operations import Papers
 from fleetward_server.problem import Kind, OperatorProblem
+from fleetward_server.selection import Selection, parse
 from fleetward_server.state import Command, Device, FtmRoot, Model, Report
 from fleetward_server.store import (
     AuditFilter,
     Counts,
-    DeviceFilter,
     ReportFilter,
     Store,
     StoreHeld,
@@ -31,12 +32,18 @@ PREFIX_CHARS = 4
 HISTORY_ROWS = 50
 
 
+def utc_now() -> datetime:
+    """Read the host's clock: an operator's act happens when the operator's host says."""
+    return datetime.now(UTC)
+
+
 class LocalReader:
     """A provider's folder, its store opened at the first look."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, now: Callable[[], datetime] = utc_now) -> None:
         """Look into ``folder``; nothing is opened yet."""
         self.folder = folder
+        self._now = now
         self._store: Store | None = None
 
     def __enter__(self) -> Self:
@@ -79,7 +86,15 @@ class LocalReader:
                 names = ", ".join(f"{one.id} ({one.identity.serialNo})" for one in several)
                 raise OperatorProblem(Kind.INVALID, f"{text!r} names more than one device: {names}")
 
-    def devices(self, wanted: DeviceFilter, after: str = "", limit: int = 500) -> tuple[Device, ...]:
+    def selection(self, text: str) -> Selection:
+        """Read a filter, its durations counted from now.
+
+        Raises:
+            OperatorProblem: ``invalid``, naming the column.
+        """
+        return parse(text, self._now())
+
+    def devices(self, wanted: Selection, after: str = "", limit: int = 500) -> tuple[Device, ...]:
         """Return devices by id, those after the cursor."""
         with self.opened() as store:
             return store.devices(wanted, after=after, limit=limit)

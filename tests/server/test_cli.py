@@ -89,8 +89,16 @@ def test_plain_text_is_aligned_and_holds_no_colour(fleetward: Fleetward, store: 
     assert "\x1b" not in header + "".join(lines)
 
 
+def test_a_list_takes_a_filter_in_one_word_or_in_many(fleetward: Fleetward, store: Store) -> None:
+    kept(store, device(2, tags=("north",)))
+    for words in (["tag:north"], ["SN-", "-tag:south", "not", "serial:SN-0001"], ["SN- not serial:SN-0001"]):
+        done = fleetward("device", "list", *words, "--json")
+        assert isinstance(done.json, list)
+        assert [one["serial"] for one in done.json] == ["SN-0002"]
+
+
 def test_a_filter_that_is_no_word_offers_the_nearest(fleetward: Fleetward, store: Store) -> None:
-    done = fleetward("device", "list", "--state", "pendin")
+    done = fleetward("device", "list", "state:pendin")
     assert (done.code, done.out) == (2, "")
     assert "did you mean 'pending'" in done.err
 

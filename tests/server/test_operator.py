@@ -20,7 +20,7 @@ from fleetward_server.operations import Operator
 from fleetward_server.operator import LocalOperator
 from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.state import Device, Model
-from fleetward_server.store import AuditFilter, DeviceFilter, Store, open_store
+from fleetward_server.store import AuditFilter, Store, open_store
 from tests.server import provider
 from tests.server.register import FIRST, NOW, device, identity, kept, made
 
@@ -125,7 +125,7 @@ def test_tags_are_put_on_and_taken_off(operator: LocalOperator, store: Store) ->
     found = store.device(FIRST)
     assert found is not None
     assert found.tags == ("gate-2", "north")
-    assert operator.devices(DeviceFilter(tag="north")) == (found,)
+    assert operator.devices(operator.selection("tag:north")) == (found,)
 
 
 @pytest.mark.parametrize("tag", ["", "North", "a;b", "-a", "x" * 65])

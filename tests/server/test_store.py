@@ -75,7 +75,7 @@ def test_a_device_comes_back_as_it_was_kept(store: Store) -> None:
         agent_version="1.0",
         reason=Reason.CLONE,
         checklist=(Check(Item.IDENTITY, True), Check(Item.FTM, False, Reason.CLONE)),
-        tags=("north", "gate-2"),
+        tags=("gate-2", "north"),
         device_code="code",
         device_info="info",
         changed_at=NOW,

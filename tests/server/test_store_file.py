@@ -99,3 +99,18 @@ def test_a_full_disk_keeps_nothing_of_the_batch_and_the_next_one_works(tmp_path:
             kept(store, *(device(number, device_info="x" * 4000) for number in range(100)))
         assert store.devices() == ()
         assert kept(store, device()).device(FIRST) == device()
+
+
+def test_tags_of_an_older_schema_are_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "server.db"
+    kept(made(tmp_path), device(1), device(2)).close()
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute("DROP TABLE tags")
+        connection.execute("ALTER TABLE devices ADD COLUMN tags TEXT NOT NULL DEFAULT ''")
+        connection.execute("UPDATE devices SET tags = ';gate;north;' WHERE id = ?", (FIRST,))
+        connection.execute("UPDATE alembic_version SET version_num = '0002'")
+    connection.close()
+    with open_store(path, create=True) as store:
+        assert store.device(FIRST) == device(1, tags=("gate", "north"))
+        assert store.device(device(2).id) == device(2)

@@ -7,8 +7,9 @@ import typer
 
 from fleetward_server.cli import show
 from fleetward_server.cli.exit_codes import ExitCode
+from fleetward_server.cli.filters import FILTER_HELP, WORDS_MAY_BEGIN_WITH_MINUS, plain_words
 from fleetward_server.cli.options import HERE, PAGE, Actor, Dir, Json, Limit, Name, Reason
-from fleetward_server.cli.telling import acting, one_of
+from fleetward_server.cli.telling import acting
 
 if TYPE_CHECKING:
     from fleetward_server.admission import Diff
@@ -27,32 +28,18 @@ FTM key of a record never change: a row that differs is an error.
 """
 
 
-@app.command("list")
+@app.command("list", epilog=FILTER_HELP, context_settings=WORDS_MAY_BEGIN_WITH_MINUS)
 def list_devices(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[FILTER]...", help="Which; see below.")] = None,
     folder: Dir = HERE,
-    state: Annotated[str, typer.Option("--state", help="pending, approved, registered, refused, ...")] = "",
-    presence: Annotated[str, typer.Option("--presence", help="online, offline or never.")] = "",
-    model: Annotated[str, typer.Option("--model", help="Of this model.")] = "",
-    tag: Annotated[str, typer.Option("--tag", help="With this tag.")] = "",
-    text: Annotated[str, typer.Option("--text", help="Whose id or serial number begins so.")] = "",
     after: Annotated[str, typer.Option("--after", help="Go on after this id.")] = "",
     limit: Limit = PAGE,
     *,
     as_json: Json = False,
 ) -> None:
-    """List devices by id."""
+    """List devices by id: all of them, or those that a filter means."""
     with acting(folder, as_json=as_json) as operator:
-        from fleetward_schemas.enrol import State
-        from fleetward_server.state import Presence
-        from fleetward_server.store import DeviceFilter
-
-        wanted = DeviceFilter(
-            state=State(word) if (word := one_of("--state", state, State)) else None,
-            presence=Presence(word) if (word := one_of("--presence", presence, Presence)) else None,
-            model=model or None,
-            tag=tag or None,
-            text=text or None,
-        )
+        wanted = operator.selection(" ".join(plain_words(words)))
         found = operator.devices(wanted, after, limit)
         show.rows(COLUMNS, map(summary, found), as_json=as_json)
         if len(found) == limit:

@@ -15,13 +15,12 @@ from fleetward_server.store import journal
 from fleetward_server.store.duties import Duties
 from fleetward_server.store.engine import PATIENCE_S, StoreHeld, StoreProblem, open_engine, translated
 from fleetward_server.store.memory import Memory
-from fleetward_server.store.queries import AuditFilter, Counts, DeviceFilter, Queries, RefusalCount, ReportFilter
+from fleetward_server.store.queries import AuditFilter, Counts, Queries, RefusalCount, ReportFilter
 from fleetward_server.store.unit import Unit
 
 __all__ = [
     "AuditFilter",
     "Counts",
-    "DeviceFilter",
     "RefusalCount",
     "ReportFilter",
     "Store",

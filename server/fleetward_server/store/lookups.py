@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from sqlalchemy import Connection, Select, select, tuple_
+from sqlalchemy import Connection, Select, func, select, tuple_
 
 from fleetward_schemas.identity import DigitalId
 from fleetward_schemas.replay import ReplayWindow
@@ -23,9 +23,15 @@ LIVE = (CertificateState.ISSUED, CertificateState.CURRENT)
 WindowKey = tuple[str, str]
 T = TypeVar("T")
 
-ALL_DEVICES: Select[tuple[object, ...]] = select(tables.devices, tables.sightings.c.seen_at).select_from(
-    tables.devices.outerjoin(tables.sightings)
+_TAGS = (
+    select(func.aggregate_strings(tables.tags.c.tag, rows.TAG_SEPARATOR))
+    .where(tables.tags.c.device_id == tables.devices.c.id)
+    .correlate(tables.devices)
+    .scalar_subquery()
 )
+ALL_DEVICES: Select[tuple[object, ...]] = select(
+    tables.devices, tables.sightings.c.seen_at, _TAGS.label("tags")
+).select_from(tables.devices.outerjoin(tables.sightings))
 _WINDOW_KEY = tuple_(tables.windows.c.signer, tables.windows.c.topic)
 _WINDOWS = select(tables.windows.c.signer, tables.windows.c.topic, tables.windows.c.highest, tables.windows.c.seen)
 

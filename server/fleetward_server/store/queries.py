@@ -13,28 +13,18 @@ from sqlalchemy import ColumnElement, column, func, or_, select
 from sqlalchemy import table as bare_table
 
 from fleetward_schemas.commands import OPEN
-from fleetward_schemas.enrol import State
 from fleetward_schemas.topics import DeviceId
 from fleetward_server.audit import Link
-from fleetward_server.state import Certificate, CertificateState, Command, Device, FtmRoot, Model, Presence, Report
+from fleetward_server.selection import EVERYTHING, Selection
+from fleetward_server.state import Certificate, CertificateState, Command, Device, FtmRoot, Model, Report
 from fleetward_server.store import rows, tables
 from fleetward_server.store.ground import Ground
 from fleetward_server.store.lookups import ALL_DEVICES
+from fleetward_server.store.selecting import begins, selected
 
 PAGE_ROWS = 500
 _devices, _reports, _commands, _audit = tables.devices, tables.reports, tables.commands, tables.audit
 _SEQUENCE = bare_table("sqlite_sequence", column("name"), column("seq"))
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceFilter:
-    """Which devices; what is None is not asked. text: how an id or a serial number begins."""
-
-    state: State | None = None
-    presence: Presence | None = None
-    model: str | None = None
-    tag: str | None = None
-    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +74,14 @@ class Queries(Ground):
         row = self._first(ALL_DEVICES.where(_devices.c.id == device_id))
         return None if row is None else rows.to_device(row)
 
-    def devices(
-        self, wanted: DeviceFilter | None = None, *, after: str = "", limit: int = PAGE_ROWS
-    ) -> tuple[Device, ...]:
+    def devices(self, wanted: Selection = EVERYTHING, *, after: str = "", limit: int = PAGE_ROWS) -> tuple[Device, ...]:
         """Return devices by id, those after the cursor ``after``."""
-        statement = ALL_DEVICES.where(_devices.c.id > after, *_device_terms(wanted or DeviceFilter()))
+        statement = ALL_DEVICES.where(_devices.c.id > after, selected(wanted))
         return tuple(map(rows.to_device, self._all(statement.order_by(_devices.c.id).limit(limit))))
 
     def named(self, text: str, limit: int = 5) -> tuple[Device, ...]:
         """Return the devices that a person may mean by an id, the beginning of one, or a serial number."""
-        statement = ALL_DEVICES.where(or_(_begins(_devices.c.id, text), _devices.c.serial == text))
+        statement = ALL_DEVICES.where(or_(begins(_devices.c.id, text), _devices.c.serial == text))
         return tuple(map(rows.to_device, self._all(statement.order_by(_devices.c.id).limit(limit))))
 
     def certificates(self, device_id: DeviceId) -> tuple[Certificate, ...]:
@@ -198,24 +186,6 @@ class Queries(Ground):
     def _grouped(self, word: ColumnElement[str], number: ColumnElement[Any]) -> dict[str, int]:
         found = self._all(select(word.label("word"), number.label("times")).group_by(word).order_by(word))
         return {row.word: int(row.times) for row in found}
-
-
-def _begins(column: ColumnElement[str], text: str) -> ColumnElement[bool]:
-    """A range rather than LIKE: an index serves it, and no character in ``text`` means more than itself."""
-    return column.between(text, text + "\U0010ffff")
-
-
-def _device_terms(wanted: DeviceFilter) -> Iterator[ColumnElement[bool]]:
-    if wanted.state is not None:
-        yield _devices.c.state == wanted.state
-    if wanted.presence is not None:
-        yield _devices.c.presence == wanted.presence
-    if wanted.model is not None:
-        yield _devices.c.model == wanted.model
-    if wanted.tag is not None:
-        yield func.instr(_devices.c.tags, rows.show_tags((wanted.tag,))) > 0
-    if wanted.text is not None:
-        yield or_(_begins(_devices.c.id, wanted.text), _begins(_devices.c.serial, wanted.text))
 
 
 def _report_terms(wanted: ReportFilter) -> tuple[ColumnElement[bool], ...]:

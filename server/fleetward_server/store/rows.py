@@ -36,6 +36,7 @@ from fleetward_server.state import (
 )
 
 TEXTS_KEPT = 16_384
+TAG_SEPARATOR = ";"
 WINDOW_BYTES = WIDTH // 8
 MICROSECOND = timedelta(microseconds=1)
 Values = dict[str, Any]
@@ -63,7 +64,7 @@ def maybe_moment(us: int | None) -> datetime | None:
 
 
 def from_device(device: Device) -> Values:
-    """Return a device's row without its sighting, which has its own table."""
+    """Return a device's row without its sighting and tags, which have their own tables."""
     return {
         "id": device.id,
         "state": device.state,
@@ -88,7 +89,6 @@ def from_device(device: Device) -> Values:
         "agent_version": device.agent_version,
         "reason": device.reason,
         "checklist": json.dumps([[c.item, c.held, c.reason, *c.excused] for c in device.checklist]),
-        "tags": show_tags(device.tags),
         "device_code": device.device_code,
         "device_info": device.device_info,
         "created_at": maybe_stamp(device.created_at),
@@ -97,7 +97,7 @@ def from_device(device: Device) -> Values:
 
 
 def to_device(row: AnyRow) -> Device:
-    """Read a row of ``devices`` joined with its sighting."""
+    """Read a row of ``devices`` joined with its sighting and tags."""
     return Device(
         id=row.id,
         state=State(row.state),
@@ -142,14 +142,15 @@ def _checklist(text: str) -> tuple[Check, ...]:
     )
 
 
-def show_tags(tags: tuple[str, ...]) -> str:
-    """Write tags so that one of them can be looked for: ``;a;b;``."""
-    return f";{';'.join(tags)};" if tags else ""
+def from_tags(device: Device) -> list[Values]:
+    """Return the rows of a device's tags."""
+    return [{"tag": tag, "device_id": device.id} for tag in device.tags]
 
 
 @lru_cache(maxsize=TEXTS_KEPT)
-def _tags(text: str) -> tuple[str, ...]:
-    return tuple(text.strip(";").split(";")) if text else ()
+def _tags(text: str | None) -> tuple[str, ...]:
+    """Read what ``lookups.ALL_DEVICES`` gathers; no tag holds a semicolon."""
+    return tuple(sorted(text.split(TAG_SEPARATOR))) if text else ()
 
 
 def from_window(kept: PutWindow) -> Values:

@@ -62,7 +62,6 @@ devices = Table(
     Column("agent_version", Text),
     Column("reason", Text),
     Column("checklist", Text, nullable=False),
-    Column("tags", Text, nullable=False),
     Column("device_code", Text),
     Column("device_info", Text),
     Column("created_at", BigInteger),
@@ -71,6 +70,16 @@ devices = Table(
 Index("devices_by_serial", devices.c.serial)
 Index("devices_by_state", devices.c.state, devices.c.id)
 Index("devices_waiting", devices.c.asking_key, sqlite_where=text("asking_key IS NOT NULL"))
+
+tags = Table(
+    "tags",
+    META,
+    Column("tag", Text, nullable=False),
+    _device(),
+    PrimaryKeyConstraint("tag", "device_id"),
+    sqlite_with_rowid=False,
+)
+Index("tags_by_device", tags.c.device_id)
 
 sightings = Table(
     "sightings", META, _device(key=True), Column("seen_at", BigInteger, nullable=False), sqlite_with_rowid=False

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects.sqlite import Insert, insert
 
 from fleetward_schemas.enrol import State
@@ -60,6 +60,7 @@ class Unit(Lookups):
         self._put_commands: set[str] = set()
         self._links: list[Link] = []
         self._moved: set[str] = set()
+        self._retagged: set[DeviceId] = set()
         self._journaled: dict[DeviceId, tuple[Certificate, ...]] = {}
         self._appliers: dict[type, Callable[[Any], None]] = {
             PutDevice: self._put_device,
@@ -108,6 +109,7 @@ class Unit(Lookups):
     def flush(self) -> None:
         """Write what was gathered; ``Store.unit`` calls it before the commit."""
         self._many(upsert(tables.devices), list(map(rows.from_device, self._devices.values())))
+        self._write_tags()
         LATEST_SIGHTING.run(self._connection, [_sighting(*one) for one in self._seen.items()])
         KEPT_WINDOW.run(self._connection, list(map(rows.from_window, self._kept_windows.values())))
         NEW_REPORT.run(self._connection, list(map(rows.from_report, self._reports.values())))
@@ -127,6 +129,11 @@ class Unit(Lookups):
         """Keep what was committed for the next transaction."""
         self._memory.keep(self._devices, self._windows)
 
+    def _write_tags(self) -> None:
+        for device_id in self._retagged:
+            self._connection.execute(delete(tables.tags).where(tables.tags.c.device_id == device_id))
+            self._many(insert(tables.tags), rows.from_tags(self._devices[device_id]))
+
     def _many(self, statement: Insert, values: list[Values]) -> None:
         if values:
             self._connection.execute(statement, values)
@@ -139,6 +146,8 @@ class Unit(Lookups):
             self._move("revocation")
         if before is not None and before.state is not device.state and {before.state, device.state} & _SILENCED:
             self._journaled.setdefault(device.id, ())
+        if device.tags != (() if before is None else before.tags):
+            self._retagged.add(device.id)
         self._devices[device.id] = device
         if device.seen_at is not None:
             self._see(Seen(device.id, device.seen_at))
