@@ -6,11 +6,15 @@ OpenSSL offers; a device that knows no time yet leaves that one check out, and n
 Source: protocol sections 1 and 5; C6; RFC 9325 (BCP 195).
 """
 
+import re
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
+from cryptography import x509
+
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+_LIST = re.compile(b"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOTALL)
 NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which the ssl module does not name
 
 
@@ -38,7 +42,7 @@ def client_context(roots: Path | bytes, certificate: Path, key: Path, *, check_t
 def server_context(certificate: Path, key: Path, roots: Path | bytes, crls: Sequence[Path]) -> ssl.SSLContext:
     """Return what a broker listens with: every client shows a certificate that no CRL names.
 
-    crls: PEM files, one per issuing CA; a client whose CA has none is refused.
+    crls: PEM files, together one list per issuing CA; a client whose CA has none is refused.
 
     Raises:
         CredentialsUnusable: naming the file.
@@ -52,6 +56,21 @@ def server_context(certificate: Path, key: Path, roots: Path | bytes, crls: Sequ
     for crl in crls:
         _trust_file(context, crl)
     return context
+
+
+def read_crls(path: Path) -> tuple[x509.CertificateRevocationList, ...]:
+    """Read all revocation lists of a PEM file, in its order.
+
+    Raises:
+        CredentialsUnusable: naming the file.
+    """
+    try:
+        found = tuple(x509.load_pem_x509_crl(pem) for pem in _LIST.findall(_read(path)))
+    except ValueError:
+        found = ()
+    if not found:
+        raise CredentialsUnusable(f"{path}: holds no PEM certificate revocation list")
+    return found
 
 
 def chain_pem(chain: Sequence[bytes]) -> bytes:

@@ -23,8 +23,9 @@ from fleetward_schemas.certificates import key_thumbprint, thumbprint
 from fleetward_schemas.identity import Certification, DigitalId, Purpose, device_id
 from fleetward_schemas.jws import Alg, PrivateKey
 from fleetward_schemas.moment import show_seconds
-from fleetward_server.authority import BACKDATE, open_issuer
+from fleetward_server.authority import BACKDATE
 from fleetward_server.config import Config, load
+from fleetward_server.generations import open_issuer
 from fleetward_server.operator import LocalOperator
 from fleetward_server.state import Device
 from fleetward_server.store import Store, open_store

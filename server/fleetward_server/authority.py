@@ -4,36 +4,44 @@ A new certificate never begins before the one it replaces (MOSIP's rotation rule
 Source: S6; protocol section 1; facts on MOSIP's key rotation check (notBefore must not go back).
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_broker import profiles
 from fleetward_broker.profiles import Issuer, Profile, Subject
-from fleetward_broker.signers import KeyUnavailable, make_key, open_key, require, write_durably
-from fleetward_schemas.certificates import key_thumbprint, public_key, thumbprint
+from fleetward_broker.signers import KeyUnavailable, make_key, require, write_durably
+from fleetward_schemas.certificates import key_thumbprint, thumbprint
 from fleetward_schemas.envelope import Seal
 from fleetward_schemas.identity import ServerId, sign_identity
 from fleetward_schemas.jws import Alg, PrivateKey, PublicKey
 from fleetward_schemas.moment import show_seconds
 from fleetward_schemas.topics import DeviceId
 from fleetward_server.config import Config
+from fleetward_server.generations import (
+    AUTHORITIES,
+    Generation,
+    former,
+    in_office,
+    open_former,
+    open_issuer,
+)
+from fleetward_server.generations import AuthorityProblem as AuthorityProblem
 from fleetward_server.state import Certificate, CertificateState, Use
 from fleetward_server.turn import IssuePair
 
 BACKDATE = timedelta(seconds=60)
 """How far before now a certificate begins, for receivers whose clock is a little behind."""
 RENEW_BEFORE = timedelta(days=2)
-AUTHORITIES = ("device-ca", "factory-ca", "service-ca")
 ALL_REVOKED = "all.pem"
-"""All lists in one file, for brokers that take only one."""
+"""All lists in one file, which is what brokers read."""
 
 
-class AuthorityProblem(Exception):  # noqa: N818 - says what is wrong
-    """An authority cannot issue; the message names it and what to do."""
+class FormerKeyAway(KeyUnavailable):
+    """The key of a predecessor cannot be opened; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +56,6 @@ class OwnSeal:
     def due(self, now: datetime) -> bool:
         """Say whether it is time to make the next one."""
         return now > self.not_after - RENEW_BEFORE
-
-
-def open_issuer(config: Config, name: str) -> Issuer:
-    """Open one authority of the provider folder: ``device-ca``, ``factory-ca`` or ``service-ca``.
-
-    Raises:
-        KeyUnavailable: its key cannot be opened. AuthorityProblem: its certificate cannot be read or is another's.
-    """
-    uri = str(getattr(config.keys, name.replace("-", "_")))
-    path = config.pki / f"{name}.pem"
-    try:
-        certificate = x509.load_pem_x509_certificate(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise AuthorityProblem(f"{path}: not a readable certificate: {error}") from None
-    issuer = Issuer(certificate, open_key(uri, config.folder))
-    if key_thumbprint(public_key(certificate)) != key_thumbprint(issuer.key.public_key()):
-        raise AuthorityProblem(f"{path}: the certificate is for another key than {uri}")
-    return issuer
 
 
 class Authority:
@@ -149,7 +139,7 @@ class Authority:
         end = issuer.certificate.not_valid_after_utc
         if now >= end:
             name = issuer.certificate.subject.rfc4514_string()
-            raise AuthorityProblem(f"{name}: the CA expired at {end:%Y-%m-%d %H:%M}Z; issue a new one and import it")
+            raise AuthorityProblem(f"{name}: the CA expired at {end:%Y-%m-%d %H:%M}Z; run: fleetward authority rotate")
 
 
 _PROFILES: dict[Use, tuple[Profile, str]] = {
@@ -163,17 +153,46 @@ def subject_of(use: Use, device_id: DeviceId) -> str:
     return _PROFILES[use][1].format(device_id)
 
 
-def publish_revocations(config: Config, revoked: dict[str, dict[int, datetime]], now: datetime) -> tuple[Path, ...]:
-    """Write each authority's CRL anew. revoked: authority -> serial -> when. Returns the files written."""
-    written = []
+def publish_revocations(
+    config: Config, revoked: Mapping[bytes, Mapping[int, datetime]], now: datetime
+) -> tuple[Path, ...]:
+    """Write the CRL of each authority that has issued anew, and all in one file. Returns the files written.
+
+    revoked: authority in DER -> serial -> when; what no authority of ours issued goes to the device CA's. A predecessor
+    whose key is away keeps its last list, and keeps nobody else from a new one.
+
+    Raises:
+        AuthorityProblem, KeyUnavailable: an authority in office cannot sign; nothing was written. FormerKeyAway:
+            everything else was written.
+    """
     folder = config.pki / "crl"
     folder.mkdir(exist_ok=True)
-    for name in AUTHORITIES:
-        issuer = open_issuer(config, name)
+    held = [in_office(config, office) for office in AUTHORITIES]
+    lasting = [one for one in former(config) if not one.has_ended(now)]
+    issuers = {one.stem: issuer for issuer, one in held}
+    troubles = _open_lasting(config, lasting, issuers)
+    known = [one for _, one in held] + lasting
+    stems = {one.certificate.public_bytes(Encoding.DER): one.stem for one in known}
+    entries: dict[str, dict[int, datetime]] = {one.stem: {} for one in known}
+    for authority, serials in revoked.items():
+        entries[stems.get(authority, known[0].stem)].update(serials)
+    for stem, issuer in issuers.items():
         number = int(now.timestamp() * 1000)
-        made = profiles.revocation_list(issuer, revoked.get(name, {}), number=number, now=now - BACKDATE)
-        path = folder / f"{name}.pem"
-        write_durably(path, made.public_bytes(Encoding.PEM))
-        written.append(path)
-    write_durably(folder / ALL_REVOKED, b"".join(path.read_bytes() for path in written))
-    return tuple(written)
+        made = profiles.revocation_list(issuer, entries[stem], number=number, now=now - BACKDATE)
+        write_durably(folder / f"{stem}.pem", made.public_bytes(Encoding.PEM))
+    paths = tuple(path for one in known if (path := folder / f"{one.stem}.pem").exists())
+    write_durably(folder / ALL_REVOKED, b"".join(path.read_bytes() for path in paths))
+    if troubles:
+        raise FormerKeyAway("; ".join(troubles))
+    return paths
+
+
+def _open_lasting(config: Config, lasting: Sequence[Generation], issuers: dict[str, Issuer]) -> list[str]:
+    """Add the predecessors that can sign to ``issuers``; return what is wrong with the others."""
+    troubles = []
+    for one in lasting:
+        try:
+            issuers[one.stem] = open_former(config, one)
+        except KeyUnavailable as problem:
+            troubles.append(f"{one.stem}: its list is not renewed: {problem}")
+    return troubles

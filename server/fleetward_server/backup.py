@@ -19,7 +19,7 @@ from fleetward_broker.pkcs11_uri import SCHEME
 from fleetward_broker.signers import file_of, write_private
 from fleetward_server import archive, client_id
 from fleetward_server.archive import ArchiveDamaged, Member, Opened, member_of
-from fleetward_server.config import FILE, KEY_NAMES, Config
+from fleetward_server.config import FILE, Config
 from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.store.snapshot import Look, copy_database, look_through
 
@@ -165,8 +165,8 @@ def _manifest(config: Config, look: Look, members: tuple[Member, ...], now: date
 
 def _whereabouts(config: Config, taken: set[str]) -> Iterator[dict[str, str]]:
     """Say of each key of ``[keys]`` where it is: here, in its token, or not here."""
-    for name in KEY_NAMES:
-        uri = str(getattr(config.keys, name))
+    in_office = {name.replace("-", "_"): uri for name, uri in config.keys.by_name().items()}
+    for name, uri in (in_office | {f"former {stem}": uri for stem, uri in config.keys.former.items()}).items():
         if uri.startswith(SCHEME):
             yield {"key": name, "where": "token", "uri": uri}
             continue

@@ -19,7 +19,7 @@ from fleetward_broker import mosquitto, mosquitto_admin
 from fleetward_broker.mosquitto import Files, Listen
 from fleetward_broker.signers import write_durably, write_private
 from fleetward_schemas.topics import Role, principal_of
-from fleetward_server.authority import ALL_REVOKED, AUTHORITIES
+from fleetward_server.authority import ALL_REVOKED
 from fleetward_server.config import Config
 from fleetward_server.parts import Part, StartFailed
 
@@ -52,11 +52,10 @@ class Runner:
 
 def _start_embedded(config: Config, port: int, spawn: Spawn) -> int:
     folder = _folder(config)
-    crls = ", ".join(f'"../pki/crl/{name}.pem"' for name in AUTHORITIES)
     text = (
         f'[listen]\nhost = "{config.broker.bind}"\nport = {port}\n\n'
         '[tls]\ncertificate = "../pki/broker.pem"\nkey = "../pki/broker.key.pem"\n'
-        f'roots = "../pki/root.pem"\ncrls = [{crls}]\n\n'
+        f'roots = "../pki/root.pem"\ncrls = ["../pki/crl/{ALL_REVOKED}"]\n\n'
         '[store]\npath = "broker.db"\n'
     )
     path = folder / "broker.toml"

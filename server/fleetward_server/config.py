@@ -5,6 +5,7 @@ Source: architecture "no pydantic-settings"; S3 (time source), S6 (where keys li
 
 import difflib
 import tomllib
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -73,7 +74,8 @@ class DevicesTable:
 class KeysTable:
     """URIs of the root's and the authorities' keys: ``file:`` relative to this file, or ``pkcs11:``.
 
-    require_hsm: refuse those that are files; left out, the profile decides.
+    require_hsm: refuse those that are files; left out, the profile decides. former: keys that were followed by others,
+    by the name of their certificate's file; they sign revocation lists and nothing else.
     """
 
     root: str = "file:pki/root.key.pem"
@@ -81,6 +83,11 @@ class KeysTable:
     factory_ca: str = "file:pki/factory-ca.key.pem"
     service_ca: str = "file:pki/service-ca.key.pem"
     require_hsm: bool | None = None
+    former: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def by_name(self) -> dict[str, str]:
+        """Return the URIs of the keys in office, by their certificates' names: ``root``, ``device-ca`` ..."""
+        return {name.replace("_", "-"): str(getattr(self, name)) for name in KEY_NAMES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +172,7 @@ def _table(kind: Any, value: Any, where: str) -> Any:
         raise ConfigProblem(f"{where} must be a table")
     hints = get_type_hints(kind)
     _known(value, [f.name for f in fields(kind)], where)
-    missing = [f.name for f in fields(kind) if f.name not in value and f.default is MISSING]
+    missing = [f.name for f in fields(kind) if f.name not in value and f.default is f.default_factory is MISSING]
     if missing:
         raise ConfigProblem(f"{where} needs {', '.join(missing)}")
     return kind(**{name: _value(hints[name], entry, f"{where} {name}") for name, entry in value.items()})
@@ -176,6 +183,10 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         if value not in list(Environment):
             raise ConfigProblem(f"{where} = {value!r}: expected one of {', '.join(Environment)}")
         return Environment(value)
+    if get_origin(kind) is Mapping:
+        if not isinstance(value, dict) or not all(isinstance(uri, str) for uri in value.values()):
+            raise ConfigProblem(f"{where} = {value!r}: expected a table of texts")
+        return dict(value)
     plain = get_args(kind)[0] if get_origin(kind) is not None else kind
     if not isinstance(value, plain) or isinstance(value, bool) != (plain is bool):
         raise ConfigProblem(f"{where} = {value!r}: expected {plain.__name__}")
@@ -213,13 +224,13 @@ def check(config: Config, path: Path) -> Config:
 
 
 def _keys(config: Config, path: Path) -> None:
-    for name in KEY_NAMES:
-        uri = getattr(config.keys, name)
+    former = {f"former {stem}": uri for stem, uri in config.keys.former.items()}
+    for name, uri in (config.keys.by_name() | former).items():
         try:
             if uri.startswith(SCHEME):
                 read_uri(uri, config.folder)
         except KeyUnavailable as problem:
-            raise ConfigProblem(f"{path}: [keys] {name}: {problem}") from None
+            raise ConfigProblem(f"{path}: [keys] {name.replace('-', '_')}: {problem}") from None
 
 
 def _production(config: Config, path: Path) -> None:

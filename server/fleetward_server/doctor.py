@@ -4,7 +4,7 @@ A part that cannot be looked at because an earlier one fails is left out. Source
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -14,16 +14,16 @@ from cryptography import x509
 
 from fleetward_broker.signers import KeyUnavailable
 from fleetward_server import audit
-from fleetward_server.authority import AUTHORITIES, AuthorityProblem, open_issuer
 from fleetward_server.clock import sureness
 from fleetward_server.config import Config, ConfigProblem, load
+from fleetward_server.generations import AUTHORITIES, ROOT, AuthorityProblem, former, in_office, open_former
 from fleetward_server.health import read_health
 from fleetward_server.init import ends_soon
 from fleetward_server.running import running
 from fleetward_server.store import StoreProblem, open_store
 
 LOW_DISK_BYTES = 1 << 30
-OWN_CERTIFICATES = ("root", *AUTHORITIES, "broker", "server")
+OWN_CERTIFICATES = (ROOT, "broker", "server")
 
 
 class Health(StrEnum):
@@ -55,10 +55,11 @@ def examine(folder: Path) -> list[Finding]:
 def _parts(config: Config) -> Iterator[Finding]:
     yield _folder(config.folder)
     yield from _store(config)
-    for name in AUTHORITIES:
-        yield _held(f"key of {name}", lambda name=name: _key(config, name))  # type: ignore[misc]
+    for office in AUTHORITIES:
+        yield from _authority(config, office)
+    yield from _former(config)
     for name in OWN_CERTIFICATES:
-        yield _certificate(config.pki / f"{name}.pem", name)
+        yield from _certificates(config.pki / f"{name}.pem", name)
     yield _clock(config)
     yield _disk(config.folder)
     found = running(config.folder)
@@ -89,26 +90,48 @@ def _store(config: Config) -> Iterator[Finding]:
         yield Finding("audit", Health.OK, f"{verdict.count} rows hold, head {verdict.head[:16]}")
 
 
-def _held(part: str, look: Callable[[], str]) -> Finding:
+def _authority(config: Config, office: str) -> Iterator[Finding]:
     try:
-        return Finding(part, Health.OK, look())
+        _, held = in_office(config, office)
     except (AuthorityProblem, KeyUnavailable) as problem:
-        return Finding(part, Health.FAILS, str(problem))
+        yield Finding(f"key of {office}", Health.FAILS, str(problem))
+        return
+    note = "; a file is no HSM" if held.uri.startswith("file:") else ""
+    yield Finding(f"key of {office}", Health.OK, f"{held.uri} fits its certificate{note}")
+    yield _ends(f"certificate of {held.stem}", held.certificate)
 
 
-def _key(config: Config, name: str) -> str:
-    uri = str(getattr(config.keys, name.replace("-", "_")))
-    open_issuer(config, name)
-    return f"{uri} fits its certificate" + ("; a file is no HSM" if uri.startswith("file:") else "")
-
-
-def _certificate(path: Path, name: str) -> Finding:
-    part, now = f"certificate of {name}", datetime.now(UTC)
+def _former(config: Config) -> Iterator[Finding]:
+    """A predecessor's key is needed for its list alone, which then lives on for a year."""
     try:
-        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        lasting = [one for one in former(config) if not one.has_ended(datetime.now(UTC))]
+    except AuthorityProblem as problem:
+        yield Finding("former authorities", Health.FAILS, str(problem))
+        return
+    for one in lasting:
+        part = f"key of former {one.stem}"
+        try:
+            open_former(config, one)
+        except (AuthorityProblem, KeyUnavailable) as problem:
+            yield Finding(part, Health.WARNS, f"its revocation list is not renewed: {problem}")
+        else:
+            yield Finding(part, Health.OK, f"signs its list until {one.certificate.not_valid_after_utc:%Y-%m-%d}")
+
+
+def _certificates(path: Path, name: str) -> Iterator[Finding]:
+    part = f"certificate of {name}"
+    try:
+        found = x509.load_pem_x509_certificates(path.read_bytes())
     except (OSError, ValueError) as error:
-        return Finding(part, Health.FAILS, f"{path}: {getattr(error, 'strerror', None) or 'not a PEM certificate'}")
-    end = f"until {certificate.not_valid_after_utc:%Y-%m-%d}"
+        detail = f"{path}: {getattr(error, 'strerror', None) or 'not a PEM certificate'}"
+        yield Finding(part, Health.FAILS, detail)
+        return
+    # A line's file holds its authority too, which is looked at above.
+    yield from (_ends(part, one) for one in (found if name == ROOT else found[:1]))
+
+
+def _ends(part: str, certificate: x509.Certificate) -> Finding:
+    now, end = datetime.now(UTC), f"until {certificate.not_valid_after_utc:%Y-%m-%d}"
     if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
         return Finding(part, Health.FAILS, f"not valid now: {end}")
     return Finding(part, Health.WARNS if ends_soon(certificate, now) else Health.OK, end)

@@ -21,7 +21,7 @@ from fleetward_schemas.messages import WEEK_S
 from fleetward_schemas.topics import DeviceId
 from fleetward_server import admission, approval, ftm_root, revocation
 from fleetward_server.admission import Diff, Record
-from fleetward_server.authority import AuthorityProblem
+from fleetward_server.generations import AuthorityProblem
 from fleetward_server.listing import Fields, Listed
 from fleetward_server.problem import Kind, OperatorProblem, nearest
 from fleetward_server.reader import LocalReader, utc_now
@@ -161,9 +161,12 @@ class LocalOperator(LocalReader):
 
     def _enforce(self, device: Device) -> None:
         try:
-            with self.opened() as store:
-                revocation.publish(self.config, store, self._now())
-            revocation.reload_and_kick(self.config, [device.id])
+            try:
+                with self.opened() as store:
+                    revocation.publish(self.config, store, self._now())
+            finally:
+                # A list that could not be written is no reason to leave a live connection, or the other lists unread.
+                revocation.reload_and_kick(self.config, [device.id])
         except (AuthorityProblem, KeyUnavailable, NotTold, OSError) as problem:
             told = f"{device.id} is revoked, but the broker does not know it yet: {problem}; run the command again"
             raise OperatorProblem(Kind.FAILED, told) from None

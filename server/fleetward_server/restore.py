@@ -14,15 +14,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from cryptography import x509
-
 from fleetward_broker.signers import sync_folder, write_private
-from fleetward_schemas.certificates import Anchors
 from fleetward_schemas.enrol import CHALLENGE_LIFE_S
 from fleetward_server.adoption import Adopted, adopt
 from fleetward_server.archive import Opened
 from fleetward_server.backup import DATABASE, look_into, unlocked
 from fleetward_server.config import Config, load
+from fleetward_server.generations import own_anchors
 from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.state import AddAudit, AuditEntry
 from fleetward_server.store import Store, open_store
@@ -114,15 +112,11 @@ def _bring_up(store: Store, config: Config, raw: Sequence[bytes], actor: str, op
     # Single use: an answer that the lost server took must not be taken again.
     while store.forget_challenges(now + timedelta(seconds=2 * CHALLENGE_LIFE_S)):
         pass
-    adopted = adopt(store, raw, _own(config), actor, now)
+    adopted = adopt(store, raw, own_anchors(config), actor, now)
     detail = f"backup {opened.manifest['created']} {opened.manifest_hash}"
     with store.unit() as unit:
         unit.apply([AddAudit(AuditEntry(now, actor, "restored", "server", "", detail))])
     return adopted
-
-
-def _own(config: Config) -> Anchors:
-    return Anchors((x509.load_pem_x509_certificate((config.pki / "root.pem").read_bytes()),))
 
 
 def _missing(opened: Opened) -> tuple[str, ...]:

@@ -6,37 +6,39 @@ write at once from losing each other's. Source: protocol section 2 "CRL honoured
 
 import fcntl
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from cryptography import x509
-
 from fleetward_broker.mosquitto_admin import NotTold
+from fleetward_broker.tls import CredentialsUnusable, read_crls
 from fleetward_server.authority import publish_revocations
 from fleetward_server.brokers import RUNNERS
 from fleetward_server.config import Config
 from fleetward_server.running import running
 from fleetward_server.store import Store
 
-ISSUER = "device-ca"
-"""Who issued what the register holds; factory certificates stay, so that a device can be told that it is out."""
 LOCK = ".lock"
 PATIENCE_S = 20.0
 LOOK_S = 0.1
 
 
 def publish(config: Config, store: Store, now: datetime) -> None:
-    """Write the CRLs anew from the register.
+    """Write the CRLs anew from the register, each certificate into the list of the very authority that issued it.
+
+    Factory certificates are in none, so that a device can be told that it is out.
 
     Raises:
-        AuthorityProblem, KeyUnavailable: an authority cannot sign.
+        AuthorityProblem, KeyUnavailable: an authority cannot sign; see ``publish_revocations``.
     """
-    with _alone(config.pki / "crl"):
-        known = _dates(config.pki / "crl" / f"{ISSUER}.pem")
-        serials = [one.serial for one in store.revoked_certificates(now)]
-        publish_revocations(config, {ISSUER: {serial: known.get(serial, now) for serial in serials}}, now)
+    with _alone(config.pki / "crl") as folder:
+        known = _dates(folder)
+        revoked: dict[bytes, dict[int, datetime]] = defaultdict(dict)
+        for one in store.revoked_certificates(now):
+            revoked[one.authority][one.serial] = known.get(one.serial, now)
+        publish_revocations(config, revoked, now)
 
 
 def reload_and_kick(config: Config, principals: Sequence[str]) -> bool:
@@ -62,18 +64,19 @@ def reload_and_kick(config: Config, principals: Sequence[str]) -> bool:
     return False
 
 
-def _dates(path: Path) -> dict[int, datetime]:
-    """Return when each serial of the present list was revoked; a list that cannot be read is written anew."""
-    try:
-        listed = x509.load_pem_x509_crl(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return {entry.serial_number: entry.revocation_date_utc for entry in listed}
+def _dates(folder: Path) -> dict[int, datetime]:
+    """Return when each serial of the present lists was revoked; a list that cannot be read is written anew."""
+    dates: dict[int, datetime] = {}
+    for path in folder.glob("*.pem"):
+        # Nobody can read it: what it said is in the register, but for the dates.
+        with suppress(CredentialsUnusable):
+            dates |= {entry.serial_number: entry.revocation_date_utc for one in read_crls(path) for entry in one}
+    return dates
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path) -> Iterator[Path]:
     folder.mkdir(exist_ok=True)
     with (folder / LOCK).open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield folder

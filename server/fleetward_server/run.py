@@ -17,20 +17,18 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cryptography import x509
-
 from fleetward_broker.line import Arrived, Connected, Dial, Event, LineId, Lost, backoff_s
 from fleetward_broker.link import SelectorLink
 from fleetward_broker.logs import FORMATS, LEVELS, start_logging
 from fleetward_broker.signers import KeyUnavailable
 from fleetward_broker.tls import client_context
-from fleetward_schemas.certificates import Anchors
 from fleetward_schemas.topics import ROOT
-from fleetward_server.authority import Authority, AuthorityProblem
+from fleetward_server.authority import Authority
 from fleetward_server.client_id import client_id_of
 from fleetward_server.clock import Sureness, sureness
 from fleetward_server.config import Config, ConfigProblem, load
 from fleetward_server.disk import Room
+from fleetward_server.generations import AuthorityProblem, own_anchors
 from fleetward_server.health import forget_health, write_health
 from fleetward_server.key_watch import KeyWatch, opened
 from fleetward_server.outgoing import Outgoing
@@ -70,11 +68,6 @@ def policy_of(config: Config, sure: Sureness) -> Policy:
     )
 
 
-def root_of(config: Config) -> Anchors:
-    """Return the provider's own root as the one anchor of its PKI."""
-    return Anchors((x509.load_pem_x509_certificate((config.pki / "root.pem").read_bytes()),))
-
-
 class Server:
     """A worker on its line, with its timers."""
 
@@ -89,7 +82,7 @@ class Server:
         log.info("time source", extra={"source": sure.source, "radius_ms": sure.radius_ms, "detail": sure.detail})
         authority = authority or Authority(config)
         self._keys = KeyWatch(authority)
-        self._worker = Worker(store, self._link, authority, policy_of(config, sure), root_of(config), _now())
+        self._worker = Worker(store, self._link, authority, policy_of(config, sure), own_anchors(config), _now())
         self._client_id = client_id_of(config.folder)
         self._line: LineId | None = None
         self._connected = False

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from fleetward_broker.signers import KeyUnavailable, write_durably
-from fleetward_server.authority import AuthorityProblem
+from fleetward_server.authority import FormerKeyAway
 from fleetward_server.brokers import RUNNERS, NotInstalled
 from fleetward_server.config import Config, load
+from fleetward_server.generations import AuthorityProblem
 from fleetward_server.parts import STOP_S, Part, StartFailed, spawn
 from fleetward_server.revocation import publish
 from fleetward_server.running import RUN, Held, NotRunning, locked, running
@@ -81,8 +82,12 @@ class Up:
             log.error("revocation lists not renewed", extra={"detail": str(problem)})  # noqa: TRY400
 
     def _publish_lists(self) -> None:
-        with open_store(self.config.store_path, create=True) as store:
-            publish(self.config, store, datetime.now(UTC))
+        try:
+            with open_store(self.config.store_path, create=True) as store:
+                publish(self.config, store, datetime.now(UTC))
+        except FormerKeyAway as problem:
+            # What it issued is judged by its last list, which is good for a year; everybody else has a new one.
+            log.error("a revocation list is not renewed", extra={"detail": str(problem)})  # noqa: TRY400
 
     def stop(self) -> None:
         """End the server first, so that it leaves the line politely, then the broker."""

@@ -17,12 +17,13 @@ from fleetward_sandbox.provision import Order, provision
 from fleetward_schemas.enrol import Enrol
 from fleetward_schemas.jws import Alg
 from fleetward_schemas.strict import show_der
-from fleetward_server.authority import Authority, open_issuer
+from fleetward_server.authority import Authority
 from fleetward_server.clock import sureness
 from fleetward_server.config import Config, load
 from fleetward_server.enrol import csr_keys
+from fleetward_server.generations import open_issuer, own_anchors
 from fleetward_server.init import Wish, make_provider
-from fleetward_server.run import policy_of, root_of
+from fleetward_server.run import policy_of
 from fleetward_server.store import open_store
 from fleetward_server.worker import Worker
 from tests.device import TestDevice
@@ -48,7 +49,9 @@ def enrolments(config: Config, devices: list[TestDevice]) -> float:
     """Walk every device through hello and enrol, ``BATCH`` to a commit; return enrolments per second."""
     now, link = datetime.now(UTC), FakeLink()
     with open_store(config.store_path) as store:
-        worker = Worker(store, link, Authority(config), policy_of(config, sureness(config.time)), root_of(config), now)
+        worker = Worker(
+            store, link, Authority(config), policy_of(config, sureness(config.time)), own_anchors(config), now
+        )
         bench = Bench(worker, link, store, devices[0], devices[0], now)
         spent = 0.0
         for start in range(0, len(devices), BATCH):

@@ -15,8 +15,8 @@ from fleetward_broker.signers import make_key
 from fleetward_sandbox.provision import Order, provision
 from fleetward_sandbox.softhsm import make_token
 from fleetward_schemas.jws import Alg, sign
-from fleetward_server.authority import open_issuer
 from fleetward_server.config import load
+from fleetward_server.generations import open_issuer
 from fleetward_server.init import Wish, make_provider
 from tests.bench.bench_enrol import enrolments
 from tests.device import TestDevice

@@ -28,10 +28,11 @@ from fleetward_server.authority import Authority
 from fleetward_server.brokers import RUNNERS
 from fleetward_server.clock import sureness
 from fleetward_server.config import Config, load
+from fleetward_server.generations import own_anchors
 from fleetward_server.init import Wish, make_provider
 from fleetward_server.outgoing import Outgoing
 from fleetward_server.parts import Part, spawn
-from fleetward_server.run import Server, policy_of, root_of
+from fleetward_server.run import Server, policy_of
 from fleetward_server.store import Store, open_store
 from fleetward_server.worker import Worker
 from tests.device import TestDevice
@@ -86,7 +87,9 @@ def enrol_all(config: Config, devices: list[TestDevice]) -> None:
     """Enrol without a network; the store then knows every key."""
     link, now = FakeLink(), datetime.now(UTC)
     with open_store(config.store_path) as store:
-        worker = Worker(store, link, Authority(config), policy_of(config, sureness(config.time)), root_of(config), now)
+        worker = Worker(
+            store, link, Authority(config), policy_of(config, sureness(config.time)), own_anchors(config), now
+        )
         bench = Bench(worker, link, store, devices[0], devices[0], now, step_s=0.001)
         for device in devices:
             bench.enrolled(device)

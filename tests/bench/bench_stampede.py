@@ -14,8 +14,8 @@ from fleetward_sandbox.fleet import Door, Fleet
 from fleetward_sandbox.softhsm import make_token
 from fleetward_schemas.enrol import State
 from fleetward_schemas.jws import Alg, sign
-from fleetward_server.authority import open_issuer
 from fleetward_server.config import load
+from fleetward_server.generations import open_issuer
 from tests.live.house import House
 
 COUNT = int(os.environ.get("FLEETWARD_AGENTS", "2000"))

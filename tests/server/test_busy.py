@@ -14,8 +14,9 @@ from fleetward_schemas.identity import Certification
 from fleetward_server.authority import Authority, OwnSeal
 from fleetward_server.clock import sureness
 from fleetward_server.config import load
+from fleetward_server.generations import own_anchors
 from fleetward_server.init import Wish, make_provider
-from fleetward_server.run import policy_of, root_of
+from fleetward_server.run import policy_of
 from fleetward_server.state import Certificate
 from fleetward_server.store import open_store
 from fleetward_server.turn import IssuePair
@@ -68,7 +69,7 @@ def scene(folder: Path, tmp_path: Path) -> Iterator[Scene]:
     (one,) = provision(folder, Order(1, tmp_path, Certification.L1, first=datetime.now(UTC).microsecond + 1))
     device, authority = TestDevice(one.folder), Fickle(config)
     with open_store(config.store_path) as store:
-        worker = Worker(store, link, authority, policy_of(config, sureness(config.time)), root_of(config), now)
+        worker = Worker(store, link, authority, policy_of(config, sureness(config.time)), own_anchors(config), now)
         yield Scene(Bench(worker, link, store, device, device, now), authority)
 
 

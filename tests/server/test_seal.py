@@ -21,8 +21,9 @@ from fleetward_schemas.topics import fleet
 from fleetward_server.authority import RENEW_BEFORE, Authority
 from fleetward_server.clock import sureness
 from fleetward_server.config import load
+from fleetward_server.generations import own_anchors
 from fleetward_server.init import Wish, make_provider
-from fleetward_server.run import policy_of, root_of
+from fleetward_server.run import policy_of
 from fleetward_server.store import open_store
 from fleetward_server.worker import RENEW_AGAIN, Worker
 from tests.server.test_busy import Fickle
@@ -71,7 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def scene(folder: Path) -> Iterator[Scene]:
     config, now, link = load(folder), datetime.now(UTC), FakeLink()
-    authority, root = Fickle(config), root_of(config)
+    authority, root = Fickle(config), own_anchors(config)
     with open_store(config.store_path) as store:
         worker = Worker(store, link, authority, policy_of(config, sureness(config.time)), root, now)
         yield Scene(worker, authority, link, Chains(root), now, Clock(0, 0, 0))
@@ -148,5 +149,5 @@ def test_no_seal_ever_lives_longer_than_seven_days(authority: Authority, folder:
 
     assert leaf.not_valid_after_utc - leaf.not_valid_before_utc <= LIFE
     assert made.not_after == leaf.not_valid_after_utc <= now + LIFE
-    chain = root_of(load(folder)).verify(chain_of(made.seal.header_segment), now)
+    chain = own_anchors(load(folder)).verify(chain_of(made.seal.header_segment), now)
     assert server_signer(chain).not_after == made.not_after

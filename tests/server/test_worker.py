@@ -23,9 +23,10 @@ from fleetward_schemas.telemetry import Reading, Telemetry
 from fleetward_server.authority import Authority
 from fleetward_server.clock import sureness
 from fleetward_server.config import load
+from fleetward_server.generations import own_anchors
 from fleetward_server.init import Wish, make_provider
 from fleetward_server.operator import LocalOperator
-from fleetward_server.run import policy_of, root_of
+from fleetward_server.run import policy_of
 from fleetward_server.state import Presence
 from fleetward_server.store import ReportFilter, Store, StoreProblem, open_store
 from fleetward_server.worker import Worker
@@ -113,7 +114,7 @@ def bench(provider: Path, tmp_path: Path) -> Iterator[Bench]:
     l1, l0 = (TestDevice(next((config.folder / "devices" / level).iterdir())) for level in ("L1", "L0"))
     with open_store(config.store_path, patience_s=0.2) as store:
         policy = policy_of(config, sureness(config.time))
-        yield Bench(Worker(store, link, Authority(config), policy, root_of(config), now), link, store, l1, l0, now)
+        yield Bench(Worker(store, link, Authority(config), policy, own_anchors(config), now), link, store, l1, l0, now)
 
 
 @pytest.mark.parametrize("level", ["l1", "l0"])

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from cryptography import x509
-
-from fleetward_broker.tls import CredentialsUnusable
+from fleetward_broker.tls import read_crls
 from fleetward_schemas.certificates import CLIENT_AUTH, Unit, common_name, has_purpose, read_certificate, unit_of
 from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.topics import Principal, Role, principal_of
@@ -65,23 +63,13 @@ def identify(der: bytes, revoked: Revocations, now: datetime) -> Caller:
 
 
 def read_revocations(crls: Sequence[Path]) -> Revocations:
-    """Read the serials of every CRL.
+    """Read the serials of every CRL of these files.
 
     Raises:
         CredentialsUnusable: naming the file.
     """
     serials: set[Serial] = set()
-    for path in crls:
-        listed = _read(path)
+    for listed in (one for path in crls for one in read_crls(path)):
         issuer = listed.issuer.public_bytes()
         serials.update((issuer, entry.serial_number) for entry in listed)
     return Revocations(frozenset(serials))
-
-
-def _read(path: Path) -> x509.CertificateRevocationList:
-    try:
-        return x509.load_pem_x509_crl(path.read_bytes())
-    except OSError as error:
-        raise CredentialsUnusable(f"{path}: {error.strerror}") from None
-    except ValueError:
-        raise CredentialsUnusable(f"{path}: holds no PEM certificate revocation list") from None

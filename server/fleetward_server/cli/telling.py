@@ -48,9 +48,9 @@ def telling(*, as_json: bool) -> Iterator[None]:
 def translated() -> Iterator[None]:
     """Turn the troubles of a provider's folder into the operator's."""
     from fleetward_broker.signers import KeyUnavailable
-    from fleetward_server.authority import AuthorityProblem
     from fleetward_server.brokers import NotInstalled
     from fleetward_server.config import ConfigProblem
+    from fleetward_server.generations import AuthorityProblem
     from fleetward_server.parts import StartFailed
     from fleetward_server.running import Held, NotRunning
     from fleetward_server.store import StoreHeld, StoreProblem

@@ -49,10 +49,10 @@ def tail(
     """
     with acting(folder, as_json=as_json) as operator, operator.opened() as store:
         from fleetward_server.explain import Onlooker
-        from fleetward_server.run import root_of
+        from fleetward_server.generations import own_anchors
 
         config, stopping = operator.config, threading.Event()
-        onlooker = Onlooker(store, root_of(config))
+        onlooker = Onlooker(store, own_anchors(config))
         signal.signal(signal.SIGINT, lambda *_: stopping.set())
         signal.signal(signal.SIGTERM, lambda *_: stopping.set())
         until = time.monotonic() + seconds if seconds else float("inf")
