@@ -16,10 +16,12 @@ SCHEME = "pkcs11:"
 CREDENTIAL = "credential:"
 SESSIONS = ("ro", "rw")
 _PATH = ("token", "serial", "object", "id")
-_OURS = ("fleetward-session", "fleetward-unreported", "fleetward-keygen", "fleetward-wait")
+_OURS = ("fleetward-session", "fleetward-unreported", "fleetward-keygen", "fleetward-digest", "fleetward-wait")
 _QUERY = ("module-path", "pin-source", *_OURS)
 KEYGENS = ("pkcs", "x9.31")
 """How RSA keys are made: ``CKM_RSA_PKCS_KEY_PAIR_GEN`` or ``CKM_RSA_X9_31_KEY_PAIR_GEN``."""
+DIGESTS = ("outside", "inside")
+"""Where the SHA-256 of an RSA signature is made: here (``CKM_RSA_PKCS``) or there (``CKM_SHA256_RSA_PKCS``)."""
 MAY_BE_UNREPORTED = ("sensitive", "always-sensitive", "never-extractable", "local", "sign")
 """What a vendor's token may have no word for. CKA_EXTRACTABLE is not among them: all have it since PKCS#11 1.0."""
 WAIT_S = 5
@@ -37,8 +39,8 @@ class TokenUri:
     """Where a token is and which key in it. token, serial, label, id: empty when the URI does not say.
 
     module: the PKCS#11 library. pin_source: an absolute path or ``credential:<name>``. rw: read-write session.
-    unreported: attributes that the token has no word for. keygen: one of KEYGENS. wait_s: seconds before a call that
-    has not come back is a token that is lost.
+    unreported: attributes that the token has no word for. keygen: one of KEYGENS. digest: one of DIGESTS. wait_s:
+    seconds before a call that has not come back is a token that is lost.
     """
 
     module: Path
@@ -50,6 +52,7 @@ class TokenUri:
     rw: bool = False
     unreported: tuple[str, ...] = ()
     keygen: str = KEYGENS[0]
+    digest: str = DIGESTS[0]
     wait_s: int = WAIT_S
 
     @property
@@ -86,6 +89,7 @@ def read_uri(text: str, base: Path | None = None) -> TokenUri:
         rw=_one_of("fleetward-session", options, SESSIONS) == "rw",
         unreported=_unreported(_text("fleetward-unreported", options.get("fleetward-unreported", b""))),
         keygen=_one_of("fleetward-keygen", options, KEYGENS),
+        digest=_one_of("fleetward-digest", options, DIGESTS),
         wait_s=_wait(_text("fleetward-wait", options.get("fleetward-wait", b"%d" % WAIT_S))),
     )
 
@@ -98,6 +102,7 @@ def show_uri(uri: TokenUri) -> str:
     ours = "&fleetward-session=rw" if uri.rw else ""
     ours += f"&fleetward-unreported={','.join(uri.unreported)}" if uri.unreported else ""
     ours += f"&fleetward-keygen={uri.keygen}" if uri.keygen != KEYGENS[0] else ""
+    ours += f"&fleetward-digest={uri.digest}" if uri.digest != DIGESTS[0] else ""
     ours += f"&fleetward-wait={uri.wait_s}" if uri.wait_s != WAIT_S else ""
     module, pin = quote(str(uri.module), safe="/"), quote(uri.pin_source, safe="/:")
     return f"{SCHEME}{path}?module-path={module}&pin-source={pin}{ours}"

@@ -22,7 +22,7 @@ FLAGS = {
     TokenFlag.WRITE_PROTECTED: "write-protected",
 }
 """What a person should know of; anything else is as it ought to be."""
-SIGNING = {"RS256": Mechanism.RSA_PKCS, "EdDSA": Mechanism.EDDSA}
+RS256 = {"outside": Mechanism.RSA_PKCS, "inside": Mechanism.SHA256_RSA_PKCS}
 MAKING = {"EdDSA": Mechanism.EC_EDWARDS_KEY_PAIR_GEN}
 UNREPORTED = "unreported"
 
@@ -64,6 +64,7 @@ def attributes_of(text: str, base: Path | None = None) -> dict[str, str]:
 
 def _facts(token: pkcs11.Token, uri: TokenUri) -> TokenFacts:
     have = token.slot.get_mechanisms()
+    signs = {"RS256": RS256[uri.digest], "EdDSA": Mechanism.EDDSA}
     makes = {"RS256": GENERATE[uri.keygen], **MAKING}
     return TokenFacts(
         module=str(uri.module),
@@ -73,7 +74,7 @@ def _facts(token: pkcs11.Token, uri: TokenUri) -> TokenFacts:
         model=_text(token.model),
         firmware="{}.{}".format(*token.firmware_version),
         flags=tuple(name for flag, name in FLAGS.items() if token.flags & flag),
-        signs={alg: mechanism in have for alg, mechanism in SIGNING.items()},
+        signs={alg: mechanism in have for alg, mechanism in signs.items()},
         makes={alg: mechanism in have for alg, mechanism in makes.items()},
     )
 

@@ -15,7 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding
-from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass, Session
+from pkcs11 import DEFAULT, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass, Session
 from pkcs11 import exceptions as said
 
 from fleetward_broker.pkcs11 import Token, module_at
@@ -44,6 +44,8 @@ TEMPLATE = {
     Attribute.UNWRAP: False,
     Attribute.DERIVE: False,
 }
+# What the public half may do protects nothing, and a TPM shares its flags with the private half: the token says it.
+PUBLIC_TEMPLATE = {Attribute.MODIFIABLE: False, Attribute.ENCRYPT: DEFAULT, Attribute.VERIFY: DEFAULT}
 GENERATE = {"pkcs": Mechanism.RSA_PKCS_KEY_PAIR_GEN, "x9.31": Mechanism.RSA_X9_31_KEY_PAIR_GEN}
 MAKE_WITHIN_S = 600
 """Making a long RSA key takes a small token minutes."""
@@ -102,9 +104,11 @@ class TokenRsaKey(TokenKey, rsa.RSAPrivateKey):
         return self._public.key_size
 
     def sign(self, data: Any, padding: AsymmetricPadding, algorithm: Any) -> bytes:
-        """Sign. The digest is made here, so that a CRL of any length costs the token 51 bytes."""
+        """Sign. The digest is made here, so that a CRL of any length costs the token 51 bytes; or in a TPM."""
         if not _is_rs256(padding, algorithm):
             raise UnsupportedAlgorithm("a key in a token signs PKCS#1 v1.5 with SHA-256, nothing else")
+        if self._uri.digest == "inside":
+            return self._token.sign(self._uri, bytes(data), Mechanism.SHA256_RSA_PKCS)
         return self._token.sign(self._uri, SHA256_INFO + hashlib.sha256(data).digest(), Mechanism.RSA_PKCS)
 
     def decrypt(self, *_: Any, **__: Any) -> NoReturn:
@@ -207,7 +211,7 @@ def _generate(session: Session, uri: TokenUri, alg: Alg, bits: int) -> None:
         "label": uri.label,
         "store": True,
         "capabilities": MechanismFlag.SIGN | MechanismFlag.VERIFY,
-        "public_template": {Attribute.MODIFIABLE: False},
+        "public_template": PUBLIC_TEMPLATE,
         "private_template": TEMPLATE,
     }
     if alg is Alg.RS256:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetward_broker.pins import read_pin
-from fleetward_broker.pkcs11_uri import KEYGENS, MAY_BE_UNREPORTED, TokenUri, read_uri, show_uri
+from fleetward_broker.pkcs11_uri import DIGESTS, KEYGENS, MAY_BE_UNREPORTED, TokenUri, read_uri, show_uri
 from fleetward_broker.signers import KeyUnavailable, open_key
 
 QUERY = "?module-path=/usr/lib/p11.so&pin-source=/etc/pin"
@@ -33,6 +33,7 @@ def test_a_uri_names_module_token_key_and_where_the_pin_is():
         (GOOD + "&fleetward-session=ro", "rw", False),
         (GOOD + "&fleetward-unreported=local,sensitive", "unreported", ("local", "sensitive")),
         (GOOD + "&fleetward-keygen=x9.31", "keygen", "x9.31"),
+        (GOOD + "&fleetward-digest=inside", "digest", "inside"),
         (GOOD + "&fleetward-wait=30", "wait_s", 30),
     ],
 )
@@ -57,6 +58,7 @@ def test_each_part_is_read_as_it_is_meant(text, part, value):
         (GOOD + "&fleetward-unreported=extractable", "fleetward-unreported: expected names"),
         (GOOD + "&fleetward-unreported=local,local", "fleetward-unreported: expected names"),
         (GOOD + "&fleetward-keygen=186-3", "fleetward-keygen: expected pkcs or x9.31"),
+        (GOOD + "&fleetward-digest=here", "fleetward-digest: expected outside or inside"),
         (GOOD + "&fleetward-wait=0", "fleetward-wait: expected whole seconds, 1..60"),
         (GOOD + "&fleetward-wait=61", "fleetward-wait: expected whole seconds, 1..60"),
         (GOOD + "&fleetward-wait=1.5", "fleetward-wait: expected whole seconds, 1..60"),
@@ -90,6 +92,7 @@ OURS = st.fixed_dictionaries(
         "rw": st.booleans(),
         "unreported": st.lists(st.sampled_from(MAY_BE_UNREPORTED), unique=True).map(tuple),
         "keygen": st.sampled_from(KEYGENS),
+        "digest": st.sampled_from(DIGESTS),
         "wait_s": st.integers(1, 60),
     }
 )

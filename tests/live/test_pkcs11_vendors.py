@@ -87,6 +87,15 @@ def test_a_token_without_the_mechanism_that_was_chosen_makes_nothing_and_says_so
         open_key(uri)
 
 
+def test_a_token_that_makes_the_digest_itself_signs_what_others_do(hsm: SoftToken) -> None:
+    outside, inside = (
+        open_key(show_uri(replace(hsm.parts, label=str(Alg.RS256), digest=one))) for one in ("outside", "inside")
+    )
+
+    assert sign(outside, b"data") == sign(inside, b"data")
+    verify(outside.public_key(), b"data", sign(inside, b"data"))
+
+
 def test_a_token_tells_what_it_is_and_can_without_a_pin(hsm: SoftToken) -> None:
     nobody = replace(hsm.parts, pin_source="/nowhere/pin")
     facts = look_at_token(show_uri(nobody))
