@@ -1,4 +1,4 @@
-"""The sandbox on the command line: ``fleetward sandbox provision``, ``fleetward simulate``, ``fleetward demo``."""
+"""The sandbox on the command line: ``fleetward sandbox provision`` and ``mosip``, ``simulate``, ``demo``."""
 
 import json
 import signal
@@ -12,14 +12,14 @@ import typer
 
 from fleetward_schemas.identity import Certification, Purpose
 
-sandbox = typer.Typer(help="What stands in for the outside world: the FTM maker's factory and the provisioning line.")
+sandbox = typer.Typer(help="What stands in for the outside world: the FTM maker's factory, provisioning, MOSIP.")
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Dir = Annotated[Path, typer.Option("--dir", envvar="FLEETWARD_DIR", help="The provider's folder.")]
 
 
 @sandbox.callback()
 def _sandbox() -> None:
-    """Keep ``provision`` a command of its own."""
+    """Keep each a command of its own."""
 
 
 @sandbox.command("provision")
@@ -52,6 +52,29 @@ def provision_command(
     made = provision(folder, order, done, port=found.get("port"))
     rows = [{"id": one.id, "certification": one.certification, "folder": str(one.folder)} for one in made]
     print(json.dumps(rows) if as_json else f"{len(rows)} devices in {out}")
+
+
+@sandbox.command("mosip")
+def mosip_command(
+    folder: Dir = Path("fleetward"),
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Where to listen; 0: any free port.")] = 8443,
+    profile: Annotated[
+        str, typer.Option("--profile", help="For the printed table: crypto-only, pms-1.1 or masterdata-1.1.")
+    ] = "pms-1.1",
+    quirk: Annotated[
+        list[str] | None, typer.Option("--quirk", help="Misbehave, always; may be given again. 'help' lists them.")
+    ] = None,
+    *,
+    lenient: Annotated[bool, typer.Option("--lenient", help="Ask nobody whose certificate it is, as MOSIP.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Answer as MOSIP's services do, over TLS, until Ctrl-C; prints the [mosip] table for this provider first."""
+    from fleetward_sandbox.mosip.front import Front, told_quirks
+
+    if quirk and "help" in quirk:
+        print(told_quirks(as_json=as_json))
+        return
+    Front(folder, profile, tuple(quirk or ()), lenient=lenient, as_json=as_json).serve(port)
 
 
 def simulate(

@@ -1,0 +1,63 @@
+"""Codes and texts of MOSIP's services, exactly, their misspellings included; and an error that carries some.
+
+Source: partner management 1.1.5 ``RegisteredDeviceErrorCode``, masterdata 1.1.3, hotlist, keymanager.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+PMS = {
+    "null": ("PMS_AUT_011", "Device data can't be null"),
+    "after": ("PMS_AUT_012", "Time Stamp input is 5 min after the current timestamp"),
+    "known": ("PMS_AUT_015", "Serial no and Device detail already exist"),
+    "saving": ("PMS_AUT_016", "error occured while saving data"),
+    "not found": ("PMS_AUT_016", "Registered device not found"),
+    "model": ("PMS_AUT_018", "device detail not found"),
+    "ftp": ("PMS_AUT_019", "FTP not found"),
+    "signature": ("PMS_AUT_022", " signature validation failed -"),
+    "already": ("PMS_AUT_024", "device already deregistered"),
+    "environment": ("PMS_AUT_024", "invalid environment"),
+    "length": ("PMS_AUT_025", "device code greater than the accepted length"),
+    "foundational": (
+        "PMS_AUT_030",
+        "If certification level received is L1 then foundationalTrustProviderId should not be null or empty",
+    ),
+    "no moment": ("PMS_AUT_031", "Device info timestamp cannot be null."),
+    "signing": ("PMS_AUT_032", "Error while signing the response"),
+}
+MASTERDATA = {
+    "provider": (
+        "ADM-DPM-032",
+        "Device Provider ID/Name does not exist in the list of Registered Device Providers",
+    ),
+    "not listed": ("ADM-DPM-042", "%s Cannot register device as it is not a white-listed device"),
+    "known": ("ADM-DPM-043", "Serial no and DpId already exist"),
+    "after": ("MSD-RDS-001", "Time Stamp input is 5 min after the current timestamp"),
+    "not found": ("KER-DPR-001", "No register device found"),
+    "already": ("KER-DPR-002", "Device already de-registered"),
+    "length": ("KER-DPR-003", "device code greater than the accepted length"),
+    "environment": ("KER-DPR-004", "Invalid environment"),
+    "field": ("KER-MSD-999", "Invalid request input"),
+}
+HOTLIST = {
+    "input": ("ADM-HTL-002", "Invalid Input Parameter - %s"),
+    "request": ("ADM-HTL-003", "Invalid Request"),
+    "exists": ("ADM-HTL-007", "Failed to hotlist as existing hotlist is still active"),
+}
+AUTH = ("KER-ATH-401", "Authentication Failed")
+LOGIN = ("KER-ATH-003", "Invalid clientid or secretkey")
+KEYMANAGER = {"unknown": ("KER-KMS-002", "ApplicationId not found in Key Policy. Key/CSR generation not allowed.")}
+UNHEARD_OF = ("XXX-999", "Something nobody documented")
+
+
+class Complaint(Exception):  # noqa: N818 - what a service says
+    """What a service answers instead of a result. errors: (code, text) pairs."""
+
+    def __init__(self, *errors: tuple[str, str]) -> None:
+        super().__init__(errors[0][0])
+        self.errors = errors
+
+
+def shown(errors: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Return errors as they stand in an answer."""
+    return [{"errorCode": code, "message": text} for code, text in errors]
