@@ -5,7 +5,10 @@ here=$(dirname "$0")
 
 wanting() {
     grep -v '^#' "$here/apt.txt" | while read -r part package; do
-        PATH="$PATH:/usr/sbin:/sbin" command -v "$part" >/dev/null 2>&1 || echo "$part $package"
+        case "$part" in
+        /*) ls $part >/dev/null 2>&1 || echo "$part $package" ;;
+        *) PATH="$PATH:/usr/sbin:/sbin" command -v "$part" >/dev/null 2>&1 || echo "$part $package" ;;
+        esac
     done
 }
 

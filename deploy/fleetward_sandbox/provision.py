@@ -21,7 +21,7 @@ from fleetward_broker.signers import key_pem, make_key, write_durably, write_pri
 from fleetward_sandbox.factory import FtmFactory, chip_key, open_factory
 from fleetward_schemas.certificates import key_thumbprint, thumbprint
 from fleetward_schemas.identity import Certification, DigitalId, Purpose, device_id
-from fleetward_schemas.jws import Alg, PrivateKey
+from fleetward_schemas.jws import Alg, PrivateKey, PublicKey
 from fleetward_schemas.moment import show_seconds
 from fleetward_server.authority import BACKDATE
 from fleetward_server.config import Config, load
@@ -44,7 +44,8 @@ SERIAL = "SBX"
 class Order:
     """What to make. level: None mixes L1 and L0, four to one. listed: False leaves the list alone (a stranger).
 
-    model: one model for all; None goes through several. alg: of the FTM key.
+    model: one model for all; None goes through several. alg: of the FTM key. chip: serial number -> public key of
+    a chip that has made its FTM key already; the folder then has its chain and no key.
     """
 
     count: int
@@ -56,6 +57,7 @@ class Order:
     approve_model: bool = True
     model: str | None = None
     alg: Alg = Alg.RS256
+    chip: Callable[[str], PublicKey] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,16 +152,21 @@ class _Line:
         return Certification.L0 if number % 5 == 0 else Certification.L1
 
     def _chip(self, folder: Path, identity: DigitalId) -> str:
-        key = chip_key(self.order.alg)
-        chain = self.factory.certify(identity.serialNo, key.public_key(), self.now - BACKDATE)
-        _keep(folder, "ftm", key, chain)
-        return key_thumbprint(key.public_key())
+        if self.order.chip is not None:
+            public = self.order.chip(identity.serialNo)
+        else:
+            key = chip_key(self.order.alg)
+            public = key.public_key()
+            _keep_key(folder, "ftm", key)
+        _keep_chain(folder, "ftm", self.factory.certify(identity.serialNo, public, self.now - BACKDATE))
+        return key_thumbprint(public)
 
     def _factory(self, folder: Path, identity: DigitalId) -> None:
         key = make_key(Alg.EDDSA)
         subject = Subject(f"f-{device_id(identity)}", self.config.provider.name)
         leaf = profiles.issue(profiles.FACTORY, subject, key.public_key(), self.issuer, start=self.now - BACKDATE)
-        _keep(folder, "factory", key, tuple(c.public_bytes(Encoding.DER) for c in (leaf, self.issuer.certificate)))
+        _keep_key(folder, "factory", key)
+        _keep_chain(folder, "factory", tuple(c.public_bytes(Encoding.DER) for c in (leaf, self.issuer.certificate)))
 
     def _papers(self, folder: Path, identity: DigitalId, level: Certification) -> None:
         papers = identity.model_dump() | {"certification": level, "purpose": self.order.purpose}
@@ -173,8 +180,11 @@ class _Line:
         write_durably(folder / "connection.json", json.dumps(connection, indent=2).encode() + b"\n")
 
 
-def _keep(folder: Path, name: str, key: PrivateKey, chain: tuple[bytes, ...]) -> None:
+def _keep_key(folder: Path, name: str, key: PrivateKey) -> None:
     write_private(folder / f"{name}.key.pem", key_pem(key))
+
+
+def _keep_chain(folder: Path, name: str, chain: tuple[bytes, ...]) -> None:
     pem = b"".join(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in chain)
     write_durably(folder / f"{name}.chain.pem", pem)
 

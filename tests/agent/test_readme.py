@@ -9,6 +9,7 @@ import fleetward_agent
 from fleetward_agent import plug
 from fleetward_agent.drivers import FACTS, Driver, read_drivers
 from fleetward_agent.walk import DOORS, NEXT, Stage
+from fleetward_broker.pkcs11_uri import read_uri
 
 README = Path(fleetward_agent.__file__).parents[1] / "README.md"
 
@@ -43,11 +44,19 @@ def test_the_readme_shows_a_plugs_stands_as_they_are() -> None:
 
 
 def test_the_readmes_driver_table_is_one_that_is_read() -> None:
-    (example,) = re.findall(r"```toml\n(.*?)```", README.read_text(), re.DOTALL)
+    example, _ = re.findall(r"```toml\n(.*?)```", README.read_text(), re.DOTALL)
     acme, iris = read_drivers(tomllib.loads(example)["driver"], README, example)
 
     assert (acme.name, acme.folder_of({"serialNo": "A17"})) == ("acme", "/var/lib/fleetward-agent/scanners/A17")
     assert iris.keys_of({"serialNo": "A17"})["ftm"].startswith("pkcs11:token=A17;object=ftm?")
+
+
+def test_the_readmes_uris_of_keys_are_ones_that_are_read() -> None:
+    _, example = re.findall(r"```toml\n(.*?)```", README.read_text(), re.DOTALL)
+    ftm, device = (read_uri(tomllib.loads(example)["keys"][name]) for name in ("ftm", "device"))
+
+    assert (ftm.token, ftm.label, ftm.digest) == ("scanner", "ftm", "inside")
+    assert (device.token, device.label, device.id) == ("scanner", "", b"")
 
 
 def test_the_readme_names_every_key_of_a_driver_and_every_fact() -> None:

@@ -45,6 +45,15 @@ def started(log: Path, module: str, *words: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-m", module, *words], stdout=output, stderr=output)
 
 
+def name_keys(folder: Path, **keys: str) -> None:
+    """Write an ``agent.toml`` into a provisioned folder that names keys by URI."""
+    found = json.loads((folder / "connection.json").read_bytes())
+    server = {"host": found["host"], "port": found["port"], "name": found["serverName"], "env": found["env"]}
+    lines = ["[server]", *(f"{name} = {json.dumps(value)}" for name, value in server.items())]
+    lines += ["[keys]", *(f"{name} = {json.dumps(value)}" for name, value in keys.items())]
+    (folder / "agent.toml").write_text("\n".join(lines) + "\n")
+
+
 class House:
     """A provider that serves, and the agents started against it. Everything ends with it."""
 

@@ -1,0 +1,101 @@
+"""A device whose FTM key and device key are in a TPM 2.0: made there, enrolled, at work; nothing of them is outside."""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from fleetward_broker.pkcs11_uri import show_uri
+from fleetward_sandbox.provision import Made
+from fleetward_sandbox.softhsm import SoftToken
+from fleetward_schemas.enrol import State
+from fleetward_schemas.jws import Alg, PublicKey
+from tests.live.house import House, name_keys
+from tests.live.tpmhouse import PUBLIC_BLOB, Tpm, rate
+
+pytestmark = [pytest.mark.live, pytest.mark.part]
+
+
+@pytest.fixture(scope="module")
+def tpm() -> Iterator[Tpm]:
+    with tempfile.TemporaryDirectory(prefix="fw-tpm-") as folder, Tpm(Path(folder)) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with House(tmp_path_factory.mktemp("house")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def scanner(house: House, tpm: Tpm) -> Iterator[Made]:
+    """A provisioned device whose chip made its FTM key, and its agent at work."""
+
+    def chip(serial: str) -> PublicKey:
+        return load_pem_public_key(tpm.child("make", ftm(tpm, serial)).encode())  # type: ignore[return-value]
+
+    (made,) = house.provision(1, chip=chip)
+    name_keys(made.folder, ftm=ftm(tpm, made.identity.serialNo), device=tpm.uri)
+    before = dict(os.environ)
+    os.environ.update(tpm.environment)
+    agent = house.start_agent(made.folder)
+    os.environ.clear()
+    os.environ.update(before)
+    house.wait(lambda: house.reports(made.id), "a device with its keys in a TPM reports")
+    yield made
+    agent.terminate()
+    agent.wait(30)
+
+
+def ftm(tpm: Tpm, serial: str) -> str:
+    return show_uri(replace(tpm.token, label=f"ftm {serial}"))
+
+
+def device_key(tpm: Tpm, made: Made) -> str:
+    (name,) = tpm.child("names", made.id)
+    return show_uri(replace(tpm.token, label=f"fleetward/{made.id}/{name}"))
+
+
+def test_it_registers_with_no_key_of_message_or_chip_in_any_file(house: House, tpm: Tpm, scanner: Made) -> None:
+    row = house.device(scanner.id)
+    files = {path.name.partition("-")[0] for path in scanner.folder.rglob("*.key.pem")}
+
+    assert row is not None
+    assert row.state is State.REGISTERED
+    assert files == {"factory.key.pem", "transport"}
+    assert len(tpm.child("names", scanner.id)) == 1
+
+
+def test_its_keys_were_made_in_the_tpm_and_cannot_leave_it(tpm: Tpm, scanner: Made) -> None:
+    for uri in (device_key(tpm, scanner), ftm(tpm, scanner.identity.serialNo)):
+        said = tpm.child("attributes", uri)
+        assert said.pop("extractable") == "no"
+        assert set(said.values()) == {"yes"}
+
+
+def test_the_tpm_itself_says_that_they_are_bound_to_it_and_only_sign(tpm: Tpm, scanner: Made, tmp_path: Path) -> None:
+    """What PKCS#11 says is a library's word; these flags are inside what the TPM signs for its own use."""
+    assert tpm.child("names", scanner.id)
+    for blob in tpm.stored(PUBLIC_BLOB):
+        (tmp_path / "public").write_bytes(bytes.fromhex(blob))
+        said = tpm.run("tpm2_print", "-t", "TPM2B_PUBLIC", str(tmp_path / "public"))
+        flags = set(re.findall(r"attributes:\s+value: (\S+)", said)[0].split("|"))
+        assert {"fixedtpm", "fixedparent", "sensitivedataorigin", "sign"} <= flags
+        assert not flags & {"decrypt", "restricted"}
+        assert re.search(r"bits: 2048", said)
+
+
+def test_signing_rates_of_tpm_and_token_are_told(
+    tpm: Tpm, scanner: Made, hsm: SoftToken, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chip, token = tpm.child("rate", device_key(tpm, scanner))["per_s"], rate(hsm.key(Alg.RS256))["per_s"]
+    with capsys.disabled():
+        print(f"\nRSA-2048 of 400 bytes: TPM (swtpm) {chip:.0f}/s, SoftHSM2 {token:.0f}/s")
+
+    assert min(chip, token) > 1
