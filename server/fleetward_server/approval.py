@@ -5,6 +5,7 @@ Source: S5, C3; protocol section 5 "First contact".
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -73,8 +74,8 @@ def revoke(device: Device, now: datetime) -> Device:
     )
 
 
-def retag(device: Device, add: tuple[str, ...], remove: tuple[str, ...], now: datetime) -> Device:
-    """Put tags on a device and take tags off it.
+def retag(device: Device, add: Sequence[str], remove: Sequence[str], now: datetime) -> Device:
+    """Put tags on a device and take tags off it; one that has them so already stays as it is.
 
     Raises:
         OperatorProblem: ``invalid``: a tag that is none, or too many.
@@ -84,7 +85,7 @@ def retag(device: Device, add: tuple[str, ...], remove: tuple[str, ...], now: da
     tags = tuple(sorted((set(device.tags) | set(add)) - set(remove)))
     if len(tags) > TAGS_MOST:
         raise OperatorProblem(Kind.INVALID, f"{len(tags)} tags: at most {TAGS_MOST}")
-    return replace(device, tags=tags, changed_at=now)
+    return device if tags == device.tags else replace(device, tags=tags, changed_at=now)
 
 
 def check_tag(tag: str) -> None:

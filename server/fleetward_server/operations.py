@@ -3,7 +3,7 @@
 Every act is done whole or raises ``OperatorProblem`` and has changed nothing. Source: S5; architecture "The API".
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from fleetward_schemas.topics import DeviceId
 from fleetward_server.admission import Diff
 from fleetward_server.audit import Link, Verdict
 from fleetward_server.listing import Fields
+from fleetward_server.mass_state import MassAct, MassWish, Outcome, Tally, Target
 from fleetward_server.selection import Selection
 from fleetward_server.state import Certificate, Command, Device, FtmRoot, Model, Report
 from fleetward_server.store import AuditFilter, Counts, RefusalCount, ReportFilter
@@ -72,7 +73,7 @@ class Register(Protocol):
         """Put a device out for good, and make the broker cut it."""
         ...
 
-    def tag(self, device_id: DeviceId, add: tuple[str, ...], remove: tuple[str, ...]) -> Device:
+    def tag(self, device_id: DeviceId, add: Sequence[str], remove: Sequence[str], reason: str = "") -> Device:
         """Put tags on a device and take tags off it."""
         ...
 
@@ -92,6 +93,38 @@ class Commands(Protocol):
 
     def commands(self, device_id: DeviceId | None, *, open_only: bool, limit: int) -> tuple[Command, ...]:
         """Return orders, oldest first."""
+        ...
+
+
+class Masses(Protocol):
+    """Acts on many devices: whom they mean is fixed when they begin; they go on after any break."""
+
+    def device_ids(self, wanted: Selection) -> tuple[DeviceId, ...]:
+        """Return whom a filter means now."""
+        ...
+
+    def begin_mass(self, wish: MassWish, devices: Sequence[DeviceId]) -> MassAct:
+        """Keep an act on these devices; nothing is done to them yet."""
+        ...
+
+    def continue_mass(self, act_id: str, told: Callable[[Tally], None]) -> Tally:
+        """Do what is left of an act. told: hears the numbers as it goes on."""
+        ...
+
+    def mass_act(self, act_id: str) -> MassAct:
+        """Return an act as it stands."""
+        ...
+
+    def mass_acts(self, limit: int) -> tuple[MassAct, ...]:
+        """Return the latest acts, oldest first."""
+        ...
+
+    def mass_tally(self, act_id: str) -> Tally:
+        """Return an act in numbers."""
+        ...
+
+    def mass_targets(self, act_id: str, outcomes: Sequence[Outcome]) -> tuple[Target, ...]:
+        """Return its devices that ended so."""
         ...
 
 
@@ -147,5 +180,5 @@ class Records(Protocol):
         ...
 
 
-class Operator(Devices, Register, Commands, Trust, FtmRoots, Records, Protocol):
+class Operator(Devices, Register, Commands, Masses, Trust, FtmRoots, Records, Protocol):
     """All of it."""

@@ -7,6 +7,7 @@ import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -40,9 +41,17 @@ from fleetward_server.store import (
     Unit,
 )
 
-TAGGED = "tagged"
 PARAMS: Mapping[Verb, frozenset[str]] = {Verb.COLLECT_INFO: frozenset(), Verb.SYNC_TIME: frozenset()}
 """Which parameters each command takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a device is to do. expires_in_s: seconds until it is given up."""
+
+    verb: Verb
+    params: Mapping[str, object]
+    expires_in_s: int
 
 
 class LocalOperator(LocalReader):
@@ -89,41 +98,22 @@ class LocalOperator(LocalReader):
             OperatorProblem: ``conflict``: nothing to revoke. ``failed``: revoked, but the broker does not know it yet.
         """
         with self._unit() as unit:
-            before = _known_device(unit, device_id)
-            device = approval.revoke(before, self._now())
-            if device is not before:
-                entry = self._entry("revoked", device_id, reason, "")
-                unit.apply([PutDevice(device), RevokeCertificates(device_id), entry])
-        self._enforce(device)
+            device = self._revoke(unit, device_id, reason)
+        self._enforce([device_id], "run the command again")
         return device
 
-    def tag(self, device_id: DeviceId, add: tuple[str, ...], remove: tuple[str, ...]) -> Device:
+    def tag(self, device_id: DeviceId, add: Sequence[str], remove: Sequence[str], reason: str = "") -> Device:
         """Put tags on a device and take tags off it."""
-        return self._decide(device_id, TAGGED, "", lambda device: approval.retag(device, add, remove, self._now()))
+        with self._unit() as unit:
+            return self._tag(unit, device_id, (add, remove), reason)
 
     def send_command(
         self, device_id: DeviceId, verb: str, params: Mapping[str, object], expires_in_s: int, reason: str
     ) -> Command:
         """Queue an order; the server sends it when the device is there."""
-        known, now = _verb(verb, params), self._now()
-        if not 1 <= expires_in_s <= WEEK_S:
-            raise OperatorProblem(Kind.INVALID, f"expires in {expires_in_s} s: expected 1..{WEEK_S}")
-        self._last_id = next_id(now, self._last_id, secrets.token_bytes(RANDOM_BYTES))
-        command = Command(
-            id=self._last_id,
-            device_id=device_id,
-            verb=known,
-            params=json.dumps(dict(params), separators=(",", ":"), sort_keys=True),
-            step=Step.QUEUED,
-            actor=self._actor,
-            reason=reason,
-            created_at=now,
-            expires_at=now + timedelta(seconds=expires_in_s),
-        )
+        wanted = order(verb, params, expires_in_s)
         with self._unit() as unit:
-            _obeys(_known_device(unit, device_id))
-            unit.apply([PutCommand(command), self._entry(f"command-{known}", device_id, reason, command.id)])
-        return command
+            return self._order(unit, device_id, wanted, reason)
 
     def add_model(self, of: DigitalId, reason: str) -> Model:
         """Approve the make and model of a digital ID."""
@@ -155,20 +145,58 @@ class LocalOperator(LocalReader):
     def _decide(self, device_id: DeviceId, action: str, reason: str, decide: Callable[[Device], Device]) -> Device:
         with self._unit() as unit:
             device = decide(_known_device(unit, device_id))
-            detail = " ".join(device.tags) if action == TAGGED else device.approved_key or ""
-            unit.apply([PutDevice(device), self._entry(action, device_id, reason, detail)])
+            unit.apply([PutDevice(device), self._entry(action, device_id, reason, device.approved_key or "")])
         return device
 
-    def _enforce(self, device: Device) -> None:
+    # One device's part of an act, in a transaction that may hold more. Each raises before it has changed anything.
+    # note: stands in the audit beside what is always said.
+
+    def _revoke(self, unit: Unit, device_id: DeviceId, reason: str, note: str = "") -> Device:
+        before = _known_device(unit, device_id)
+        device = approval.revoke(before, self._now())
+        if device is not before:
+            entry = self._entry("revoked", device_id, reason, note)
+            unit.apply([PutDevice(device), RevokeCertificates(device_id), entry])
+        return device
+
+    def _tag(
+        self, unit: Unit, device_id: DeviceId, moved: tuple[Sequence[str], Sequence[str]], reason: str, note: str = ""
+    ) -> Device:
+        before = _known_device(unit, device_id)
+        device = approval.retag(before, *moved, self._now())
+        if device is not before:
+            said = " ".join([*device.tags, note]).strip()
+            unit.apply([PutDevice(device), self._entry("tagged", device_id, reason, said)])
+        return device
+
+    def _order(self, unit: Unit, device_id: DeviceId, wanted: Order, reason: str, note: str = "") -> Command:
+        now = self._now()
+        _obeys(_known_device(unit, device_id))
+        self._last_id = next_id(now, self._last_id, secrets.token_bytes(RANDOM_BYTES))
+        command = Command(
+            id=self._last_id,
+            device_id=device_id,
+            verb=wanted.verb,
+            params=json.dumps(dict(wanted.params), separators=(",", ":"), sort_keys=True),
+            step=Step.QUEUED,
+            actor=self._actor,
+            reason=reason,
+            created_at=now,
+            expires_at=now + timedelta(seconds=wanted.expires_in_s),
+        )
+        said = f"{command.id} {note}".strip()
+        unit.apply([PutCommand(command), self._entry(f"command-{wanted.verb}", device_id, reason, said)])
+        return command
+
+    def _enforce(self, devices: Sequence[DeviceId], again: str) -> None:
+        """Have the broker cut who is revoked. again: what to do when it cannot be told."""
         try:
-            try:
-                with self.opened() as store:
-                    revocation.publish(self.config, store, self._now())
-            finally:
-                # A list that could not be written is no reason to leave a live connection, or the other lists unread.
-                revocation.reload_and_kick(self.config, [device.id])
+            with self.opened() as store:
+                revocation.publish(self.config, store, self._now())
+            revocation.reload_and_kick(self.config, devices)
         except (AuthorityProblem, KeyUnavailable, NotTold, OSError) as problem:
-            told = f"{device.id} is revoked, but the broker does not know it yet: {problem}; run the command again"
+            who = devices[0] if len(devices) == 1 else f"{len(devices)} devices"
+            told = f"{who}: revoked, but the broker does not know it yet: {problem}; {again}"
             raise OperatorProblem(Kind.FAILED, told) from None
 
     def _judge(self, of: DigitalId, reason: str, *, approved: bool) -> Model:
@@ -213,14 +241,21 @@ def _obeys(device: Device) -> None:
         raise OperatorProblem(Kind.CONFLICT, f"{device.id} is {device.state}: it takes no commands")
 
 
-def _verb(verb: str, params: Mapping[str, object]) -> Verb:
+def order(verb: str, params: Mapping[str, object], expires_in_s: int) -> Order:
+    """Read what is to be ordered.
+
+    Raises:
+        OperatorProblem: ``invalid``: no such command, parameter or term.
+    """
     if verb not in list(Verb):
         raise OperatorProblem(Kind.INVALID, f"unknown command {verb!r}; {nearest(verb, Verb)}")
     for name in params:
         if name not in PARAMS[Verb(verb)]:
             takes = ", ".join(sorted(PARAMS[Verb(verb)])) or "none"
             raise OperatorProblem(Kind.INVALID, f"{verb} has no parameter {name!r}; it takes {takes}")
-    return Verb(verb)
+    if not 1 <= expires_in_s <= WEEK_S:
+        raise OperatorProblem(Kind.INVALID, f"expires in {expires_in_s} s: expected 1..{WEEK_S}")
+    return Order(Verb(verb), params, expires_in_s)
 
 
 def _model(of: DigitalId, *, approved: bool) -> Model:

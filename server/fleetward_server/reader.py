@@ -3,7 +3,7 @@
 Source: S5; operations.py for the seams.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from fleetward_schemas.topics import DeviceId
 from fleetward_server import audit
 from fleetward_server.audit import Link, Verdict
 from fleetward_server.config import Config, ConfigProblem, load
+from fleetward_server.mass_state import MassAct, Outcome, Tally, Target
 from fleetward_server.operations import Papers
 from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.selection import Selection, parse
@@ -98,6 +99,34 @@ class LocalReader:
         """Return devices by id, those after the cursor."""
         with self.opened() as store:
             return store.devices(wanted, after=after, limit=limit)
+
+    def device_ids(self, wanted: Selection) -> tuple[DeviceId, ...]:
+        """Return whom a filter means now."""
+        with self.opened() as store:
+            return store.device_ids(wanted)
+
+    def mass_act(self, act_id: str) -> MassAct:
+        """Return an act on many as it stands."""
+        with self.opened() as store:
+            found = store.mass_act(act_id)
+        if found is None:
+            raise OperatorProblem(Kind.NOT_FOUND, f"no mass act {act_id!r}")
+        return found
+
+    def mass_acts(self, limit: int) -> tuple[MassAct, ...]:
+        """Return the latest acts on many, oldest first."""
+        with self.opened() as store:
+            return store.mass_acts(limit)
+
+    def mass_tally(self, act_id: str) -> Tally:
+        """Return an act on many in numbers."""
+        with self.opened() as store:
+            return store.mass_tally(act_id)
+
+    def mass_targets(self, act_id: str, outcomes: Sequence[Outcome]) -> tuple[Target, ...]:
+        """Return the devices of an act on many that ended so."""
+        with self.opened() as store:
+            return store.mass_targets(act_id, outcomes)
 
     def papers(self, text: str) -> Papers:
         """Return all there is about one device."""

@@ -16,7 +16,7 @@ from fleetward_schemas.enrol import Reason, State
 from fleetward_server.cli.app import run
 from fleetward_server.state import AddReport, PutCommand
 from fleetward_server.store import Store
-from tests.server.register import FIRST, command, device, kept, made, report
+from tests.server.register import FIRST, command, device, identity, kept, made, report
 from tests.server.test_listing import row
 from tests.server.test_operator import CONFIG, root_pem
 
@@ -132,10 +132,56 @@ def test_a_refusal_is_done_once(fleetward: Fleetward, store: Store) -> None:
 
 
 def test_tags_are_put_on_and_taken_off(fleetward: Fleetward, store: Store) -> None:
-    done = fleetward("device", "tag", FIRST, "--add", "north", "--add", "gate", "--json")
+    done = fleetward("device", "tag", FIRST, "+north", "+gate", "-old", "--json")
     assert isinstance(done.json, dict)
     assert done.json["tags"] == ["gate", "north"]
-    assert fleetward("device", "tag", FIRST, "--add", "No Tag").code == 2
+    assert fleetward("device", "tag", FIRST, "+No Tag").code == 2
+
+
+def test_many_are_tagged_by_a_filter_and_counted_first(fleetward: Fleetward, store: Store) -> None:
+    kept(store, device(2, tags=("north",)))
+    asked = fleetward("device", "tag", "model:Slap-4", "+north", "--reason", "moved")
+    assert (asked.code, asked.out) == (6, "")
+    assert "tag: 2 devices (model:Slap-4): nothing was done; say --yes" in asked.err
+    assert store.mass_acts(9) == ()
+    done = fleetward("device", "tag", "model:Slap-4", "+north", "--reason", "moved", "--yes", "--json")
+    assert done.code == 0
+    assert isinstance(done.json, dict)
+    assert {name: done.json[name] for name in ("total", "done", "unchanged", "failed", "left", "failures")} == {
+        "total": 2, "done": 1, "unchanged": 1, "failed": 0, "left": 0, "failures": []
+    }  # fmt: skip
+    assert fleetward("device", "tag", "model:Nobody", "+north", "--yes").code == 3
+    assert fleetward("device", "tag", "model:Slap-4", "north").code == 2
+
+
+def test_what_could_not_be_done_to_all_is_told_by_code_and_name(fleetward: Fleetward, store: Store) -> None:
+    kept(store, device(2, state=State.PENDING))
+    done = fleetward("command", "send", "model:Slap-4", "sync-time", "--yes")
+    assert done.code == 5
+    assert f"{device(2).id}  {device(2).id} is pending" in done.out
+    (act,) = store.mass_acts(9)
+    listed, shown = fleetward("mass", "list", "--json").json, fleetward("mass", "show", act.id, "--json").json
+    assert isinstance(listed, list)
+    assert isinstance(shown, dict)
+    assert listed[0]["id"] == shown["id"] == act.id
+    assert [one["device_id"] for one in shown["failures"]] == [device(2).id]
+    assert fleetward("mass", "resume", act.id).code == 5
+    assert fleetward("mass", "show", "nothing").code == 3
+
+
+def test_waiting_is_for_one_device(fleetward: Fleetward, store: Store) -> None:
+    assert fleetward("command", "send", "model:Slap-4", "sync-time", "--wait", "1", "--yes").code == 2
+    assert store.commands() == ()
+
+
+def test_one_device_is_named_whole_or_by_its_beginning_and_never_by_chance(fleetward: Fleetward, store: Store) -> None:
+    odd = replace(device(7), identity=identity(7, serialNo="SN:7 b"))
+    kept(store, odd)
+    assert fleetward("device", "tag", "SN:7 b", "+gate").code == 0
+    assert fleetward("device", "tag", '"SN-0001"', "+gate").code == 0
+    assert fleetward("device", "tag", "SN-", "+gate").code == 3
+    assert fleetward("device", "tag", "SN:8", "+gate").code == 2
+    assert {one.id for one in store.devices() if one.tags == ("gate",)} == {odd.id, FIRST}
 
 
 def test_an_import_tells_first_and_does_then(fleetward: Fleetward, store: Store, tmp_path: Path) -> None:
@@ -244,7 +290,7 @@ def test_an_export_nobody_can_make_is_wrong_usage(fleetward: Fleetward, store: S
 
 
 def test_the_audit_is_listed_and_verified(fleetward: Fleetward, store: Store) -> None:
-    fleetward("device", "tag", FIRST, "--add", "north", "--actor", "eve")
+    fleetward("device", "tag", FIRST, "+north", "--actor", "eve")
     assert isinstance(
         listed := fleetward("audit", "list", "--by", "operator:eve", "--since", "1h", "--json").json, list
     )
@@ -254,7 +300,7 @@ def test_the_audit_is_listed_and_verified(fleetward: Fleetward, store: Store) ->
 
 
 def test_an_altered_audit_fails_verification(fleetward: Fleetward, store: Store) -> None:
-    fleetward("device", "tag", FIRST, "--add", "north")
+    fleetward("device", "tag", FIRST, "+north")
     connection = sqlite3.connect(store.path)
     with connection:
         connection.execute("DROP TRIGGER audit_no_update")

@@ -8,10 +8,11 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
+from sqlalchemy import MetaData, Table, create_engine
 
 from fleetward_server.store import StoreHeld, StoreProblem, open_store
-from fleetward_server.store.engine import HEAD, MIGRATIONS
+from fleetward_server.store.engine import HEAD, MIGRATIONS, _migrate
+from fleetward_server.store.rows import from_device
 from fleetward_server.store.tables import META
 from tests.server.register import FIRST, device, kept, made
 
@@ -102,15 +103,14 @@ def test_a_full_disk_keeps_nothing_of_the_batch_and_the_next_one_works(tmp_path:
 
 
 def test_tags_of_an_older_schema_are_taken_over(tmp_path: Path) -> None:
-    path = tmp_path / "server.db"
-    kept(made(tmp_path), device(1), device(2)).close()
-    connection = sqlite3.connect(path)
-    with connection:
-        connection.execute("DROP TABLE tags")
-        connection.execute("ALTER TABLE devices ADD COLUMN tags TEXT NOT NULL DEFAULT ''")
-        connection.execute("UPDATE devices SET tags = ';gate;north;' WHERE id = ?", (FIRST,))
-        connection.execute("UPDATE alembic_version SET version_num = '0002'")
-    connection.close()
-    with open_store(path, create=True) as store:
+    engine = create_engine(f"sqlite:///{tmp_path / 'server.db'}")
+    with engine.begin() as connection:
+        _migrate(connection, "0002")
+        old = Table("devices", MetaData(), autoload_with=connection)
+        for one, tags in ((device(1), ";gate;north;"), (device(2), "")):
+            known = {name: value for name, value in from_device(one).items() if name in old.columns}
+            connection.execute(old.insert(), known | {"tags": tags})
+    engine.dispose()
+    with open_store(tmp_path / "server.db", create=True) as store:
         assert store.device(FIRST) == device(1, tags=("gate", "north"))
         assert store.device(device(2).id) == device(2)

@@ -20,6 +20,7 @@ from fleetward_server.cli import (
     config,
     device,
     ftm_root,
+    mass,
     model,
     schema,
     serve,
@@ -38,6 +39,7 @@ GROUP = "fleetward.commands"
 GROUPS = {
     "device": device.app,
     "command": command.app,
+    "mass": mass.app,
     "model": model.app,
     "ftm-root": ftm_root.app,
     "telemetry": telemetry.app,

@@ -7,7 +7,9 @@ import typer
 
 from fleetward_server.cli import show
 from fleetward_server.cli.exit_codes import ExitCode
-from fleetward_server.cli.options import HERE, PAGE, Actor, Dir, Json, Limit, Name, Reason
+from fleetward_server.cli.filters import FILTER_HELP
+from fleetward_server.cli.many import Which, Yes, act_on_many, single
+from fleetward_server.cli.options import HERE, PAGE, Actor, Dir, Json, Limit, Reason
 from fleetward_server.cli.telling import acting
 from fleetward_server.problem import Kind, OperatorProblem
 
@@ -21,32 +23,44 @@ POLL_S = 0.2
 ENDS = {"succeeded": ExitCode.OK, "refused": ExitCode.HELD, "failed": ExitCode.UNEXPECTED, "expired": ExitCode.TIMEOUT}
 
 
-@app.command()
+@app.command(epilog=FILTER_HELP)
 def send(
-    name: Name,
+    which: Which,
     verb: Annotated[str, typer.Argument(metavar="COMMAND", help="collect-info or sync-time.")],
     param: Annotated[list[str] | None, typer.Option("--param", help="name=value; may be repeated.")] = None,
     folder: Dir = HERE,
     expires_in: Annotated[int, typer.Option("--expires-in", min=1, help="Seconds until it is given up.")] = 3600,
-    wait: Annotated[float, typer.Option("--wait", min=0, help="Wait so many seconds for the device's answer.")] = 0,
+    wait: Annotated[float, typer.Option("--wait", min=0, help="Wait so many seconds for one device's answer.")] = 0,
     reason: Reason = "",
     actor: Actor = "",
     *,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Order a device to do something; with --wait the exit code tells what became of it.
+    """Order devices to do something; with --wait the exit code tells what became of it.
 
     0 succeeded, 6 refused by the device, 1 failed, 8 no answer in time (the order stays until it expires).
     """
     with acting(folder, as_json=as_json, actor=actor) as operator:
-        device = operator.device(name)
-        command = operator.send_command(device.id, verb, _params(param or []), expires_in, reason)
+        device_id, params = single(operator, which), _params(param or [])
+        if device_id is not None:
+            _send_one(operator, operator.send_command(device_id, verb, params, expires_in, reason), wait, as_json)
+            return
+        from fleetward_server.mass_state import Action, MassWish
+
         if wait:
-            show.note(f"waiting for {device.id}")
-            command = answered(operator, command, wait)
-        show.record(show.plain(command), as_json=as_json)
-        if wait:
-            raise typer.Exit(ENDS.get(command.step, ExitCode.TIMEOUT))
+            raise OperatorProblem(Kind.INVALID, "--wait: is for one device; fleetward command list --open shows many")
+        told = {"verb": verb, "params": params, "expires_in_s": expires_in}
+        act_on_many(operator, MassWish(Action.COMMAND, told, which, reason), yes=yes, as_json=as_json)
+
+
+def _send_one(operator: "Commands", command: "Command", wait: float, as_json: bool) -> None:
+    if wait:
+        show.note(f"waiting for {command.device_id}")
+        command = answered(operator, command, wait)
+    show.record(show.plain(command), as_json=as_json)
+    if wait:
+        raise typer.Exit(ENDS.get(command.step, ExitCode.TIMEOUT))
 
 
 @app.command("show")

@@ -7,7 +7,8 @@ import typer
 
 from fleetward_server.cli import show
 from fleetward_server.cli.exit_codes import ExitCode
-from fleetward_server.cli.filters import FILTER_HELP, WORDS_MAY_BEGIN_WITH_MINUS, plain_words
+from fleetward_server.cli.filters import FILTER_HELP, WORDS_MAY_BEGIN_WITH_MINUS, plain_words, signed_words
+from fleetward_server.cli.many import Which, Yes, act_on_many, single
 from fleetward_server.cli.options import HERE, PAGE, Actor, Dir, Json, Limit, Name, Reason
 from fleetward_server.cli.telling import acting
 
@@ -114,34 +115,51 @@ def refuse(name: Name, folder: Dir = HERE, reason: Reason = "", actor: Actor = "
         show.record(summary(operator.refuse(operator.device(name).id, reason)), as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=FILTER_HELP)
 def revoke(
-    name: Name,
+    which: Which,
     reason: Annotated[str, typer.Option("--reason", help="Why, for the audit.")],
     folder: Dir = HERE,
     actor: Actor = "",
     *,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Put a device out for good: its certificates cease to count and the broker cuts it at once."""
+    """Put devices out for good: their certificates cease to count and the broker cuts them at once."""
     with acting(folder, as_json=as_json, actor=actor) as operator:
-        show.record(summary(operator.revoke(operator.device(name).id, reason)), as_json=as_json)
+        device_id = single(operator, which)
+        if device_id is not None:
+            show.record(summary(operator.revoke(device_id, reason)), as_json=as_json)
+            return
+        from fleetward_server.mass_state import Action, MassWish
+
+        act_on_many(operator, MassWish(Action.REVOKE, {}, which, reason), yes=yes, as_json=as_json)
 
 
-@app.command("tag")
-def tag_device(
-    name: Name,
-    add: Annotated[list[str] | None, typer.Option("--add", help="A tag to put on; may be repeated.")] = None,
-    remove: Annotated[list[str] | None, typer.Option("--remove", help="A tag to take off; may be repeated.")] = None,
+@app.command("tag", epilog=FILTER_HELP, context_settings=WORDS_MAY_BEGIN_WITH_MINUS)
+def tag_devices(
+    which: Which,
+    tags: Annotated[
+        list[str], typer.Argument(metavar="+TAG|-TAG...", help="+site-7 puts a tag on, -old takes one off.")
+    ],
     folder: Dir = HERE,
+    reason: Reason = "",
     actor: Actor = "",
     *,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Put tags on a device and take tags off it."""
+    """Put tags on devices and take tags off them."""
+    add, remove = signed_words(plain_words(tags))
     with acting(folder, as_json=as_json, actor=actor) as operator:
-        device = operator.tag(operator.device(name).id, tuple(add or ()), tuple(remove or ()))
-        show.record(summary(device), as_json=as_json)
+        device_id = single(operator, which)
+        if device_id is not None:
+            show.record(summary(operator.tag(device_id, add, remove, reason)), as_json=as_json)
+            return
+        from fleetward_server.mass_state import Action, MassWish
+
+        wish = MassWish(Action.TAG, {"add": add, "remove": remove}, which, reason)
+        act_on_many(operator, wish, yes=yes, as_json=as_json)
 
 
 def summary(device: "Device") -> dict[str, object]:

@@ -15,6 +15,18 @@ WORDS_MAY_BEGIN_WITH_MINUS = {"ignore_unknown_options": True}
 """For commands without one-letter options: a word such as ``-tag:x`` is taken as it is."""
 
 
+def signed_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return what is to be put on (``+word``) and what is to be taken off (``-word``).
+
+    Raises:
+        typer.BadParameter: a word without a sign.
+    """
+    for word in words:
+        if not word.startswith(("+", "-")):
+            raise typer.BadParameter(f"{word!r}: expected +{word} to put it on, or -{word} to take it off")
+    return [word[1:] for word in words if word[0] == "+"], [word[1:] for word in words if word[0] == "-"]
+
+
 def plain_words(words: Sequence[str] | None) -> list[str]:
     """Return the words of such a command.
 

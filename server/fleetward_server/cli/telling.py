@@ -9,19 +9,18 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from fleetward_server.cli.exit_codes import OF_KIND, ExitCode
+from fleetward_server.duration import EXPECTED, read_duration
 from fleetward_server.problem import Kind, OperatorProblem, nearest
 
 if TYPE_CHECKING:
-    from fleetward_server.operator import LocalOperator
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    from fleetward_server.mass import MassOperator
 
 
 def complain(kind: str, message: str, *, as_json: bool) -> None:
@@ -70,12 +69,12 @@ def translated() -> Iterator[None]:
 
 
 @contextmanager
-def acting(folder: Path, *, as_json: bool, actor: str = "") -> Iterator["LocalOperator"]:
+def acting(folder: Path, *, as_json: bool, actor: str = "") -> Iterator["MassOperator"]:
     """Give a command its operator."""
     with telling(as_json=as_json):
-        from fleetward_server.operator import LocalOperator
+        from fleetward_server.mass import MassOperator
 
-        with LocalOperator(folder, actor or whoami()) as operator:
+        with MassOperator(folder, actor or whoami()) as operator:
             yield operator
 
 
@@ -107,18 +106,16 @@ def since(text: str) -> datetime | None:
     """
     if not text:
         return None
-    number, unit = text[:-1], text[-1]
-    if unit in _UNITS and number.isascii() and number.isdigit() and len(number) < 10:
-        return datetime.now(UTC) - timedelta(seconds=int(number) * _UNITS[unit])
+    ago = read_duration(text)
+    if ago is not None:
+        return datetime.now(UTC) - ago
     from fleetward_schemas.errors import Refused
     from fleetward_schemas.moment import parse_loose
 
     try:
         return parse_loose(text)
     except Refused:
-        raise OperatorProblem(
-            Kind.INVALID, f"--since {text!r}: expected 2026-05-01T12:00:00Z, or 90s, 15m, 2h, 7d"
-        ) from None
+        raise OperatorProblem(Kind.INVALID, f"--since {text!r}: expected 2026-05-01T12:00:00Z, or {EXPECTED}") from None
 
 
 def moment(option: str, text: str) -> datetime:

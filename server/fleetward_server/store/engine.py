@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from fleetward_schemas.errors import LocalMistake
 
-HEAD = "0003"
+HEAD = "0004"
 """The schema this code reads and writes: the last revision in ``migrations/versions``."""
 PATIENCE_S = 10.0
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -137,8 +137,8 @@ def _version(connection: Connection) -> str | None:
     return None if row is None else str(row[0])
 
 
-def _migrate(connection: Connection) -> None:
-    """Bring the schema to its head, all in the caller's transaction."""
+def _migrate(connection: Connection, revision: str = "head") -> None:
+    """Bring the schema to a revision, all in the caller's transaction."""
     # It tells of its plugins and dialects line by line, which helps nobody who starts a server.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     from alembic import command  # a quarter of a second that only a first start pays
@@ -147,4 +147,4 @@ def _migrate(connection: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)

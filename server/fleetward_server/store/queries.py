@@ -79,6 +79,11 @@ class Queries(Ground):
         statement = ALL_DEVICES.where(_devices.c.id > after, selected(wanted))
         return tuple(map(rows.to_device, self._all(statement.order_by(_devices.c.id).limit(limit))))
 
+    def device_ids(self, wanted: Selection) -> tuple[DeviceId, ...]:
+        """Return the ids of all devices that a filter means, in order."""
+        found = self._all(select(_devices.c.id).where(selected(wanted)).order_by(_devices.c.id))
+        return tuple(DeviceId(row.id) for row in found)
+
     def named(self, text: str, limit: int = 5) -> tuple[Device, ...]:
         """Return the devices that a person may mean by an id, the beginning of one, or a serial number."""
         statement = ALL_DEVICES.where(or_(begins(_devices.c.id, text), _devices.c.serial == text))

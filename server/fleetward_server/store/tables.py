@@ -175,6 +175,30 @@ commands = Table(
 Index("commands_by_device", commands.c.device_id, commands.c.id)
 Index("commands_by_step", commands.c.step, commands.c.expires_at)
 
+mass_acts = Table(
+    "mass_acts",
+    META,
+    Column("id", Text, primary_key=True),
+    Column("action", Text, nullable=False),
+    Column("params", Text, nullable=False),
+    Column("filter", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+)
+
+mass_targets = Table(
+    "mass_targets",
+    META,
+    Column("act_id", Text, ForeignKey("mass_acts.id"), nullable=False),
+    _device(),
+    Column("outcome", Text),
+    Column("detail", Text, nullable=False),
+    PrimaryKeyConstraint("act_id", "device_id"),
+    sqlite_with_rowid=False,
+)
+
 models = Table(
     "models",
     META,

@@ -38,7 +38,8 @@ from fleetward_server.state import (
     TakeCertificates,
 )
 from fleetward_server.store import journal, rows, tables
-from fleetward_server.store.lookups import LIVE, Lookups, WindowKey
+from fleetward_server.store.lookups import LIVE, WindowKey
+from fleetward_server.store.masses import MassUnit
 from fleetward_server.store.memory import Memory
 from fleetward_server.store.rows import Values
 from fleetward_server.store.statements import ADDED_REFUSALS, KEPT_WINDOW, LATEST_SIGHTING, NEW_REPORT, upsert
@@ -47,7 +48,7 @@ _SILENCED = frozenset({State.REFUSED, State.REVOKED, State.RETIRED})
 _STEP_BITS = 32
 
 
-class Unit(Lookups):
+class Unit(MassUnit):
     """One transaction's reads and changes; ``Store.unit`` makes it and commits it."""
 
     def __init__(self, connection: Connection, memory: Memory) -> None:
