@@ -143,6 +143,20 @@ def stem_of(office: str, number: int) -> str:
     return office if number == 1 else f"{office}-{number}"
 
 
+def all_generations(config: Config) -> tuple[Generation, ...]:
+    """Return every certificate of the issuing CAs, in office and former, without asking for a key.
+
+    Raises:
+        AuthorityProblem: one cannot be read.
+    """
+    return tuple(
+        Generation(office, stem, certificate, config.keys.former.get(stem, uri), former=stem in config.keys.former)
+        for office, uri in config.keys.by_name().items()
+        if office in AUTHORITIES
+        for stem, certificate in _certificates(config, office)
+    )
+
+
 def _certificates(config: Config, office: str) -> Iterator[tuple[str, x509.Certificate]]:
     for path in sorted(config.pki.glob(f"{office}*.pem")):
         if not path.stem.endswith(_KEY) and office_of(path.stem) == office:

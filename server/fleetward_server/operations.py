@@ -5,6 +5,7 @@ Every act is done whole or raises ``OperatorProblem`` and has changed nothing. S
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from fleetward_schemas.foreign import Leniency
@@ -12,10 +13,12 @@ from fleetward_schemas.identity import DigitalId
 from fleetward_schemas.topics import DeviceId
 from fleetward_server.admission import Diff
 from fleetward_server.audit import Link, Verdict
+from fleetward_server.key_places import KeyTold
 from fleetward_server.listing import Fields
 from fleetward_server.mass_state import MassAct, MassWish, Outcome, Tally, Target
 from fleetward_server.selection import Selection
-from fleetward_server.state import Certificate, Command, Device, FtmRoot, Model, Report
+from fleetward_server.standing import ChainTold, Standing
+from fleetward_server.state import Certificate, Command, Device, FtmRoot, Model, Report, Use
 from fleetward_server.store import AuditFilter, Counts, RefusalCount, ReportFilter
 
 
@@ -160,6 +163,28 @@ class FtmRoots(Protocol):
         ...
 
 
+class Certificates(Protocol):
+    """What stands on what, until when, and where the keys are."""
+
+    def own_certificates(self) -> tuple[Standing, ...]:
+        """Return what the provider itself stands on."""
+        ...
+
+    def device_certificates(
+        self, wanted: Selection, uses: Sequence[Use], *, before: datetime | None = None, limit: int = 500
+    ) -> tuple[Standing, ...]:
+        """Return issued and current certificates of devices, the first to end first."""
+        ...
+
+    def certificate_chain(self, name: str) -> ChainTold:
+        """Return the chain of one of our own certificates by its name, or of a device's by the device's."""
+        ...
+
+    def keys(self, *, ask: bool) -> tuple[KeyTold, ...]:
+        """Return every key of the configuration. ask: open each, to see that it is there."""
+        ...
+
+
 class Records(Protocol):
     """What was said and done."""
 
@@ -180,5 +205,5 @@ class Records(Protocol):
         ...
 
 
-class Operator(Devices, Register, Commands, Masses, Trust, FtmRoots, Records, Protocol):
+class Operator(Devices, Register, Commands, Masses, Trust, FtmRoots, Certificates, Records, Protocol):
     """All of it."""

@@ -11,14 +11,16 @@ from typing import Self
 from weakref import finalize
 
 from fleetward_schemas.topics import DeviceId
-from fleetward_server import audit
+from fleetward_server import audit, key_places, standing
 from fleetward_server.audit import Link, Verdict
 from fleetward_server.config import Config, ConfigProblem, load
+from fleetward_server.key_places import KeyTold
 from fleetward_server.mass_state import MassAct, Outcome, Tally, Target
 from fleetward_server.operations import Papers
 from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.selection import Selection, parse
-from fleetward_server.state import Command, Device, FtmRoot, Model, Report
+from fleetward_server.standing import ChainTold, Standing
+from fleetward_server.state import Command, Device, FtmRoot, Model, Report, Use
 from fleetward_server.store import (
     AuditFilter,
     Counts,
@@ -168,6 +170,34 @@ class LocalReader:
         """Return every root, trusted or no more."""
         with self.opened() as store:
             return store.ftm_roots()
+
+    def own_certificates(self) -> tuple[Standing, ...]:
+        """Return what the provider itself stands on; see ``standing.own_certificates``."""
+        return standing.own_certificates(self.config, self.ftm_roots())
+
+    def device_certificates(
+        self, wanted: Selection, uses: Sequence[Use], *, before: datetime | None = None, limit: int = 500
+    ) -> tuple[Standing, ...]:
+        """Return issued and current certificates of devices, the first to end first. before: those that end earlier."""
+        with self.opened() as store:
+            found = store.live_certificates(wanted, uses, before=before, limit=limit)
+        return tuple(map(standing.device_certificate, found))
+
+    def certificate_chain(self, name: str) -> ChainTold:
+        """Return the chain of one of our own certificates by its name, or of a device's by the device's."""
+        own = standing.own_chain(self.config, name, self._now())
+        if own is not None:
+            return own
+        device = self.device(name)
+        with self.opened() as store:
+            found = store.live_certificates(parse(f"id:{device.id}", self._now()), (Use.DEVICE,))
+        if not found:
+            raise OperatorProblem(Kind.NOT_FOUND, f"{device.id} is {device.state}: it has no certificate that counts")
+        return standing.device_chain(self.config, found[-1], self._now())
+
+    def keys(self, *, ask: bool) -> tuple[KeyTold, ...]:
+        """Return every key of the configuration. ask: open each, to see that it is there."""
+        return key_places.keys(self.config, ask=ask)
 
     def reports(self, wanted: ReportFilter, limit: int) -> tuple[Report, ...]:
         """Return reports by id."""

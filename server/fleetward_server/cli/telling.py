@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,6 +116,18 @@ def since(text: str) -> datetime | None:
         return parse_loose(text)
     except Refused:
         raise OperatorProblem(Kind.INVALID, f"--since {text!r}: expected 2026-05-01T12:00:00Z, or {EXPECTED}") from None
+
+
+def duration(option: str, text: str) -> timedelta:
+    """Read how long.
+
+    Raises:
+        OperatorProblem: ``invalid``.
+    """
+    found = read_duration(text)
+    if found is None:
+        raise OperatorProblem(Kind.INVALID, f"{option} {text!r}: expected {EXPECTED}")
+    return found
 
 
 def moment(option: str, text: str) -> datetime:

@@ -4,7 +4,7 @@ Lists are ascending and go on after a cursor, so that a page never costs more th
 API of fleet servers (keyset cursors).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,10 +16,10 @@ from fleetward_schemas.commands import OPEN
 from fleetward_schemas.topics import DeviceId
 from fleetward_server.audit import Link
 from fleetward_server.selection import EVERYTHING, Selection
-from fleetward_server.state import Certificate, CertificateState, Command, Device, FtmRoot, Model, Report
+from fleetward_server.state import Certificate, CertificateState, Command, Device, FtmRoot, Model, Report, Use
 from fleetward_server.store import rows, tables
 from fleetward_server.store.ground import Ground
-from fleetward_server.store.lookups import ALL_DEVICES
+from fleetward_server.store.lookups import ALL_DEVICES, LIVE
 from fleetward_server.store.selecting import begins, selected
 
 PAGE_ROWS = 500
@@ -100,6 +100,18 @@ class Queries(Ground):
         table = tables.certificates
         found = select(table).where(table.c.state == CertificateState.REVOKED, table.c.not_after > rows.stamp(now))
         return tuple(map(rows.to_certificate, self._all(found.order_by(table.c.serial))))
+
+    def live_certificates(
+        self, wanted: Selection, uses: Sequence[Use], *, before: datetime | None = None, limit: int = PAGE_ROWS
+    ) -> tuple[Certificate, ...]:
+        """Return issued and current certificates of the devices that a filter means, the first to end first."""
+        table = tables.certificates
+        found = select(table).join(_devices, table.c.device_id == _devices.c.id)
+        found = found.where(selected(wanted), table.c.state.in_(LIVE), table.c.use.in_(uses))
+        if before is not None:
+            found = found.where(table.c.not_after < rows.stamp(before))
+        ordered = found.order_by(table.c.not_after, table.c.thumbprint).limit(limit)
+        return tuple(map(rows.to_certificate, self._all(ordered)))
 
     def reports(
         self, wanted: ReportFilter | None = None, *, after: str = "", limit: int = PAGE_ROWS
