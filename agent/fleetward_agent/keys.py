@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from fleetward_agent.ports import KeyStore
+from fleetward_broker.pkcs11_uri import token_alone
 from fleetward_broker.signers import (
     KeyUnavailable,
     key_pem,
@@ -41,9 +42,9 @@ def key_store(folder: Path, token: str, base: Path, device_id: DeviceId) -> KeyS
     if not token:
         return files
     with needing_hsm():
-        from fleetward_agent.token_keys import SplitKeys, TokenKeys, token_of
+        from fleetward_agent.token_keys import SplitKeys, TokenKeys
 
-        return SplitKeys(TokenKeys(token_of(token, base), device_id), files)
+        return SplitKeys(TokenKeys(token_alone(token, base), device_id), files)
 
 
 class FileKeys:

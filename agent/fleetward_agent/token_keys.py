@@ -7,15 +7,13 @@ configuration names a token. Source: S1, S4a; protocol sections 1 (two keys per 
 
 import hashlib
 from dataclasses import replace
-from pathlib import Path
 
 from pkcs11 import ObjectClass
 
 from fleetward_agent.keys import DEVICE
 from fleetward_agent.ports import KeyStore
 from fleetward_broker.pkcs11 import module_at
-from fleetward_broker.pkcs11_uri import TokenUri, read_uri, show_uri
-from fleetward_broker.signers import KeyUnavailable
+from fleetward_broker.pkcs11_uri import TokenUri, show_uri
 from fleetward_broker.token_keys import ID_BYTES, make_token_key, open_token_key
 from fleetward_broker.token_objects import labels, search
 from fleetward_schemas.jws import Alg, PrivateKey
@@ -107,15 +105,3 @@ class SplitKeys:
     def _holder(self, name: str) -> KeyStore:
         in_token = name.startswith(DEVICE) and name not in self._files.names()
         return self._token if in_token else self._files
-
-
-def token_of(text: str, base: Path) -> TokenUri:
-    """Read the URI of a token for device keys. base: folder that a relative ``pin-source`` starts from.
-
-    Raises:
-        KeyUnavailable: the URI is wrong, or names a key.
-    """
-    token = read_uri(text, base)
-    if token.label or token.id:
-        raise KeyUnavailable("pkcs11 URI: object, id: name the token alone; device keys get their own names")
-    return token

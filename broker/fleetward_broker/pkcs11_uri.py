@@ -16,12 +16,14 @@ SCHEME = "pkcs11:"
 CREDENTIAL = "credential:"
 SESSIONS = ("ro", "rw")
 _PATH = ("token", "serial", "object", "id")
-_OURS = ("fleetward-session", "fleetward-unreported", "fleetward-keygen", "fleetward-digest", "fleetward-wait")
+_OURS = tuple(f"fleetward-{name}" for name in ("session", "unreported", "keygen", "digest", "modifiable", "wait"))
 _QUERY = ("module-path", "pin-source", *_OURS)
 KEYGENS = ("pkcs", "x9.31")
 """How RSA keys are made: ``CKM_RSA_PKCS_KEY_PAIR_GEN`` or ``CKM_RSA_X9_31_KEY_PAIR_GEN``."""
 DIGESTS = ("outside", "inside")
 """Where the SHA-256 of an RSA signature is made: here (``CKM_RSA_PKCS``) or there (``CKM_SHA256_RSA_PKCS``)."""
+MODIFIABLE = ("no", "yes")
+"""Whether new keys may be modified: ``no`` is asked of the token, ``yes`` is left to one that knows nothing else."""
 MAY_BE_UNREPORTED = ("sensitive", "always-sensitive", "never-extractable", "local", "sign")
 """What a vendor's token may have no word for. CKA_EXTRACTABLE is not among them: all have it since PKCS#11 1.0."""
 WAIT_S = 5
@@ -39,8 +41,8 @@ class TokenUri:
     """Where a token is and which key in it. token, serial, label, id: empty when the URI does not say.
 
     module: the PKCS#11 library. pin_source: an absolute path or ``credential:<name>``. rw: read-write session.
-    unreported: attributes that the token has no word for. keygen: one of KEYGENS. digest: one of DIGESTS. wait_s:
-    seconds before a call that has not come back is a token that is lost.
+    unreported: attributes that the token has no word for. keygen: one of KEYGENS. digest: one of DIGESTS. modifiable:
+    make keys that may be modified. wait_s: seconds before a call that has not come back is a token that is lost.
     """
 
     module: Path
@@ -53,6 +55,7 @@ class TokenUri:
     unreported: tuple[str, ...] = ()
     keygen: str = KEYGENS[0]
     digest: str = DIGESTS[0]
+    modifiable: bool = False
     wait_s: int = WAIT_S
 
     @property
@@ -90,8 +93,21 @@ def read_uri(text: str, base: Path | None = None) -> TokenUri:
         unreported=_unreported(_text("fleetward-unreported", options.get("fleetward-unreported", b""))),
         keygen=_one_of("fleetward-keygen", options, KEYGENS),
         digest=_one_of("fleetward-digest", options, DIGESTS),
+        modifiable=_one_of("fleetward-modifiable", options, MODIFIABLE) == "yes",
         wait_s=_wait(_text("fleetward-wait", options.get("fleetward-wait", b"%d" % WAIT_S))),
     )
+
+
+def token_alone(text: str, base: Path | None = None) -> TokenUri:
+    """Read the URI of a token in which keys get names of their own; see ``read_uri``.
+
+    Raises:
+        KeyUnavailable: as ``read_uri``, or it names a key.
+    """
+    uri = read_uri(text, base)
+    if uri.label or uri.id:
+        raise _wrong("object, id", "name the token alone; the keys get their own names")
+    return uri
 
 
 def show_uri(uri: TokenUri) -> str:
@@ -103,6 +119,7 @@ def show_uri(uri: TokenUri) -> str:
     ours += f"&fleetward-unreported={','.join(uri.unreported)}" if uri.unreported else ""
     ours += f"&fleetward-keygen={uri.keygen}" if uri.keygen != KEYGENS[0] else ""
     ours += f"&fleetward-digest={uri.digest}" if uri.digest != DIGESTS[0] else ""
+    ours += "&fleetward-modifiable=yes" if uri.modifiable else ""
     ours += f"&fleetward-wait={uri.wait_s}" if uri.wait_s != WAIT_S else ""
     module, pin = quote(str(uri.module), safe="/"), quote(uri.pin_source, safe="/:")
     return f"{SCHEME}{path}?module-path={module}&pin-source={pin}{ours}"
@@ -177,5 +194,5 @@ def _wait(text: str) -> int:
 
 
 def _wrong(name: str, why: str) -> KeyUnavailable:
-    shown = name if _NAME.fullmatch(name) else "an attribute"
+    shown = name if all(_NAME.fullmatch(word) for word in name.split(", ")) else "an attribute"
     return KeyUnavailable(f"pkcs11 URI: {shown}: {why}")

@@ -59,12 +59,10 @@ class Issuer:
     key: PrivateKey
 
 
-def self_signed(subject: Subject, key: PrivateKey, now: datetime) -> x509.Certificate:
-    """Make a provider root."""
-    name = _name(subject)
-    return _build(ROOT, subject, key.public_key(), (name, key.public_key()), (now, now + ROOT.life)).sign(
-        key, _hash(key)
-    )
+def self_signed(subject: Subject, key: PrivateKey, now: datetime, end: datetime | None = None) -> x509.Certificate:
+    """Make a provider root. end: an earlier end than the profile's."""
+    validity = (now, end or now + ROOT.life)
+    return _build(ROOT, subject, key.public_key(), (name_of(subject), key.public_key()), validity).sign(key, _hash(key))
 
 
 def issue(
@@ -97,14 +95,14 @@ def _build(
     authority = profile.path_length is not None
     builder = (
         x509.CertificateBuilder()
-        .subject_name(_name(subject))
+        .subject_name(name_of(subject))
         .issuer_name(issuer_name)
         .public_key(public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(validity[0])
         .not_valid_after(validity[1])
         .add_extension(x509.BasicConstraints(ca=authority, path_length=profile.path_length), critical=True)
-        .add_extension(_usage(authority=authority), critical=True)
+        .add_extension(usage_of(authority=authority), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False)
     )
@@ -113,7 +111,8 @@ def _build(
     return builder if authority else builder.add_extension(_names(subject), critical=False)
 
 
-def _usage(*, authority: bool) -> x509.KeyUsage:
+def usage_of(*, authority: bool) -> x509.KeyUsage:
+    """Return what an authority's key may do, or a leaf's."""
     return x509.KeyUsage(
         digital_signature=not authority,
         key_cert_sign=authority,
@@ -142,7 +141,8 @@ def _host(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def _name(subject: Subject) -> x509.Name:
+def name_of(subject: Subject) -> x509.Name:
+    """Return a subject as certificates have it."""
     parts = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, subject.organisation)]
     if subject.unit is not None:
         parts.append(x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, subject.unit))

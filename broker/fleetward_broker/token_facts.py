@@ -3,11 +3,14 @@
 Source: S6; PKCS#11 2.40 sections 3.2 (CK_TOKEN_INFO) and 4 (attributes).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pkcs11
-from pkcs11 import Mechanism, ObjectClass, Session, TokenFlag
+from pkcs11 import Attribute, Mechanism, ObjectClass, Session, TokenFlag
+from pkcs11 import exceptions as said
 
 from fleetward_broker.pkcs11 import module_at
 from fleetward_broker.pkcs11_uri import TokenUri, read_uri
@@ -25,6 +28,19 @@ FLAGS = {
 RS256 = {"outside": Mechanism.RSA_PKCS, "inside": Mechanism.SHA256_RSA_PKCS}
 MAKING = {"EdDSA": Mechanism.EC_EDWARDS_KEY_PAIR_GEN}
 UNREPORTED = "unreported"
+FLAGS_OF_A_KEY = (
+    *MUST_BE,
+    Attribute.TOKEN,
+    Attribute.PRIVATE,
+    Attribute.MODIFIABLE,
+    Attribute.DECRYPT,
+    Attribute.UNWRAP,
+    Attribute.DERIVE,
+    Attribute.SIGN_RECOVER,
+    Attribute.WRAP_WITH_TRUSTED,
+    Attribute.ALWAYS_AUTHENTICATE,
+)
+WORDS_OF_A_KEY = (Attribute.LABEL, Attribute.ID, Attribute.KEY_TYPE, Attribute.KEY_GEN_MECHANISM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +78,16 @@ def attributes_of(text: str, base: Path | None = None) -> dict[str, str]:
     return module_at(uri.module).token(uri).use(lambda session: _attributes(session, uri))
 
 
+def every_attribute_of(text: str, base: Path | None = None) -> dict[str, str]:
+    """Return all that a key says of itself: yes, no, a word, or ``unreported``.
+
+    Raises:
+        KeyUnavailable: it is not there.
+    """
+    uri = read_uri(text, base)
+    return module_at(uri.module).token(uri).use(lambda session: _every_attribute(session, uri))
+
+
 def _facts(token: pkcs11.Token, uri: TokenUri) -> TokenFacts:
     have = token.slot.get_mechanisms()
     signs = {"RS256": RS256[uri.digest], "EdDSA": Mechanism.EDDSA}
@@ -83,6 +109,24 @@ def _attributes(session: Session, uri: TokenUri) -> dict[str, str]:
     key = find(session, uri, ObjectClass.PRIVATE_KEY)
     words = {True: "yes", False: "no", None: UNREPORTED}
     return {word_of(attribute): words[said_of(key, attribute)] for attribute in MUST_BE}
+
+
+def _every_attribute(session: Session, uri: TokenUri) -> dict[str, str]:
+    key = find(session, uri, ObjectClass.PRIVATE_KEY)
+    words = {True: "yes", False: "no", None: UNREPORTED}
+    return {word_of(one): words[said_of(key, one)] for one in FLAGS_OF_A_KEY} | {
+        word_of(one): _worded(key, one) for one in WORDS_OF_A_KEY
+    }
+
+
+def _worded(key: Mapping[Attribute, Any], attribute: Attribute) -> str:
+    try:
+        value = key[attribute]
+    except (said.AttributeTypeInvalid, ValueError):
+        return UNREPORTED
+    if isinstance(value, bytes):
+        return value.hex()
+    return getattr(value, "name", None) or str(value)
 
 
 def _text(raw: bytes | str) -> str:

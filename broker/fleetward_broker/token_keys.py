@@ -206,13 +206,14 @@ def _make(session: Session, uri: TokenUri, alg: Alg, bits: int) -> None:
 
 
 def _generate(session: Session, uri: TokenUri, alg: Alg, bits: int) -> None:
+    unasked = {Attribute.MODIFIABLE: DEFAULT} if uri.modifiable else {}
     wish: dict[str, Any] = {
         "id": uri.id or secrets.token_bytes(ID_BYTES),
         "label": uri.label,
         "store": True,
         "capabilities": MechanismFlag.SIGN | MechanismFlag.VERIFY,
-        "public_template": PUBLIC_TEMPLATE,
-        "private_template": TEMPLATE,
+        "public_template": PUBLIC_TEMPLATE | unasked,
+        "private_template": TEMPLATE | unasked,
     }
     if alg is Alg.RS256:
         session.generate_keypair(KeyType.RSA, bits, mechanism=GENERATE[uri.keygen], **wish)

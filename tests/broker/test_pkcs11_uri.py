@@ -34,6 +34,7 @@ def test_a_uri_names_module_token_key_and_where_the_pin_is():
         (GOOD + "&fleetward-unreported=local,sensitive", "unreported", ("local", "sensitive")),
         (GOOD + "&fleetward-keygen=x9.31", "keygen", "x9.31"),
         (GOOD + "&fleetward-digest=inside", "digest", "inside"),
+        (GOOD + "&fleetward-modifiable=yes", "modifiable", True),
         (GOOD + "&fleetward-wait=30", "wait_s", 30),
     ],
 )
@@ -59,6 +60,7 @@ def test_each_part_is_read_as_it_is_meant(text, part, value):
         (GOOD + "&fleetward-unreported=local,local", "fleetward-unreported: expected names"),
         (GOOD + "&fleetward-keygen=186-3", "fleetward-keygen: expected pkcs or x9.31"),
         (GOOD + "&fleetward-digest=here", "fleetward-digest: expected outside or inside"),
+        (GOOD + "&fleetward-modifiable=maybe", "fleetward-modifiable: expected no or yes"),
         (GOOD + "&fleetward-wait=0", "fleetward-wait: expected whole seconds, 1..60"),
         (GOOD + "&fleetward-wait=61", "fleetward-wait: expected whole seconds, 1..60"),
         (GOOD + "&fleetward-wait=1.5", "fleetward-wait: expected whole seconds, 1..60"),
@@ -93,6 +95,7 @@ OURS = st.fixed_dictionaries(
         "unreported": st.lists(st.sampled_from(MAY_BE_UNREPORTED), unique=True).map(tuple),
         "keygen": st.sampled_from(KEYGENS),
         "digest": st.sampled_from(DIGESTS),
+        "modifiable": st.booleans(),
         "wait_s": st.integers(1, 60),
     }
 )

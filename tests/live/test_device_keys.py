@@ -8,8 +8,9 @@ import pytest
 from pkcs11 import Attribute, ObjectClass, Session
 
 from fleetward_agent.keys import FileKeys, key_store
-from fleetward_agent.token_keys import TokenKeys, token_of
+from fleetward_agent.token_keys import TokenKeys
 from fleetward_broker.pkcs11 import Token, module_at
+from fleetward_broker.pkcs11_uri import token_alone
 from fleetward_broker.signers import KeyUnavailable
 from fleetward_broker.token_facts import attributes_of
 from fleetward_broker.token_objects import HALVES, search, writing
@@ -138,6 +139,6 @@ def test_a_device_key_from_before_the_token_works_until_it_is_replaced(token: So
 
 
 def test_a_uri_for_device_keys_names_a_token_and_no_key(token: SoftToken, tmp_path: Path) -> None:
-    assert token_of(token.uri, tmp_path) == token.parts
+    assert token_alone(token.uri, tmp_path) == token.parts
     with pytest.raises(KeyUnavailable, match="name the token alone"):
-        token_of(token.key("device-1"), tmp_path)
+        token_alone(token.key("device-1"), tmp_path)

@@ -12,7 +12,7 @@ from pkcs11 import Attribute, KeyType, MechanismFlag
 from fleetward_broker.pkcs11 import module_at
 from fleetward_broker.pkcs11_uri import show_uri
 from fleetward_broker.signers import KeyUnavailable, TokenLost, open_key
-from fleetward_broker.token_facts import attributes_of, look_at_token
+from fleetward_broker.token_facts import attributes_of, every_attribute_of, look_at_token
 from fleetward_broker.token_keys import make_token_key
 from fleetward_sandbox.softhsm import SoftToken
 from fleetward_schemas.jws import Alg, sign, verify
@@ -94,6 +94,16 @@ def test_a_token_that_makes_the_digest_itself_signs_what_others_do(hsm: SoftToke
 
     assert sign(outside, b"data") == sign(inside, b"data")
     verify(outside.public_key(), b"data", sign(inside, b"data"))
+
+
+@pytest.mark.parametrize(("modifiable", "said"), [(False, "no"), (True, "yes")])
+def test_a_key_that_may_be_modified_is_made_where_a_token_knows_no_other(
+    hsm: SoftToken, *, modifiable: bool, said: str
+) -> None:
+    uri = show_uri(replace(hsm.parts, label=f"modifiable {said}", modifiable=modifiable))
+    make_token_key(uri, Alg.RS256)
+
+    assert every_attribute_of(uri)["modifiable"] == said
 
 
 def test_a_token_tells_what_it_is_and_can_without_a_pin(hsm: SoftToken) -> None:

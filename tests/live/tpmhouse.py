@@ -21,8 +21,8 @@ from typing import Any, Self
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from fleetward_agent.token_keys import TokenKeys, token_of
-from fleetward_broker.pkcs11_uri import TokenUri, show_uri
+from fleetward_agent.token_keys import TokenKeys
+from fleetward_broker.pkcs11_uri import TokenUri, show_uri, token_alone
 from fleetward_broker.signers import open_key, write_private
 from fleetward_broker.token_facts import attributes_of, look_at_token
 from fleetward_broker.token_keys import make_token_key
@@ -174,7 +174,7 @@ def make(uri: str) -> str:
 
 
 def names(token: str, device_id: str) -> list[str]:
-    return sorted(TokenKeys(token_of(token, Path()), DeviceId(device_id)).names())
+    return sorted(TokenKeys(token_alone(token, Path()), DeviceId(device_id)).names())
 
 
 def main(token: str, word: str, *words: str) -> None:

@@ -21,6 +21,7 @@ from fleetward_server.cli import (
     config,
     device,
     ftm_root,
+    hsm,
     key,
     mass,
     model,
@@ -52,6 +53,7 @@ GROUPS = {
     "schema": schema.app,
     "topic": topic.app,
     "broker": broker.app,
+    "hsm": hsm.app,
     "config": config.app,
 }
 SINGLE = (serve.init, serve.up, serve.down, doctor)
