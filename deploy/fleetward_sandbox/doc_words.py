@@ -14,6 +14,7 @@ BODIES: dict[tuple[Direction, str], str] = {
     (_UP, "hello"): "who I am, may I enrol?",
     (_UP, "enrol"): "two certification requests",
     (_UP, "status"): "birth and end of a session",
+    (_UP, "csr"): "two certification requests, as ordered",
     (_UP, "telemetry"): "readings",
     (_UP, "info"): "MOSIP's device info",
     (_UP, "result"): "what became of a command",
@@ -23,6 +24,7 @@ BODIES: dict[tuple[Direction, str], str] = {
     (_DOWN, "enrolled"): "certificates, or a reason",
     (_DOWN, "ack"): "reports stored, reports refused",
     (_DOWN, "command"): "an order",
+    (_DOWN, "certificate"): "the certificates for a `csr`",
     (_FLEET, "beacon"): "it is at least this late",
 }
 
@@ -63,7 +65,11 @@ CODES: dict[Code, tuple[str, str, str]] = {
     Code.MISMATCH: ("another device's digital ID, or a claim that differs from the record", _AGAIN, _NONE),
     Code.CLONE: ("an FTM key that is bound to another device", "is told by `enrolled`", _NONE),
     Code.BAD_NONCE: ("answers no question that is open", "is told by `enrolled`", "ignores it, counts it"),
-    Code.BAD_CSR: ("a request that proves no new, approved key", "is told by `enrolled`", _NONE),
+    Code.BAD_CSR: (
+        "a request that proves no new, approved key",
+        "is told by `enrolled`; a `csr`: makes new keys",
+        _NONE,
+    ),
     Code.CLOCK_JUMP: ("a time answer that cannot be true together with what is known", _NONE, _ALERT),
     Code.TOO_OFTEN: ("more than one `time` or `hello` a second", _UNTOLD, _NONE),
 }
@@ -78,6 +84,7 @@ REASONS: dict[Reason, str] = {
     Reason.REFUSED_BY_OPERATOR: "refused: an operator said no",
     Reason.RETIRED: "refused: the device was retired; ask at most daily",
     Reason.REVOKED: "refused: the device was revoked; ask at most daily",
+    Reason.QUARANTINED: "refused: the device is in quarantine; it may report with the certificates it holds",
     Reason.CHALLENGE_EXPIRED: "refused: the server's nonce is unknown, used or over 10 minutes old; say `hello` again",
     Reason.BAD_CSR: "refused: a request is not readable, not signed by its key, or its key is not new; make new keys",
     Reason.PROTOCOL: "refused: no wire version in common",
@@ -116,6 +123,9 @@ EVENTS = {
     ("device", "certify"): "certificates were issued",
     ("device", "revoke"): "an operator withdraws trust",
     ("device", "retire"): "the device was taken out of service",
+    ("device", "quarantine"): "an operator lets it report and do nothing else",
+    ("device", "release"): "an operator ends the quarantine",
+    ("device", "reinstate"): "an operator lets a revoked or retired device ask anew",
     ("command", "send"): "published, or published again",
     ("command", "accepted"): "a signed `result` said so; so do the four others",
     ("command", "expired"): "a signed `result`, or nobody answered in time: then provisional",

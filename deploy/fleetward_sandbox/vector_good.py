@@ -26,6 +26,7 @@ from fleetward_schemas.moment import show, show_seconds, to_ms
 from fleetward_schemas.presence import Status, StatusReason
 from fleetward_schemas.receipts import Ack, Alert, AlertCode, Refusal
 from fleetward_schemas.replay import WIDTH, ReplayWindow
+from fleetward_schemas.rotation import Certificate, Csr
 from fleetward_schemas.strict import MAX_ENVELOPE_BYTES, b64url, show_der
 from fleetward_schemas.telemetry import Reading, Telemetry
 from fleetward_schemas.topics import down, fleet, up
@@ -159,8 +160,18 @@ def _up(author: Author) -> Iterator[Case]:
         "result",
         Result(commandId=message_id("command"), state=ResultState.SUCCEEDED, reason=None),
     )
+    device_csr, transport_csr = _requests(cast)
+    rotation = Csr(commandId=message_id("rotation"), deviceCsr=device_csr, transportCsr=transport_csr)
+    yield author.from_a("up-csr", "csr", rotation)
     hour_ago = show(NOW - timedelta(hours=1))
     yield author.from_a("up-alert", "alert", Alert(code=AlertCode.REPLAYED, count=3, first=hour_ago, last=show(NOW)))
+
+
+def _requests(cast: Cast) -> list[str]:
+    return [
+        show_der(profiles.request(f"{name} of B", cast.ring.ed25519(f"new-{name}-b")).public_bytes(Encoding.DER))
+        for name in ("device", "transport")
+    ]
 
 
 def _first_contact(author: Author) -> Iterator[Case]:
@@ -176,11 +187,8 @@ def _first_contact(author: Author) -> Iterator[Case]:
     yield author.from_factory("up-f-hello", "hello", hello)
     l1 = hello.model_copy(update={"certification": Certification.L1})
     yield author.from_factory("up-f-hello-ftm", "hello", l1, ftm=True)
-    requests = [
-        show_der(profiles.request(f"{name} of B", author.cast.ring.ed25519(f"new-{name}-b")).public_bytes(Encoding.DER))
-        for name in ("device", "transport")
-    ]
-    enrol = Enrol(serverNonce=digest("server nonce"), deviceCsr=requests[0], transportCsr=requests[1])
+    device_csr, transport_csr = _requests(author.cast)
+    enrol = Enrol(serverNonce=digest("server nonce"), deviceCsr=device_csr, transportCsr=transport_csr)
     yield author.from_factory("up-f-enrol", "enrol", enrol)
     yield author.from_factory("up-f-time-ftm", "time", TimeQuestion(nonce=digest("time")), ftm=True)
     yield author.from_factory("up-f-enrol-ftm", "enrol", enrol, ftm=True)
@@ -207,6 +215,15 @@ def _down(author: Author) -> Iterator[Case]:
     yield author.to_a("down-ack", "ack", Ack(ids=ids, refused=[refusal]))
     order = Command(commandId=message_id("command"), command="collect-info", params={})
     yield author.to_a("down-command", "command", order)
+    rotation = Command(commandId=message_id("rotation"), command="rotate-key", params={})
+    yield author.to_a("down-command-rotate-key", "command", rotation)
+    retirement = Command(commandId=message_id("retirement"), command="retire", params={})
+    yield author.to_a("down-command-retire", "command", retirement)
+    new = leaf(cast.ring, "new-device-a", f"sign-{cast.id_a}", profiles.DEVICE, cast.pki.device)
+    certificate = Certificate(
+        commandId=message_id("rotation"), deviceChain=[show_der(one) for one in new.chain], transportChain=tls
+    )
+    yield author.to_a("down-certificate", "certificate", certificate, answers="up-csr")
     yield author.to_all("fleet-beacon", "beacon", Beacon())
 
 

@@ -165,6 +165,14 @@ def places(good: dict[str, Case], cast: Cast) -> Iterator[Case]:
         hello, "factory-telemetry", "a factory principal reports", Code.NOT_ALLOWED, up(f"f-{cast.id_b}", "telemetry")
     )
     yield _moved(telemetry, "device-hello", "a device says hello", Code.NOT_ALLOWED, up(cast.id_a, "hello"))
+    yield _moved(hello, "factory-csr", "a factory principal rotates", Code.NOT_ALLOWED, up(f"f-{cast.id_b}", "csr"))
+    yield _moved(
+        Spoiler(good["down-certificate"]),
+        "factory-certificate",
+        "rotated certificates to a factory principal",
+        Code.NOT_ALLOWED,
+        down(f"f-{cast.id_a}", "certificate"),
+    )
     yield _moved(telemetry, "device-enrol", "a device enrols", Code.NOT_ALLOWED, up(cast.id_a, "enrol"))
     yield _moved(
         command,
@@ -191,6 +199,8 @@ def moments(good: dict[str, Case], _: Cast) -> Iterator[Case]:
         ("up-f-hello", timedelta(seconds=120)),
         ("up-f-enrol", timedelta(seconds=120)),
         ("down-ack", week),
+        ("up-csr", timedelta(seconds=120)),
+        ("down-certificate", week),
         ("down-f-challenge", timedelta(seconds=120)),
     ):
         yield Spoiler(good[name]).receiver(f"{name}-old", "one millisecond too old", stale, now=NOW + age + ms)
@@ -296,3 +306,14 @@ def bodies(good: dict[str, Case], _: Cast) -> Iterator[Case]:
     enrolled = Spoiler(good["down-f-enrolled"])
     yield enrolled.body("body-enrolled-half", "registered with one chain", transportChain=None)
     yield enrolled.body("body-enrolled-refused", "refused with chains", status="refused", reason="clone")
+    yield from _rotations(Spoiler(good["up-csr"]), Spoiler(good["down-certificate"]))
+
+
+def _rotations(csr: Spoiler, certificate: Spoiler) -> Iterator[Case]:
+    yield csr.body("body-csr-no-command", "keys that no command asked for", commandId=...)
+    yield csr.body("body-csr-one-key", "one request of the two", transportCsr=...)
+    yield csr.body("body-csr-extra", "a member nobody knows", serverNonce="A" * 43)
+    yield csr.body("body-csr-base64url", "a request in base64url without padding", deviceCsr="MIH-_w")
+    yield certificate.body("body-certificate-half", "one chain of the two", transportChain=...)
+    yield certificate.body("body-certificate-empty", "an empty chain", deviceChain=[])
+    yield certificate.body("body-certificate-no-command", "no command named", commandId=...)

@@ -17,6 +17,12 @@ class Verb(StrEnum):
 
     COLLECT_INFO = "collect-info"
     SYNC_TIME = "sync-time"
+    ROTATE_KEY = "rotate-key"
+    RETIRE = "retire"
+
+
+KEY_VERBS = frozenset({Verb.ROTATE_KEY, Verb.RETIRE})
+"""Change a device's keys: one at a time, a second one meanwhile is ``busy``; after a crash they resume."""
 
 
 class ResultState(StrEnum):
@@ -38,6 +44,7 @@ class ResultReason(StrEnum):
     CLOCK = "clock"
     STORAGE = "storage"
     INTERRUPTED = "interrupted"
+    CSR_REFUSED = "csr-refused"
 
 
 class Command(DownBody):

@@ -29,6 +29,7 @@ class Reason(StrEnum):
     REFUSED_BY_OPERATOR = "refused-by-operator"
     RETIRED = "retired"
     REVOKED = "revoked"
+    QUARANTINED = "quarantined"
     CHALLENGE_EXPIRED = "challenge-expired"
     BAD_CSR = "bad-csr"
     PROTOCOL = "protocol"
@@ -102,6 +103,7 @@ class State(StrEnum):
     PENDING = "pending"
     APPROVED = "approved"
     REGISTERED = "registered"
+    QUARANTINED = "quarantined"
     REFUSED = "refused"
     REVOKED = "revoked"
     RETIRED = "retired"
@@ -115,6 +117,9 @@ class Event(StrEnum):
     CERTIFY = "certify"
     REVOKE = "revoke"
     RETIRE = "retire"
+    QUARANTINE = "quarantine"
+    RELEASE = "release"
+    REINSTATE = "reinstate"
 
 
 NEXT: dict[State, dict[Event, State]] = {
@@ -125,10 +130,16 @@ NEXT: dict[State, dict[Event, State]] = {
         Event.APPROVE: State.REGISTERED,
         Event.REVOKE: State.REVOKED,
         Event.RETIRE: State.RETIRED,
+        Event.QUARANTINE: State.QUARANTINED,
+    },
+    State.QUARANTINED: {
+        Event.RELEASE: State.REGISTERED,
+        Event.REVOKE: State.REVOKED,
+        Event.RETIRE: State.RETIRED,
     },
     State.REFUSED: {Event.APPROVE: State.APPROVED},
-    State.REVOKED: {},
-    State.RETIRED: {},
+    State.REVOKED: {Event.REINSTATE: State.APPROVED},
+    State.RETIRED: {Event.REINSTATE: State.APPROVED},
 }
 
 

@@ -14,6 +14,7 @@ from fleetward_schemas.enrol import Challenge, Enrol, Enrolled, Hello
 from fleetward_schemas.inventory import Info
 from fleetward_schemas.presence import Status
 from fleetward_schemas.receipts import Ack, Alert
+from fleetward_schemas.rotation import Certificate, Csr
 from fleetward_schemas.telemetry import Telemetry
 from fleetward_schemas.topics import Direction, Role
 
@@ -54,6 +55,7 @@ _TABLE = (
     Kind("hello", _UP, Hello, _FACTORY, SHORT_S, nonce_bound=True),
     Kind("enrol", _UP, Enrol, _FACTORY, SHORT_S, nonce_bound=True),
     Kind("status", _UP, Status, _DEVICE, SHORT_S),
+    Kind("csr", _UP, Csr, _DEVICE, SHORT_S),
     Kind("telemetry", _UP, Telemetry, _DEVICE, WEEK_S, report=True),
     Kind("info", _UP, Info, _DEVICE, WEEK_S, report=True),
     Kind("result", _UP, Result, _DEVICE, WEEK_S, report=True),
@@ -63,6 +65,7 @@ _TABLE = (
     Kind("enrolled", _DOWN, Enrolled, _BOTH, SHORT_S, nonce_bound=True),
     Kind("ack", _DOWN, Ack, _DEVICE, WEEK_S),
     Kind("command", _DOWN, Command, _DEVICE, WEEK_S, expires=True),
+    Kind("certificate", _DOWN, Certificate, _DEVICE, WEEK_S),
     Kind("beacon", _FLEET, Beacon, _BOTH, None, qos=0),
 )
 

@@ -19,6 +19,8 @@ class StatusReason(StrEnum):
     CONNECTION_LOST = "connection-lost"
     SHUTDOWN = "shutdown"
     UNPLUGGED = "unplugged"
+    ROTATED = "rotated"
+    RETIRED = "retired"
 
 
 class Status(UpBody):

@@ -68,7 +68,7 @@ def test_every_result_moves_a_command():
 
 
 def test_no_command_asks_for_a_capture():
-    assert {verb.value for verb in Verb} == {"collect-info", "sync-time"}
+    assert {verb.value for verb in Verb} == {"collect-info", "sync-time", "rotate-key", "retire"}
 
 
 def test_an_old_agent_reads_a_command_it_does_not_know():

@@ -27,6 +27,12 @@ EDGES = {
     ("registered", "approve"): "registered",
     ("registered", "revoke"): "revoked",
     ("registered", "retire"): "retired",
+    ("registered", "quarantine"): "quarantined",
+    ("quarantined", "release"): "registered",
+    ("quarantined", "revoke"): "revoked",
+    ("quarantined", "retire"): "retired",
+    ("revoked", "reinstate"): "approved",
+    ("retired", "reinstate"): "approved",
     ("refused", "approve"): "approved",
 }
 ALL = [(state, event) for state in State for event in Event]
@@ -46,11 +52,11 @@ def test_every_other_step_is_our_own_mistake(state, event):
 
 
 @given(st.lists(st.sampled_from(Event)))
-def test_revoked_and_retired_are_never_left_and_nobody_is_registered_unapproved(events):
+def test_only_an_operator_brings_back_and_nobody_is_registered_unapproved(events):
     state, approved = State.PENDING, False
     for event in events:
         if may_advance(state, event):
-            assert state not in {State.REVOKED, State.RETIRED}
+            assert state not in {State.REVOKED, State.RETIRED} or event is Event.REINSTATE
             state, approved = advance(state, event), approved or event is Event.APPROVE
         assert approved or state is not State.REGISTERED
 

@@ -12,8 +12,8 @@ REPORTS = {"telemetry", "info", "result", "alert"}
 def test_these_are_all_the_kinds_there_are():
     names = {direction: {kind for side, kind in KINDS if side is direction} for direction in Direction}
     assert names == {
-        Direction.UP: {"time", "hello", "enrol", "status"} | REPORTS,
-        Direction.DOWN: {"time", "challenge", "enrolled", "ack", "command"},
+        Direction.UP: {"time", "hello", "enrol", "csr", "status"} | REPORTS,
+        Direction.DOWN: {"time", "challenge", "enrolled", "ack", "command", "certificate"},
         Direction.FLEET: {"beacon"},
         Direction.VIEW: set(),
     }
