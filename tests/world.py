@@ -7,10 +7,12 @@ from datetime import timedelta
 from functools import cached_property
 
 from fleetward_agent.device import Device, Options, Parts
+from fleetward_agent.origin import Credential
 from fleetward_agent.outbox import Limits, Outbox
 from fleetward_agent.ports import Sighting
 from fleetward_agent.run import Host, World
 from fleetward_agent.state import StateFile
+from fleetward_agent.world import Roots
 from fleetward_broker.signers import KeyUnavailable, make_key
 from fleetward_schemas.clock import Beacon
 from fleetward_schemas.identity import (
@@ -85,6 +87,7 @@ class Stage:
         self.scanner = FakeScanner(self.origin.digital_id)
         self.parts = parts or Parts(self.keys, self.scanner, StateFile(None), Outbox(None, limits))
         self.log: list[tuple[str, Mapping[str, str | int]]] = []
+        self.shown: list[bytes] = []
         self.boot_id = "boot-1"
         self.start()
 
@@ -98,9 +101,13 @@ class Stage:
             boot_us=lambda: self.clock.boot_us,
             boot_id=self.boot_id,
             random=_counted(),
-            context=lambda roots, shown, check_time: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            context=self._context,
             log=lambda event, fields: self.log.append((event, fields)),
         )
+
+    def _context(self, _: Roots, shown: Credential, __: bool) -> ssl.SSLContext:
+        self.shown.append(shown.chain[0])
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
     def turn(self, timeout_s: float = 0.05) -> None:
         self.host.turn(timeout_s)

@@ -18,6 +18,7 @@ from fleetward_schemas.certificates import Anchors, Unit, common_name, public_ke
 from fleetward_schemas.clock import TimeAnswer, TimeQuestion
 from fleetward_schemas.enrol import Challenge, Enrol, Enrolled, Hello, Settings
 from fleetward_schemas.envelope import Draft, Header, Members, Opened, open_sealed, read_body, seal
+from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.identity import (
     Certification,
     DigitalId,
@@ -31,6 +32,7 @@ from fleetward_schemas.identity import (
 from fleetward_schemas.ids import next_id
 from fleetward_schemas.jws import Alg, PublicKey
 from fleetward_schemas.receipts import Ack
+from fleetward_schemas.rotation import Certificate, Csr
 from fleetward_schemas.strict import b64_der, b64url, show_der
 from fleetward_schemas.topics import Principal, Role, down
 from tests.world_line import START, FakeClock, FakeLink
@@ -114,7 +116,10 @@ class Heard:
 
 @dataclass
 class FakeServer:
-    """The server's end. silent: kinds, and names of principals, that it does not answer."""
+    """The server's end. silent: kinds, and names of principals, that it does not answer.
+
+    ended: certificates it takes no more. refuse_csr: the code that a ``csr`` gets.
+    """
 
     provider: Provider
     link: FakeLink
@@ -125,6 +130,8 @@ class FakeServer:
     reports: dict[str, Heard] = field(default_factory=dict)
     enrolled_as: Callable[[], Enrolled] | None = None
     refuse_reports: str | None = None
+    refuse_csr: str | None = None
+    ended: set[str] = field(default_factory=set)
     radius_ms: int = 50
     device_leaf: bytes | None = None
     leaves: dict[str, bytes] = field(default_factory=dict)
@@ -139,6 +146,8 @@ class FakeServer:
 
     def signer_key(self, header: Header, principal: Principal) -> PublicKey:
         if header.x5c is None:
+            if header.x5t in self.ended:
+                raise Refused(Code.UNKNOWN_SIGNER)
             return public_key(read_certificate(self.leaves[header.x5t or ""]))
         own = common_name(read_certificate(header.x5c[0]).subject) == principal.name
         root = self.provider.root if own else self.provider.ftm_root
@@ -148,7 +157,10 @@ class FakeServer:
         """Answer everything that devices said."""
         while self.link.published:
             topic, raw = self.link.published.popleft()
-            opened = open_sealed(raw, topic, _Trust(self), None)
+            try:
+                opened = open_sealed(raw, topic, _Trust(self), None)
+            except Refused:
+                continue
             heard = Heard(opened, read_body(opened))
             self.heard.append(heard)
             self.digital_id = opened.members.digitalId
@@ -170,8 +182,21 @@ class FakeServer:
                 self.say(principal.name, reply, in_reply_to=heard.opened.id)
             case Enrol() as enrol:
                 self.say(principal.name, self.certify(principal, enrol), in_reply_to=heard.opened.id)
+            case Csr() as csr:
+                self._rotate(heard, principal, csr)
             case _:
                 self._take(heard, principal.name)
+
+    def _rotate(self, heard: Heard, principal: Principal, csr: Csr) -> None:
+        if self.refuse_csr is not None:
+            self.say(
+                principal.name,
+                Ack.model_validate({"ids": [], "refused": [{"id": heard.opened.id, "code": self.refuse_csr}]}),
+            )
+            return
+        device, transport = self.chains_for(principal, csr.deviceCsr, csr.transportCsr)
+        body = Certificate(commandId=csr.commandId, deviceChain=device, transportChain=transport)
+        self.say(principal.name, body, in_reply_to=heard.opened.id)
 
     def _take(self, heard: Heard, name: str) -> None:
         if self.refuse_reports and heard.opened.kind.report:
@@ -193,10 +218,15 @@ class FakeServer:
         """Certify both keys; the same two get the same certificates."""
         if self.enrolled_as is not None:
             return self.enrolled_as()
-        kept = self.chains.get(enrol.deviceCsr)
+        kept = self.chains_for(principal, enrol.deviceCsr, enrol.transportCsr)
+        return Enrolled(status="registered", deviceChain=kept[0], transportChain=kept[1], env=self.provider.env)
+
+    def chains_for(self, principal: Principal, device_csr: str, transport_csr: str) -> tuple[list[str], list[str]]:
+        """Certify two requests, once."""
+        kept = self.chains.get(device_csr)
         if kept is None:
-            device = x509.load_der_x509_csr(b64_der(enrol.deviceCsr)).public_key()
-            transport = x509.load_der_x509_csr(b64_der(enrol.transportCsr)).public_key()
+            device = x509.load_der_x509_csr(b64_der(device_csr)).public_key()
+            transport = x509.load_der_x509_csr(b64_der(transport_csr)).public_key()
             start = self.clock.now - timedelta(seconds=60)
             made = [
                 self.provider.leaf(profiles.DEVICE, f"sign-{principal.device_id}", device, Unit.DEVICE, start),  # type: ignore[arg-type]
@@ -204,8 +234,8 @@ class FakeServer:
             ]
             self.device_leaf = made[0][0]
             self.leaves[thumbprint(self.device_leaf)] = self.device_leaf
-            kept = self.chains[enrol.deviceCsr] = tuple([show_der(c) for c in chain] for chain in made)  # type: ignore[assignment]
-        return Enrolled(status="registered", deviceChain=kept[0], transportChain=kept[1], env=self.provider.env)
+            kept = self.chains[device_csr] = tuple([show_der(c) for c in chain] for chain in made)  # type: ignore[assignment]
+        return kept
 
     def draft(self, name: str, kind: str, body: BaseModel, **changes: object) -> Draft:
         """Return what would be said; ``changes`` replace the draft's own fields."""

@@ -15,6 +15,7 @@ from fleetward_agent.session import Session, facts_of
 from fleetward_agent.state import Kept, Suffixes
 from fleetward_agent.walk import Stage
 from fleetward_schemas import clock as law
+from fleetward_schemas.commands import KEY_VERBS, ResultState, Verb
 from fleetward_schemas.moment import to_ms
 
 SUFFIX_BYTES = 16
@@ -39,9 +40,15 @@ def born(origin: Origin, kept: Kept, outbox: Outbox, boot_id: str, at: Instant) 
         dial_us=at.boot_us,
         telemetry_us=at.boot_us,
         windows=outbox.windows(),
-        jobs=tuple(job_of(row) for row in outbox.open_commands()),
+        jobs=tuple(job_of(row) for row in outbox.open_commands() if Verb(row.verb) not in KEY_VERBS),
+        order_row=_told(kept, outbox),
     )
     return session if kept.gone is None else _resting(session, kept.gone.at_ms, at)
+
+
+def _told(kept: Kept, outbox: Outbox) -> ResultState | None:
+    row = None if kept.order is None else outbox.command(kept.order.command_id)
+    return None if row is None else row.state
 
 
 def _resting(session: Session, gone_ms: int, at: Instant) -> Session:

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 from fleetward_agent.instant import SECOND_US, Instant
 from fleetward_agent.reports import add_report
-from fleetward_agent.session import Job, Session, want_time
+from fleetward_agent.session import Job, Session, key_names, new_id, want_time
+from fleetward_agent.state import KeyOrder
 from fleetward_agent.turn import InfoSigned, Known, Note, PutCommand, Said, SignInfo, Turn
 from fleetward_agent.walk import Stage
-from fleetward_schemas.commands import Command, Result, ResultReason, ResultState, Verb
+from fleetward_schemas.commands import KEY_VERBS, Command, Result, ResultReason, ResultState, Verb
 from fleetward_schemas.errors import LocalMistake
 from fleetward_schemas.inventory import Info
 from fleetward_schemas.moment import to_ms
@@ -24,6 +25,8 @@ def on_command(said: Said, known: Known, session: Session, at: Instant) -> Turn:
     command = said.body
     if not isinstance(command, Command) or said.opened.expires is None:
         raise LocalMistake("on_command was given another kind")
+    if session.retiring:
+        return Turn(session)
     if known.command is not None:
         return _answer(session, at, known.command)
     params = json.dumps(command.params, separators=(",", ":"), sort_keys=True)
@@ -40,13 +43,34 @@ def on_command(said: Said, known: Known, session: Session, at: Instant) -> Turn:
         return _put(session, at, replace(row, state=ResultState.REFUSED, reason=ResultReason.UNKNOWN_COMMAND))
     if command.params:
         return _put(session, at, replace(row, state=ResultState.REFUSED, reason=ResultReason.BAD_PARAMS))
+    if Verb(row.verb) in KEY_VERBS:
+        return _order(session, at, row)
     turn = _put(session, at, row)
     return turn.on(replace(turn.session, jobs=(*turn.session.jobs, job_of(row))))
 
 
+def _order(session: Session, at: Instant, row: PutCommand) -> Turn:
+    """Write a key command down: it is told, begun and ended by ``key_order``, ``rotation`` and ``retirement``."""
+    order = session.kept.order
+    if order is not None and order.command_id == row.command_id:
+        return Turn(session)
+    if order is not None:
+        return _put(session, at, replace(row, state=ResultState.REFUSED, reason=ResultReason.BUSY))
+    if to_ms(session.clock.latest(at.boot_us)) >= row.expires_ms:
+        return _put(session, at, replace(row, state=ResultState.EXPIRED))
+    if Verb(row.verb) is Verb.RETIRE:
+        session, made = new_id(session, at, "retirement")
+        order = KeyOrder(row.command_id, Verb.RETIRE, row.expires_ms, outcome=ResultState.SUCCEEDED, result_id=made)
+        session = replace(session, flight={})
+    else:
+        order = KeyOrder(row.command_id, Verb.ROTATE_KEY, row.expires_ms, *key_names(at))
+    session = replace(session, kept=replace(session.kept, order=order), order_row=None)
+    return Turn(session, notes=(Note("key-order", (("verb", row.verb),)),))
+
+
 def again(known: Known, session: Session, at: Instant) -> Turn:
     """Answer a message whose number was taken before: nothing changes, the stored result is sent again."""
-    return Turn(session) if known.command is None else _answer(session, at, known.command)
+    return Turn(session) if known.command is None or session.retiring else _answer(session, at, known.command)
 
 
 def job_of(row: PutCommand) -> Job:
@@ -56,7 +80,7 @@ def job_of(row: PutCommand) -> Job:
 
 def step(session: Session, at: Instant) -> Turn:
     """Start the next job, or give up one that took too long."""
-    if not session.jobs or session.stage is not Stage.WORKING:
+    if not session.jobs or session.stage is not Stage.WORKING or session.retiring:
         return Turn(session)
     job = session.jobs[0]
     if job.started_us is None:
@@ -77,6 +101,8 @@ def _start(session: Session, at: Instant, job: Job) -> Turn:
             return Turn(started, effects=(SignInfo(job.command_id),))
         case Verb.SYNC_TIME:
             return Turn(want_time(started, at))
+        case Verb.ROTATE_KEY | Verb.RETIRE:
+            raise LocalMistake(f"{job.verb} is no job")
 
 
 def on_info(outcome: InfoSigned, session: Session, at: Instant) -> Turn:
@@ -105,10 +131,19 @@ def finish(session: Session, at: Instant, job: Job, state: ResultState, reason: 
 
 
 def _put(session: Session, at: Instant, row: PutCommand) -> Turn:
-    turn = _answer(session, at, row)
+    return told(session, at, row, None)
+
+
+def told(session: Session, at: Instant, row: PutCommand, report_id: str | None) -> Turn:
+    """Write down and report how a key command stands. report_id: of this result, where it must be known."""
+    turn = add_report(session, at, "result", _result(row), report_id)
     note = Note("command", (("verb", row.verb), ("state", row.state), ("reason", row.reason or "")))
     return replace(turn, changes=(row, *turn.changes), notes=(note,))
 
 
+def _result(row: PutCommand) -> Result:
+    return Result(commandId=row.command_id, state=row.state, reason=row.reason)
+
+
 def _answer(session: Session, at: Instant, row: PutCommand) -> Turn:
-    return add_report(session, at, "result", Result(commandId=row.command_id, state=row.state, reason=row.reason))
+    return add_report(session, at, "result", _result(row))

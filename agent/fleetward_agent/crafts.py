@@ -4,6 +4,8 @@ Two keys at each door: one shows itself to TLS, one signs messages. Numbers (``s
 Source: protocol sections 1 and 3; a stolen transport key can connect and say nothing.
 """
 
+from dataclasses import replace
+
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_agent.instant import Instant
@@ -17,6 +19,7 @@ from fleetward_agent.turn import (
     Adopt,
     Adopted,
     Destroy,
+    Destroyed,
     Effect,
     FirstSigned,
     InfoSigned,
@@ -24,6 +27,8 @@ from fleetward_agent.turn import (
     MakeKeys,
     Outcome,
     ReadingTaken,
+    Renew,
+    Renewed,
     Say,
     SignFirst,
     SignInfo,
@@ -71,7 +76,7 @@ class Crafts:
         draft = Draft(topic, say.id, seq, session.digital_id, say.body, say.in_reply_to)
         return seal(draft, self._voice(session), now)
 
-    def perform(self, effect: Effect, session: Session, at: Instant) -> Outcome | None:
+    def perform(self, effect: Effect, session: Session, at: Instant) -> Outcome:
         """Do what a step asked for."""
         self._tidied(session)
         match effect:
@@ -82,8 +87,9 @@ class Crafts:
             case Adopt(pair=pair):
                 return Adopted(self._lasting(pair, session, at))
             case Destroy(names=names):
-                self._destroy(names)
-                return None
+                return self._destroy(names)
+            case Renew(pair=pair):
+                return Renewed(self._renewed(pair, session, at))
             case SignInfo(command_id=command_id):
                 return InfoSigned(command_id, self._info(session, at))
             case TakeReading():
@@ -93,7 +99,7 @@ class Crafts:
         door = DOORS[session.stage]
         if door is None:
             raise LocalMistake("nothing is said while resting")
-        pair = session.kept.pair if door.role is Role.DEVICE else None
+        pair = session.pair if door.role is Role.DEVICE else None
         kept = self._seals.get(door.role)
         if kept is None or kept[0] != pair:
             made = self._origin.proof.by_chain() if pair is None else self._device(pair).by_thumbprint()
@@ -128,9 +134,16 @@ class Crafts:
         self._destroy(tuple(sorted(self._parts.keys.names() - session.kept.texts())))
         self._tidy = True
 
-    def _destroy(self, names: tuple[str, ...]) -> None:
+    def _renewed(self, pair: Pair, session: Session, at: Instant) -> Pair:
+        """At L1 the FTM signs once more, at L0 the new device key: the digital ID tells when its keys began."""
+        now = session.clock.now(at.boot_us)
+        lasting = self._origin.lasting_identity(self._origin.first_identity(now), self._device(pair), now)
+        return replace(pair, digital_id=lasting)
+
+    def _destroy(self, names: tuple[str, ...]) -> Destroyed:
         for name in names:
             self._parts.keys.destroy(name)
+        return Destroyed(names)
 
     def _info(self, session: Session, at: Instant) -> str:
         device = self._device(_pair(session))
@@ -143,9 +156,9 @@ class Crafts:
 
 
 def _pair(session: Session) -> Pair:
-    if session.kept.pair is None:
+    if session.pair is None:
         raise LocalMistake("the device has no certificate")
-    return session.kept.pair
+    return session.pair
 
 
 def _ders(chain: tuple[str, ...]) -> tuple[bytes, ...]:

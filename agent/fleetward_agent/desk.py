@@ -7,12 +7,13 @@ must be ours. While the time is unknown nothing but ``time`` is looked at. Sourc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from fleetward_agent import clock, commands, enrol, receipts, telemetry
+from fleetward_agent import clock, commands, enrol, key_order, receipts, retirement, rotation, telemetry
 from fleetward_agent.instant import Instant
 from fleetward_agent.session import Session
 from fleetward_agent.trust import Chains, Downlink, check_server_identity
 from fleetward_agent.turn import (
     Adopted,
+    Destroyed,
     FirstSigned,
     InfoSigned,
     KeysMade,
@@ -20,10 +21,12 @@ from fleetward_agent.turn import (
     Outcome,
     PutWindow,
     ReadingTaken,
+    Renewed,
     Said,
     Turn,
     in_order,
 )
+from fleetward_agent.walk import Stage
 from fleetward_schemas import clock as law
 from fleetward_schemas.certificates import Chain
 from fleetward_schemas.envelope import Opened, admit, open_sealed, read_body
@@ -39,11 +42,21 @@ HANDLERS: dict[str, Handler] = {
     "enrolled": enrol.on_enrolled,
     "ack": receipts.on_ack,
     "command": commands.on_command,
+    "certificate": rotation.on_certificate,
     "beacon": clock.on_beacon,
 }
 """One line per kind of the downlink and the fleet; a test holds it against KINDS."""
 
-STEPS = (clock.step, enrol.step, commands.step, telemetry.step, receipts.step)
+STEPS = (
+    clock.step,
+    retirement.step,
+    enrol.step,
+    key_order.step,
+    rotation.step,
+    commands.step,
+    telemetry.step,
+    receipts.step,
+)
 """What a device does of itself, in this order, whenever something is due."""
 
 
@@ -97,10 +110,10 @@ def take(session: Session, opened: Opened, chain: Chain) -> Admitted:
 
 
 def _check_digital_id(session: Session, opened: Opened, chain: Chain) -> None:
-    """Downlink echoes our current digital ID byte for byte: after a loss of state old downlink is dead."""
+    """Downlink echoes our digital ID byte for byte, in a rotation the other's too: after a loss of state it is dead."""
     if opened.address.direction is Direction.FLEET:
         check_server_identity(opened.members.digitalId, chain, session.facts.env)
-    elif opened.members.digitalId != session.digital_id:
+    elif opened.members.digitalId not in session.echoes:
         raise Refused(Code.BAD_DIGITAL_ID, "the digital ID is not our current one")
 
 
@@ -142,7 +155,12 @@ def conclude(outcome: Outcome, session: Session, at: Instant) -> Turn:
         case FirstSigned():
             return enrol.on_first_signed(outcome, session, at)
         case KeysMade():
-            return enrol.on_keys_made(outcome, session, at)
+            made = enrol.on_keys_made if session.stage is Stage.ENROL else rotation.on_keys_made
+            return made(outcome, session, at)
+        case Renewed():
+            return rotation.on_renewed(outcome, session, at)
+        case Destroyed():
+            return key_order.on_destroyed(outcome, session, at)
         case Adopted():
             return enrol.on_adopted(outcome, session, at)
         case InfoSigned():

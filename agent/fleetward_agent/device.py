@@ -5,7 +5,7 @@ nor said: the line is dropped and the broker gives it again. Source: architectur
 """
 
 import sqlite3
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
 
 from fleetward_agent import desk, dialing, presence, receipts
@@ -14,6 +14,7 @@ from fleetward_agent.crafts import Crafts
 from fleetward_agent.due import due_us
 from fleetward_agent.instant import SECOND_US, Instant
 from fleetward_agent.origin import Origin
+from fleetward_agent.outbox import Report
 from fleetward_agent.parts import Options, Parts
 from fleetward_agent.session import Session
 from fleetward_agent.trust import Chains
@@ -198,8 +199,7 @@ class Device:
         except (KeyUnavailable, OSError, sqlite3.Error) as error:
             self._stall(at, Note("effect-failed", (("effect", type(effect).__name__), ("problem", str(error)))))
             return
-        if outcome is not None:
-            self._apply(desk.conclude(outcome, self.session, at), at)
+        self._apply(desk.conclude(outcome, self.session, at), at)
 
     def _pump(self, at: Instant) -> None:
         """Send what waits, as far as there is room for it."""
@@ -208,8 +208,16 @@ class Device:
         if not overdue and not (room > 0 and behind):
             return
         again = self.parts.outbox.reports(overdue)
-        fresh = self.parts.outbox.waiting(room, self.session.flight) if room > 0 and behind else ()
+        fresh = self._fresh(room) if room > 0 and behind else ()
         self._apply(receipts.send(self.session, at, fresh, again), at)
+
+    def _fresh(self, room: int) -> Sequence[Report]:
+        order = self.session.kept.order
+        if not self.session.retiring or order is None or order.result_id is None:
+            return self.parts.outbox.waiting(room, self.session.flight)
+        # The last word, and no other.
+        last = self.parts.outbox.reports((order.result_id,))
+        return [one for one in last.values() if one.id not in self.session.flight]
 
     def _say(self, say: Say, at: Instant) -> None:
         """Seal and publish; what belongs to another door than the open one is not said."""
@@ -224,7 +232,7 @@ class Device:
 
     def _match(self, at: Instant) -> None:
         """Make the line fit the stage: close one at the wrong door, open one where there is none."""
-        if self.line is not None and self.session.door != DOORS[self.stage]:
+        if self.line is not None and (self.session.redial or self.session.door != DOORS[self.stage]):
             self._hang_up(at)
         door = dialing.wanted(self.session, at)
         if door is not None and self.line is None:

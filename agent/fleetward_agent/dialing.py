@@ -7,13 +7,15 @@ from dataclasses import replace
 
 from fleetward_agent.instant import SECOND_US, Instant
 from fleetward_agent.presence import greet
-from fleetward_agent.session import LEAST_GAP_US, Session, count, drop_ask, move
+from fleetward_agent.session import LEAST_GAP_US, Session, count, drop_ask, move, swapped
 from fleetward_agent.turn import Note, Turn
 from fleetward_agent.walk import DOORS, SHUT_OUT_S, Door, Step, may_advance
 from fleetward_broker.line import Loss, backoff_s
 from fleetward_schemas.topics import ROOT, Role
 
 _REFUSALS = {Loss.TLS_REFUSED, Loss.CONNECT_REFUSED}
+PAIR_REFUSALS = 3
+"""Refused dials with one of two pairs before the other is tried."""
 
 
 def wanted(session: Session, at: Instant) -> Door | None:
@@ -28,8 +30,9 @@ def opening(session: Session, door: Door) -> Session:
 
 
 def hung_up(session: Session) -> Session:
-    """Return the session whose line we closed, to open another."""
-    return replace(drop_ask(session, "status"), door=None, connected=False)
+    """Return the session whose line we closed, to open another; one for new keys takes them into use."""
+    old = session.old and not session.redial
+    return replace(drop_ask(session, "status"), door=None, connected=False, redial=False, old=old)
 
 
 def suffix(session: Session, door: Door) -> str:
@@ -53,7 +56,7 @@ def on_connected(session: Session, at: Instant) -> Turn:
     asks = {kind: replace(ask, tries=0, due_us=_soonest(session, kind, at)) for kind, ask in session.asks.items()}
     session = count(replace(session, connected=True, asks=asks), "connections")
     if session.door is not None and session.door.role is Role.DEVICE:
-        session = replace(session, refused_since_us=None)
+        session = replace(session, refused_since_us=None, pair_refusals=0)
     note = Note("connected", (("as", session.principal), ("stage", session.stage)))
     return replace(greet(session, at), notes=(note,))
 
@@ -68,6 +71,9 @@ def on_lost(session: Session, loss: Loss, at: Instant) -> Turn:
     lost = replace(hung_up(session), dials=session.dials + 1, dial_us=at.after_s(wait_s))
     if session.door is not None and session.door.role is Role.DEVICE and loss in _REFUSALS:
         lost = _refused(lost, at)
+    if loss is Loss.TLS_REFUSED and session.retiring:
+        # The server has done its part: whoever it takes no more needs no keys.
+        lost = replace(lost, retired=True)
     if may_advance(lost.stage, Step.LOST):
         lost = move(lost, Step.LOST)
     note = Note("lost", (("loss", loss), ("stage", lost.stage), ("waitMs", int(wait_s * 1000))))
@@ -75,7 +81,11 @@ def on_lost(session: Session, loss: Loss, at: Instant) -> Turn:
 
 
 def _refused(session: Session, at: Instant) -> Session:
+    if session.kept.previous is not None:
+        session = replace(session, pair_refusals=session.pair_refusals + 1)
+        session = swapped(session) if session.pair_refusals >= PAIR_REFUSALS else session
     since = at.boot_us if session.refused_since_us is None else session.refused_since_us
-    if at.boot_us - since >= SHUT_OUT_S * SECOND_US and may_advance(session.stage, Step.SHUT_OUT):
+    out = at.boot_us - since >= SHUT_OUT_S * SECOND_US and not session.retiring
+    if out and may_advance(session.stage, Step.SHUT_OUT):
         return replace(move(session, Step.SHUT_OUT), refused_since_us=None)
     return replace(session, refused_since_us=since)

@@ -4,7 +4,10 @@ from collections.abc import Iterator
 
 from fleetward_agent.commands import MOST_JOB_S
 from fleetward_agent.instant import SECOND_US
+from fleetward_agent.key_order import unsaid
 from fleetward_agent.receipts import may_tell
+from fleetward_agent.retirement import ends_in_us
+from fleetward_agent.rotation import UNANSWERED_S
 from fleetward_agent.session import Job, Session
 from fleetward_agent.telemetry import can_tell
 from fleetward_agent.walk import DOORS, Stage
@@ -26,6 +29,12 @@ def _moments(session: Session, boot_us: int) -> Iterator[int]:
         yield session.dial_us
     if can_tell(session, boot_us):
         yield session.telemetry_us
+    if session.redial or session.retired or session.kept.doomed or unsaid(session):
+        yield boot_us
+    if session.retiring and session.kept.order is not None:
+        yield boot_us + ends_in_us(session, boot_us)
+    if session.stage is Stage.GREETING and session.kept.previous is not None and session.pair_us is not None:
+        yield session.pair_us + UNANSWERED_S * SECOND_US
     if session.stage is Stage.ENROL:
         yield session.lapse_us
     if session.connected:

@@ -11,13 +11,11 @@ from cryptography.x509 import ObjectIdentifier
 
 from fleetward_agent import VERSION
 from fleetward_agent.instant import SECOND_US, Instant
-from fleetward_agent.keys import DEVICE, TRANSPORT
-from fleetward_agent.session import Ask, Greeting, Session, asked, drop_ask, move, new_id, put_ask
+from fleetward_agent.session import Ask, Greeting, Session, asked, doom, drop_ask, key_names, move, new_id, put_ask
 from fleetward_agent.state import Candidate, Gone, Kept, Pair
 from fleetward_agent.turn import (
     Adopt,
     Adopted,
-    Destroy,
     FirstSigned,
     KeysMade,
     Known,
@@ -48,7 +46,7 @@ from fleetward_schemas.strict import b64_der, b64url
 DAY_S = 86_400
 RETRY_S = 60
 _FINAL = {Reason.RETIRED, Reason.REVOKED}
-_REPEATED = ("hello", "enrol", "status")
+_REPEATED = ("hello", "enrol", "status", "csr")
 
 
 def step(session: Session, at: Instant) -> Turn:
@@ -72,7 +70,8 @@ def _expire(session: Session, at: Instant) -> Turn:
 
 def _unknown(session: Session, _: Instant) -> Turn:
     """Prove ourselves anew to a server that is there and has answered us nothing for an hour: it may have lost us."""
-    if session.ignored_us < SHUT_OUT_S * SECOND_US or not may_advance(session.stage, Step.SHUT_OUT):
+    patient = session.ignored_us < SHUT_OUT_S * SECOND_US or session.retiring
+    if patient or not may_advance(session.stage, Step.SHUT_OUT):
         return Turn(session)
     return Turn(replace(move(session, Step.SHUT_OUT), ignored_us=0), notes=(Note("unanswered"),))
 
@@ -90,8 +89,7 @@ def on_first_signed(outcome: FirstSigned, session: Session, at: Instant) -> Turn
     """Begin an enrolment under a digital ID of this moment; while the time is unknown, only speak with it."""
     if session.stage is not Stage.HELLO:
         return Turn(replace(session, provisional=outcome.digital_id))
-    name = b64url(at.draw("key names", 9)).replace("_", "-").lower()
-    candidate = Candidate(f"{DEVICE}{name}", f"{TRANSPORT}{name}", outcome.digital_id)
+    candidate = Candidate(*key_names(at), outcome.digital_id)
     return Turn(replace(session, kept=replace(session.kept, candidate=candidate)))
 
 
@@ -213,9 +211,8 @@ def _held(enrolled: Enrolled, session: Session, at: Instant) -> Turn:
     session = replace(session, kept=kept, hello_us=at.after_s(wait_s), dials=0)
     if enrolled.reason == Reason.BAD_CSR and candidate is not None:
         # Keys the fleet knows already: the next enrolment makes others.
+        kept = doom(session, (candidate.device_key, candidate.transport_key))
         session = replace(session, kept=replace(kept, candidate=None))
-        useless = Destroy((candidate.device_key, candidate.transport_key))
-        return Turn(_waiting(session), effects=(useless,), notes=(note,))
     return Turn(_waiting(session), notes=(note,))
 
 
@@ -234,10 +231,10 @@ def _forget_hello(session: Session) -> Kept:
 def _registered(enrolled: Enrolled, session: Session, at: Instant) -> Turn:
     """Check that both chains are ours before anything is changed."""
     now, device_id = session.clock.now(at.boot_us), session.facts.device_id
-    device = _own_chain(session, enrolled.deviceChain or [], f"sign-{device_id}", DEVICE_SIGNING, now)
-    transport = _own_chain(session, enrolled.transportChain or [], device_id, CLIENT_AUTH, now)
+    device = own_chain(session, enrolled.deviceChain or [], f"sign-{device_id}", DEVICE_SIGNING, now)
+    transport = own_chain(session, enrolled.transportChain or [], device_id, CLIENT_AUTH, now)
     keys = (key_thumbprint(device.key), key_thumbprint(transport.key))
-    if session.kept.pair is not None and keys == _pair_keys(session.kept.pair):
+    if session.kept.pair is not None and keys == pair_keys(session.kept.pair):
         return _adopt(session, session.kept.pair, enrolled)
     candidate = session.kept.candidate
     if candidate is None or keys != session.csr_keys:
@@ -252,7 +249,7 @@ def _adopt(session: Session, pair: Pair, enrolled: Enrolled) -> Turn:
     return Turn(replace(session, kept=kept), effects=(Adopt(pair),))
 
 
-def _own_chain(session: Session, chain: list[str], name: str, purpose: ObjectIdentifier, now: datetime) -> Chain:
+def own_chain(session: Session, chain: list[str], name: str, purpose: ObjectIdentifier, now: datetime) -> Chain:
     """Return a chain that names this device, under our device CA.
 
     Raises:
@@ -267,7 +264,8 @@ def _own_chain(session: Session, chain: list[str], name: str, purpose: ObjectIde
     return verified
 
 
-def _pair_keys(pair: Pair) -> tuple[str, str]:
+def pair_keys(pair: Pair) -> tuple[str, str]:
+    """Return the thumbprints of a pair's keys, device first."""
     device, transport = (read_certificate(b64_der(chain[0])) for chain in (pair.device_chain, pair.transport_chain))
     return key_thumbprint(public_key(device)), key_thumbprint(public_key(transport))
 
@@ -276,11 +274,10 @@ def on_adopted(outcome: Adopted, session: Session, at: Instant) -> Turn:
     """Begin to work with a pair; the keys it replaces are destroyed once this is written down."""
     if not may_advance(session.stage, Step.REGISTERED):
         return Turn(session)
-    before = (session.kept.pair, session.kept.candidate)
+    before = (session.kept.pair, session.kept.previous, session.kept.candidate)
     names = {name for old in before if old is not None for name in (old.device_key, old.transport_key)}
-    unneeded = tuple(sorted(names - {outcome.pair.device_key, outcome.pair.transport_key}))
-    kept = replace(session.kept, pair=outcome.pair, candidate=None, gone=None)
+    kept = doom(session, names - {outcome.pair.device_key, outcome.pair.transport_key})
+    kept = replace(kept, pair=outcome.pair, previous=None, candidate=None, gone=None)
     session = replace(session, kept=kept, hello=None, enrol_id=None, csr_keys=None, server_nonce=None, provisional=None)
-    session = replace(session, dials=0, refused_since_us=None, telemetry_us=at.boot_us)
-    effects = (Destroy(unneeded),) if unneeded else ()
-    return Turn(move(session, Step.REGISTERED), effects=effects, notes=(Note("registered"),))
+    session = replace(session, dials=0, refused_since_us=None, telemetry_us=at.boot_us, old=False)
+    return Turn(move(session, Step.REGISTERED), notes=(Note("registered"),))

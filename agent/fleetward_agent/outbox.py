@@ -12,7 +12,17 @@ from datetime import timedelta
 from functools import singledispatchmethod
 from pathlib import Path
 
-from fleetward_agent.turn import AddReport, Change, Count, DropReports, GrowReport, PutCommand, PutWindow, Sweep
+from fleetward_agent.turn import (
+    AddReport,
+    Change,
+    Count,
+    DropReports,
+    ForgetAll,
+    GrowReport,
+    PutCommand,
+    PutWindow,
+    Sweep,
+)
 from fleetward_schemas.commands import ResultReason, ResultState
 from fleetward_schemas.errors import LocalMistake
 from fleetward_schemas.moment import to_ms
@@ -171,6 +181,13 @@ class Outbox:
     def _(self, change: DropReports) -> None:
         for one in change.ids:
             self._drop(one)
+
+    @_apply.register
+    def _(self, _: ForgetAll) -> None:
+        self._db.execute("DELETE FROM outbox")
+        self._db.execute("DELETE FROM commands")
+        self._db.execute("DELETE FROM windows")
+        self._rows = self._size_bytes = 0
 
     @_apply.register
     def _(self, change: PutCommand) -> None:

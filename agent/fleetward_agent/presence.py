@@ -27,6 +27,7 @@ def greet(session: Session, at: Instant) -> Turn:
     """Say ``online`` on a connection that stands, until the server acknowledges it."""
     if session.stage is not Stage.GREETING:
         return Turn(session)
+    session = replace(session, pair_us=at.boot_us if session.pair_us is None else session.pair_us)
     reason = StatusReason.RECONNECTED if session.greeted_once else StatusReason.STARTED
     session, made = new_id(session, at, "online")
     online = Status(state="online", session=session.presence, reason=reason)
@@ -39,7 +40,7 @@ def greeted(session: Session, at: Instant, ids: frozenset[str]) -> Turn:
     if session.stage is not Stage.GREETING or ask is None or ask.id not in ids:
         return Turn(session)
     session = move(drop_ask(session, "status"), Step.GREETED)
-    session = replace(session, dials=0, greeted_once=True, flight={})
+    session = replace(session, dials=0, greeted_once=True, flight={}, pair_us=None)
     return Turn(session, changes=(Sweep(session.clock.now(at.boot_us)),), notes=(Note("online"),))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from fleetward_agent import retirement, rotation
 from fleetward_agent.instant import Instant
 from fleetward_agent.outbox import REFUSED, Report
 from fleetward_agent.presence import greeted
@@ -40,10 +41,13 @@ def on_ack(said: Said, known: Known, session: Session, at: Instant) -> Turn:
         raise LocalMistake("on_ack was given another kind")
     final = {one.id for one in ack.refused if one.code in set(FINAL_CODES)}
     waiting = known.kinds or {}
-    gone = tuple(one for one in (*ack.ids, *final) if one in waiting)
+    gone = tuple(one for one in (*ack.ids, *final) if one in waiting and not retirement.is_last_word(session, one))
     lost = len(final & waiting.keys())
     flight = {one: state for one, state in session.flight.items() if one not in gone}
     turn = greeted(replace(session, flight=flight), at, frozenset(ack.ids))
+    turn = turn.also(rotation.taken(turn.session, at))
+    turn = turn.also(rotation.on_refused(turn.session, at, {one.id: one.code for one in ack.refused}))
+    turn = turn.also(retirement.on_acknowledged(turn.session, at, frozenset(ack.ids)))
     turn = turn.also(Turn(turn.session, (DropReports(gone),) if gone else ()))
     if not lost:
         return turn
@@ -112,7 +116,7 @@ def _more(before: Tally | None, now: datetime, by: int) -> Tally:
 
 def may_tell(session: Session, boot_us: int) -> bool:
     """Say whether alerts can be written: there is a certificate to send them under, and a moment to give."""
-    return session.kept.pair is not None and session.clock.synced(boot_us)
+    return session.kept.pair is not None and session.clock.synced(boot_us) and not session.retiring
 
 
 def step(session: Session, at: Instant) -> Turn:

@@ -17,10 +17,10 @@ URGENCY = ("result", "alert", "info", "telemetry")
 """Most urgent first; the last is the first to be given up when the outbox is full."""
 
 
-def add_report(session: Session, at: Instant, kind: str, body: BaseModel) -> Turn:
-    """Put one report into the outbox."""
+def add_report(session: Session, at: Instant, kind: str, body: BaseModel, report_id: str | None = None) -> Turn:
+    """Put one report into the outbox. report_id: made already; said twice, it is kept once."""
     if not KINDS[Direction.UP, kind].report:
         raise LocalMistake(f"{kind} is no report")
-    session, made = new_id(session, at, f"report {kind}")
+    session, made = new_id(session, at, f"report {kind}") if report_id is None else (session, report_id)
     created = to_ms(session.clock.now(at.boot_us))
     return Turn(session, (AddReport(made, kind, body.model_dump_json(), URGENCY.index(kind), created),))

@@ -4,25 +4,26 @@
 Source: architecture "How data flows"; protocol section 5.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from pydantic import BaseModel
 
 from fleetward_agent.instant import SECOND_US, Instant
+from fleetward_agent.keys import DEVICE, TRANSPORT
 from fleetward_agent.origin import Origin
-from fleetward_agent.state import Kept
+from fleetward_agent.state import Kept, Pair
 from fleetward_agent.walk import DOORS, QUESTIONS, Door, Stage, Step, advance
 from fleetward_schemas.certificates import Anchors, read_certificate, thumbprint
 from fleetward_schemas.clock import Clock
-from fleetward_schemas.commands import Verb
+from fleetward_schemas.commands import ResultState, Verb
 from fleetward_schemas.errors import LocalMistake
 from fleetward_schemas.identity import Certification, DigitalId, Environment, Purpose
 from fleetward_schemas.ids import RANDOM_BYTES, next_id
 from fleetward_schemas.receipts import AlertCode
 from fleetward_schemas.replay import ReplayWindow
-from fleetward_schemas.strict import b64_der
+from fleetward_schemas.strict import b64_der, b64url
 from fleetward_schemas.topics import DeviceId, Role
 
 FIRST_REPEAT_S = 5
@@ -128,6 +129,9 @@ class Session:
     <id> nothing; beacon_us: when it was heard last. presence: this connection's name in ``status``.
     provisional: digital ID used before the time is known. asked_us: when a question of each kind left last.
     synced_us: when the time was learnt last. counts: for telemetry and tests.
+    old: the pair in use is the previous one. redial: the line is to be closed and another opened. pair_refusals,
+    pair_us: refused dials with the pair in use, and since when its ``online`` may be answered. order_row: what the
+    outbox says of the key command. retired, emptied: nothing is said any more, nor kept in the outbox; the keys go.
     """
 
     facts: Facts
@@ -163,6 +167,30 @@ class Session:
     tallies: Mapping[AlertCode, Tally] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     save_us: int = 0
+    old: bool = False
+    redial: bool = False
+    pair_refusals: int = 0
+    pair_us: int | None = None
+    order_row: ResultState | None = None
+    retired: bool = False
+    emptied: bool = False
+
+    @property
+    def pair(self) -> Pair | None:
+        """The pair in use: during a rotation the new one or the one before, whichever the server takes."""
+        return self.kept.previous if self.old and self.kept.previous is not None else self.kept.pair
+
+    @property
+    def retiring(self) -> bool:
+        """Whether nothing may be said any more but the time, the status and one result."""
+        return self.kept.order is not None and self.kept.order.verb is Verb.RETIRE
+
+    @property
+    def echoes(self) -> frozenset[str]:
+        """The digital IDs that the server may echo: this stage's, and in a rotation the other pair's."""
+        both = () if self.kept.pair is None or self.kept.previous is None else (self.kept.pair, self.kept.previous)
+        one = set() if self.digital_id is None else {self.digital_id}
+        return frozenset(one | {pair.digital_id for pair in both})
 
     @property
     def principal(self) -> str:
@@ -175,12 +203,12 @@ class Session:
         """The digital ID this stage speaks with, and the only one the server may echo."""
         door = DOORS[self.stage]
         if door is not None and door.role is Role.DEVICE:
-            return None if self.kept.pair is None else self.kept.pair.digital_id
+            return None if self.pair is None else self.pair.digital_id
         return self.provisional if self.kept.candidate is None else self.kept.candidate.digital_id
 
     @property
     def certificate_end(self) -> datetime | None:
-        """When the first of our two certificates ends."""
+        """When the first of our two certificates ends; during a rotation of the new ones."""
         if self.kept.pair is None:
             return None
         leaves = (self.kept.pair.device_chain[0], self.kept.pair.transport_chain[0])
@@ -203,6 +231,22 @@ def new_id(session: Session, at: Instant, label: str) -> tuple[Session, str]:
     """Return a fresh message id and the session that has used it."""
     made = next_id(session.clock.now(at.boot_us), session.last_id, at.draw(f"id {label}", RANDOM_BYTES))
     return replace(session, last_id=made), made
+
+
+def key_names(at: Instant) -> tuple[str, str]:
+    """Return names for a device key and a transport key that no key had."""
+    name = b64url(at.draw("key names", 9)).replace("_", "-").lower()
+    return f"{DEVICE}{name}", f"{TRANSPORT}{name}"
+
+
+def doom(session: Session, names: Iterable[str]) -> Kept:
+    """Return what is kept, with keys that nothing needs any more on the list of those to be destroyed."""
+    return replace(session.kept, doomed=tuple(sorted({*session.kept.doomed, *names} - {""})))
+
+
+def swapped(session: Session) -> Session:
+    """Return the session with the other pair in use."""
+    return replace(session, old=not session.old, pair_refusals=0, pair_us=None)
 
 
 def put_ask(session: Session, kind: str, ask: Ask) -> Session:

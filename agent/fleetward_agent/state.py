@@ -20,6 +20,7 @@ from tinydb.table import Document
 
 from fleetward_broker.signers import sync_folder
 from fleetward_schemas.clock import Saved
+from fleetward_schemas.commands import ResultReason, ResultState, Verb
 
 FILE = "state.json"
 FILE_MODE = 0o600
@@ -56,6 +57,26 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyOrder:
+    """The one key command there may be. outcome: None while it runs; result_id: of the report that tells it.
+
+    device_key, transport_key: names of the keys a rotation makes, written down before they are made. csr_id: of the
+    request that brings them. refusals: how many pairs the server did not want.
+    """
+
+    command_id: str
+    verb: Verb
+    expires_ms: int
+    device_key: str = ""
+    transport_key: str = ""
+    csr_id: str | None = None
+    refusals: int = 0
+    outcome: ResultState | None = None
+    reason: ResultReason | None = None
+    result_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Gone:
     """The server said retired or revoked. at_ms: when, in trusted time."""
 
@@ -74,12 +95,19 @@ class Suffixes:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The whole of it. telemetry_s, time_s: the server's settings."""
+    """The whole of it. telemetry_s, time_s: the server's settings.
+
+    previous: the pair that ``pair`` replaces, until the first ``online`` under the new one is acknowledged. doomed:
+    names of keys that nothing needs any more, until they are destroyed.
+    """
 
     suffixes: Suffixes = field(default_factory=Suffixes)
     clock: Saved | None = None
     candidate: Candidate | None = None
     pair: Pair | None = None
+    previous: Pair | None = None
+    order: KeyOrder | None = None
+    doomed: tuple[str, ...] = ()
     gone: Gone | None = None
     device_code: str | None = None
     telemetry_s: int = 30

@@ -55,7 +55,8 @@ def _begin(session: Session, at: Instant, reading: Reading) -> Turn:
 
 def can_tell(session: Session, boot_us: int) -> bool:
     """Say whether a reading could be given its moment, and there is a certificate to report under."""
-    return session.kept.pair is not None and _half_ms(session, boot_us) <= MOST_UNCERTAINTY_MS
+    speaks = session.kept.pair is not None and not session.retiring
+    return speaks and _half_ms(session, boot_us) <= MOST_UNCERTAINTY_MS
 
 
 def _half_ms(session: Session, boot_us: int) -> int:

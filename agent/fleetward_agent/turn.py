@@ -47,6 +47,11 @@ class DropReports:
 
 
 @dataclass(frozen=True, slots=True)
+class ForgetAll:
+    """Every report, command and window: the device is nobody any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class PutCommand:
     """What became of a command, so far. params: its JSON."""
 
@@ -84,7 +89,7 @@ class Sweep:
     now: datetime
 
 
-Change = AddReport | GrowReport | DropReports | PutCommand | PutWindow | Count | Sweep
+Change = AddReport | GrowReport | DropReports | ForgetAll | PutCommand | PutWindow | Count | Sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +124,16 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class Destroy:
-    """Effect: destroy keys that nothing needs any more. No answer."""
+    """Effect: destroy keys that nothing needs any more. Answer: ``Destroyed``."""
 
     names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Effect: give a rotated pair the digital ID of its life, signed now. Answer: ``Renewed``."""
+
+    pair: Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +148,7 @@ class TakeReading:
     """Effect: read scanner and host. Answer: ``ReadingTaken``."""
 
 
-Effect = SignFirst | MakeKeys | Adopt | Destroy | SignInfo | TakeReading
+Effect = SignFirst | MakeKeys | Adopt | Renew | Destroy | SignInfo | TakeReading
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +175,20 @@ class Adopted:
 
 
 @dataclass(frozen=True, slots=True)
+class Renewed:
+    """The rotated pair, its digital ID inside."""
+
+    pair: Pair
+
+
+@dataclass(frozen=True, slots=True)
+class Destroyed:
+    """These keys are no more."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class InfoSigned:
     """Device info as a compact JWS."""
 
@@ -180,7 +206,7 @@ class ReadingTaken:
     dropped: int
 
 
-Outcome = FirstSigned | KeysMade | Adopted | InfoSigned | ReadingTaken
+Outcome = FirstSigned | KeysMade | Adopted | Renewed | Destroyed | InfoSigned | ReadingTaken
 
 
 @dataclass(frozen=True, slots=True)

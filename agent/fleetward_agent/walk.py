@@ -28,7 +28,10 @@ class Stage(StrEnum):
 
 
 class Step(StrEnum):
-    """What moves a device on. SHUT_OUT: refused or unanswered for an hour. HELD: pending, or refused for now."""
+    """What moves a device on. SHUT_OUT: refused or unanswered for an hour. HELD: pending, or refused for now.
+
+    ROTATED: another pair of keys is to be greeted with. GONE: retired or revoked.
+    """
 
     SYNCED = "synced"
     UNSYNCED = "unsynced"
@@ -41,10 +44,11 @@ class Step(StrEnum):
     EXPIRED = "expired"
     SHUT_OUT = "shut-out"
     GONE = "gone"
+    ROTATED = "rotated"
     WOKEN = "woken"
 
 
-_BACK_TO_FACTORY = {Step.EXPIRED: Stage.FACTORY_TIME, Step.SHUT_OUT: Stage.FACTORY_TIME}
+_AWAY = {Step.EXPIRED: Stage.FACTORY_TIME, Step.SHUT_OUT: Stage.FACTORY_TIME, Step.GONE: Stage.RESTING}
 
 NEXT: dict[Stage, dict[Step, Stage]] = {
     Stage.RESTING: {Step.WOKEN: Stage.FACTORY_TIME},
@@ -63,9 +67,14 @@ NEXT: dict[Stage, dict[Step, Stage]] = {
         Step.REGISTERED: Stage.GREETING,
         Step.GONE: Stage.RESTING,
     },
-    Stage.DEVICE_TIME: {Step.SYNCED: Stage.GREETING} | _BACK_TO_FACTORY,
-    Stage.GREETING: {Step.UNSYNCED: Stage.DEVICE_TIME, Step.GREETED: Stage.WORKING} | _BACK_TO_FACTORY,
-    Stage.WORKING: {Step.UNSYNCED: Stage.DEVICE_TIME, Step.LOST: Stage.GREETING} | _BACK_TO_FACTORY,
+    Stage.DEVICE_TIME: {Step.SYNCED: Stage.GREETING} | _AWAY,
+    Stage.GREETING: {Step.UNSYNCED: Stage.DEVICE_TIME, Step.GREETED: Stage.WORKING} | _AWAY,
+    Stage.WORKING: {
+        Step.UNSYNCED: Stage.DEVICE_TIME,
+        Step.LOST: Stage.GREETING,
+        Step.ROTATED: Stage.GREETING,
+    }
+    | _AWAY,
 }
 
 
@@ -113,6 +122,6 @@ QUESTIONS: dict[Stage, frozenset[str]] = {
     Stage.ENROL: frozenset({"time", "enrol"}),
     Stage.DEVICE_TIME: frozenset({"time"}),
     Stage.GREETING: frozenset({"time", "status"}),
-    Stage.WORKING: frozenset({"time"}),
+    Stage.WORKING: frozenset({"time", "csr"}),
 }
 """Which questions may be open at each stage; all others are dropped on the way in."""
