@@ -1,7 +1,7 @@
 """A device in the hand of a test: real keys, real envelopes, no agent; it says exactly what it is told to say."""
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from fleetward_broker import profiles
 from fleetward_broker.signers import make_key, open_key
 from fleetward_schemas.certificates import thumbprint
 from fleetward_schemas.clock import TimeQuestion
+from fleetward_schemas.commands import Result, ResultState
 from fleetward_schemas.enrol import Enrol, Hello
 from fleetward_schemas.envelope import Draft, Seal, seal
 from fleetward_schemas.identity import Certification, DigitalId, Purpose, device_id, sign_identity
@@ -20,6 +21,7 @@ from fleetward_schemas.ids import next_id
 from fleetward_schemas.jws import Alg, PrivateKey
 from fleetward_schemas.moment import show, to_ms
 from fleetward_schemas.presence import Status
+from fleetward_schemas.rotation import Csr
 from fleetward_schemas.strict import b64url, read_object, show_der
 from fleetward_schemas.telemetry import Reading, Telemetry
 from fleetward_schemas.topics import up
@@ -42,6 +44,7 @@ class TestDevice:
     last_id: str | None = None
     device_key: PrivateKey = field(init=False)
     transport_key: PrivateKey = field(init=False)
+    next_keys: tuple[PrivateKey, PrivateKey] = field(init=False)
     device_leaf: bytes = b""
     digital_id: str = ""
 
@@ -58,6 +61,7 @@ class TestDevice:
     def new_keys(self) -> None:
         """Make a device key and a transport key."""
         self.device_key, self.transport_key = make_key(self.alg), make_key(Alg.EDDSA)
+        self.next_keys = make_key(self.alg), make_key(Alg.EDDSA)
 
     def factory_digital_id(self, now: datetime) -> str:
         """Return the digital ID of this device before its first certificate."""
@@ -98,6 +102,25 @@ class TestDevice:
             for key in (self.device_key, self.transport_key)
         ]
         return self.say("enrol", Enrol(serverNonce=server_nonce, deviceCsr=requests[0], transportCsr=requests[1]), now)
+
+    def csr(self, now: datetime, command_id: str, *, message_id: str | None = None) -> tuple[str, bytes]:
+        """Bring two keys that a command asked for, under the certificate in office."""
+        device, transport = (
+            show_der(profiles.request("any", key).public_bytes(Encoding.DER)) for key in self.next_keys
+        )
+        body = Csr(commandId=command_id, deviceCsr=device, transportCsr=transport)
+        return self.say("csr", body, now, message_id=message_id)
+
+    def result(self, now: datetime, command_id: str, state: ResultState) -> tuple[str, bytes]:
+        """Say what became of a command."""
+        return self.say("result", Result(commandId=command_id, state=state), now)
+
+    def rotate(self, device_leaf: bytes, now: datetime) -> "TestDevice":
+        """Return the same device with its next keys in office."""
+        after = replace(self)
+        after.device_key, after.transport_key = self.next_keys
+        after.take(device_leaf, now)
+        return after
 
     def take(self, device_leaf: bytes, now: datetime) -> None:
         """Take the device certificate, and sign the digital ID that goes with it."""

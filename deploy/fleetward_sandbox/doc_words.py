@@ -127,6 +127,7 @@ EVENTS = {
     ("device", "release"): "an operator ends the quarantine",
     ("device", "reinstate"): "an operator lets a revoked or retired device ask anew",
     ("command", "send"): "published, or published again",
+    ("command", "supersede"): "a newer `rotate-key` was given before it was ever sent",
     ("command", "accepted"): "a signed `result` said so; so do the four others",
     ("command", "expired"): "a signed `result`, or nobody answered in time: then provisional",
 }

@@ -73,6 +73,7 @@ class Step(StrEnum):
     FAILED = "failed"
     REFUSED = "refused"
     EXPIRED = "expired"
+    SUPERSEDED = "superseded"
 
 
 class Event(StrEnum):
@@ -84,6 +85,7 @@ class Event(StrEnum):
     FAILED = "failed"
     REFUSED = "refused"
     EXPIRED = "expired"
+    SUPERSEDE = "supersede"
 
 
 _RESULTS = {
@@ -96,15 +98,16 @@ _RESULTS = {
 _FINALS = {event: step for event, step in _RESULTS.items() if event is not Event.ACCEPTED}
 
 NEXT: dict[Step, dict[Event, Step]] = {
-    Step.QUEUED: {Event.SEND: Step.SENT} | _RESULTS,
+    Step.QUEUED: {Event.SEND: Step.SENT, Event.SUPERSEDE: Step.SUPERSEDED} | _RESULTS,
     Step.SENT: {Event.SEND: Step.SENT} | _RESULTS,
     Step.ACCEPTED: {Event.SEND: Step.ACCEPTED, Event.ACCEPTED: Step.ACCEPTED} | _FINALS,
     Step.EXPIRED: dict(_RESULTS),
     Step.SUCCEEDED: {},
     Step.FAILED: {},
     Step.REFUSED: {},
+    Step.SUPERSEDED: {},
 }
-FINAL = frozenset({Step.SUCCEEDED, Step.FAILED, Step.REFUSED})
+FINAL = frozenset({Step.SUCCEEDED, Step.FAILED, Step.REFUSED, Step.SUPERSEDED})
 OPEN = frozenset({Step.QUEUED, Step.SENT, Step.ACCEPTED})
 
 

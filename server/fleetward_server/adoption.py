@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from fleetward_schemas.certificates import Anchors, Unit, key_thumbprint, public_key, read_certificate, thumbprint
-from fleetward_schemas.enrol import State
+from fleetward_schemas.enrol import Reason, State
 from fleetward_schemas.errors import Refused
 from fleetward_schemas.identity import device_id
 from fleetward_schemas.moment import EPOCH
@@ -33,6 +33,7 @@ from fleetward_server.store import Unit as Rows
 from fleetward_server.store.journal import Entry, JournalDamaged, Leaf
 
 _SILENT = frozenset({State.REFUSED, State.REVOKED, State.RETIRED})
+_HELD = frozenset({State.QUARANTINED})
 
 
 @dataclass(slots=True)
@@ -142,7 +143,7 @@ def _changes(rows: Rows, told: _Told, actor: str, now: datetime, done: Adopted) 
         changes.append(BindFtm(after.ftm_key, after.id))
     if fresh:
         changes.append(AddCertificates(fresh))
-    if after.state is State.REVOKED and (fresh or silenced):
+    if after.state in {State.REVOKED, State.RETIRED} and (fresh or silenced):
         changes.append(RevokeCertificates(after.id))
     done.certificates += len(fresh)
     done.silenced += silenced
@@ -154,6 +155,8 @@ def _record(before: Device, told: Device, now: datetime, *, certified: bool) -> 
     after = replace(before, ftm_key=before.ftm_key or told.ftm_key)
     if told.state in _SILENT and after.state not in _SILENT:
         return replace(after, state=told.state, changed_at=now)
+    if told.state in _HELD and after.state is State.REGISTERED:
+        return replace(after, state=told.state, reason=Reason.QUARANTINED, changed_at=now)
     if certified and after.state in {State.PENDING, State.APPROVED}:
         return replace(after, state=State.REGISTERED, reason=None, changed_at=now)
     return after

@@ -74,6 +74,39 @@ def revoke(device: Device, now: datetime) -> Device:
     )
 
 
+def quarantine(device: Device, now: datetime) -> Device:
+    """Let a device report and do nothing else.
+
+    Raises:
+        OperatorProblem: ``conflict``: it is not registered.
+    """
+    return _moved(device, Event.QUARANTINE, now, reason=Reason.QUARANTINED)
+
+
+def release(device: Device, now: datetime) -> Device:
+    """End a quarantine.
+
+    Raises:
+        OperatorProblem: ``conflict``: it is in none.
+    """
+    return _moved(device, Event.RELEASE, now, reason=None)
+
+
+def reinstate(device: Device, now: datetime) -> Device:
+    """Let a revoked or retired device ask anew: an L1 is certified by its FTM, an L0 waits for approval of its key.
+
+    Raises:
+        OperatorProblem: ``conflict``: it is neither.
+    """
+    return replace(_moved(device, Event.REINSTATE, now, reason=None), asking_key=None, approved_key=None)
+
+
+def _moved(device: Device, event: Event, now: datetime, *, reason: Reason | None) -> Device:
+    if not may_advance(device.state, event):
+        raise _conflict(device, f"is {device.state}; there is nothing to {event}")
+    return replace(device, state=advance(device.state, event), reason=reason, changed_at=now)
+
+
 def retag(device: Device, add: Sequence[str], remove: Sequence[str], now: datetime) -> Device:
     """Put tags on a device and take tags off it; one that has them so already stays as it is.
 

@@ -12,7 +12,12 @@ from fleetward_schemas.identity import Certification, Purpose, may_serve
 from fleetward_server.state import Check, Device, Item
 from fleetward_server.turn import Known, Policy, Said
 
-GONE = {State.RETIRED: Reason.RETIRED, State.REVOKED: Reason.REVOKED, State.REFUSED: Reason.REFUSED_BY_OPERATOR}
+GONE = {
+    State.RETIRED: Reason.RETIRED,
+    State.REVOKED: Reason.REVOKED,
+    State.QUARANTINED: Reason.QUARANTINED,
+    State.REFUSED: Reason.REFUSED_BY_OPERATOR,
+}
 WAITING = frozenset({Reason.NOT_LISTED, Reason.AWAITING_APPROVAL})
 
 

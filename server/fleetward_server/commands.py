@@ -11,6 +11,7 @@ from fleetward_schemas import commands
 from fleetward_schemas.commands import Event, Result
 from fleetward_schemas.errors import LocalMistake
 from fleetward_schemas.topics import down
+from fleetward_server import retirement
 from fleetward_server.state import AddAudit, AuditEntry, Change, Command, Device, PutCommand, Seen
 from fleetward_server.telemetry import stored
 from fleetward_server.turn import Known, Policy, Reply, Said, Turn
@@ -33,6 +34,7 @@ def on_result(said: Said, known: Known, _: Policy) -> Turn:
                 said.arrived_at, actor, f"command-{step}", said.device_id, said.body.reason or "", command.id
             )
             changes.append(AddAudit(entry))
+        changes.extend(retirement.on_result(said, known.device, command, said.body.state))
     return Turn(changes=tuple(changes), acks=(said.id,))
 
 

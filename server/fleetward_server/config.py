@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from fleetward_broker.pkcs11_uri import SCHEME, is_software, read_uri
+from fleetward_broker.profiles import DEVICE
 from fleetward_broker.signers import KeyUnavailable, file_of
 from fleetward_schemas.identity import Environment
 
@@ -18,6 +19,7 @@ FILE = "fleetward.toml"
 LISTINGS = ("listed", "open")
 SOURCES = ("chrony", "assumed")
 PROFILES = ("demo", "production")
+DEVICE_DAYS = DEVICE.life.days
 AUTHORITY_KEYS = ("device_ca", "factory_ca", "service_ca")
 KEY_NAMES = ("root", *AUTHORITY_KEYS)
 
@@ -91,6 +93,14 @@ class KeysTable:
 
 
 @dataclass(frozen=True, slots=True)
+class RotationTable:
+    """When the server orders new keys: so many days after a certificate began, spread over jitter_days; 0: never."""
+
+    after_days: int = 20
+    jitter_days: int = 4
+
+
+@dataclass(frozen=True, slots=True)
 class RetentionTable:
     """How long telemetry, and all other reports, are kept, in days. The audit is never pruned."""
 
@@ -116,6 +126,7 @@ class Config:
     enrol: EnrolTable = field(default_factory=EnrolTable)
     devices: DevicesTable = field(default_factory=DevicesTable)
     keys: KeysTable = field(default_factory=KeysTable)
+    rotation: RotationTable = field(default_factory=RotationTable)
     retention: RetentionTable = field(default_factory=RetentionTable)
     storage: StorageTable = field(default_factory=StorageTable)
 
@@ -215,6 +226,11 @@ def check(config: Config, path: Path) -> Config:
     _between(path, "[retention] telemetry_days", config.retention.telemetry_days, 1, 36_500)
     _between(path, "[retention] reports_days", config.retention.reports_days, 1, 36_500)
     _between(path, "[storage] min_free_mb", config.storage.min_free_mb, 1, 1_000_000)
+    _between(path, "[rotation] after_days", config.rotation.after_days, 0, 28)
+    _between(path, "[rotation] jitter_days", config.rotation.jitter_days, 0, 28)
+    if config.rotation.after_days + config.rotation.jitter_days > DEVICE_DAYS - 2:
+        latest = f"after_days + jitter_days is at most {DEVICE_DAYS - 2}: a certificate lives {DEVICE_DAYS} days"
+        raise ConfigProblem(f"{path}: [rotation] {latest}")
     _keys(config, path)
     if config.provider.profile == "production":
         _production(config, path)

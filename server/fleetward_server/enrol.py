@@ -26,6 +26,7 @@ from fleetward_schemas.enrol import (
 )
 from fleetward_schemas.errors import Code, LocalMistake, Refused
 from fleetward_schemas.jws import PublicKey, approved
+from fleetward_schemas.rotation import Csr
 from fleetward_schemas.strict import b64_der, b64url, show_der
 from fleetward_schemas.topics import down
 from fleetward_server import state
@@ -117,13 +118,13 @@ def _challenge(said: Said, known: Known, policy: Policy, device: Device) -> Turn
     return Turn(changes=(PutDevice(device), PutChallenge(challenge)), replies=(reply,))
 
 
-def csr_keys(enrol: Enrol) -> tuple[PublicKey, PublicKey]:
+def csr_keys(asked: Enrol | Csr) -> tuple[PublicKey, PublicKey]:
     """Return the two keys that the certification requests prove, device first; nothing else is taken from them.
 
     Raises:
         Refused: ``bad-csr``: unreadable, not signed by its own key, a key that is not approved, or twice the same.
     """
-    device, transport = _csr_key(enrol.deviceCsr), _csr_key(enrol.transportCsr)
+    device, transport = _csr_key(asked.deviceCsr), _csr_key(asked.transportCsr)
     if key_thumbprint(device) == key_thumbprint(transport):
         raise Refused(Code.BAD_CSR, "device key and transport key are one")
     return device, transport
@@ -208,7 +209,7 @@ def on_issued(said: Said, issued: Issued, known: Known, policy: Policy) -> Turn:
     return _with(_registered(said, issued.certificates, policy), *changes)
 
 
-def on_busy(said: Said, policy: Policy) -> Turn:
+def on_busy(said: Said, _: Known, policy: Policy) -> Turn:
     """Have the device ask again soon: the authority's key is away. Its record and its nonce stay as they are."""
     soon = min(ASK_SOON_S, policy.retry_after_s)
     body = Enrolled(status="pending", reason=Reason.BUSY, retryAfterS=soon, env=policy.environment)

@@ -144,6 +144,10 @@ telemetry_s = {wish.telemetry_s}  # seconds between a device's reports
 [keys]
 # require_hsm = false             # true: no key of an authority in a file; the production profile implies it
 {keys}
+[rotation]
+# after_days = 20                 # a device gets new keys so many days after its certificate began; 0: only by command
+# jitter_days = 4                 # spread over so many days
+
 [retention]
 # telemetry_days = 90
 # reports_days = 365              # all other reports; the audit is never pruned

@@ -33,6 +33,7 @@ from fleetward_schemas.jws import PublicKey
 from fleetward_schemas.moment import parse_loose
 from fleetward_schemas.presence import Status
 from fleetward_schemas.replay import ReplayWindow
+from fleetward_schemas.rotation import Csr
 from fleetward_schemas.topics import DeviceId, Principal, Role
 from fleetward_server.enrol import csr_keys
 from fleetward_server.state import Challenge, Device, FtmRoot, PutWindow, Use
@@ -262,6 +263,9 @@ def know(said: Said, rows: Rows, random: bytes) -> Known:
             return Known(device, command=rows.command(command_id))
         case Status():
             return Known(device)
+        case Csr() as csr:
+            chains = rows.chains(said.device_id)
+            return Known(device, command=rows.command(csr.commandId), chains=chains, taken_keys=_taken(csr, rows))
         case Enrol() as enrol:
             challenge = rows.challenge_of_nonce(_name(said), enrol.serverNonce)
             return _know_enrolment(said, rows, device, challenge, _taken(enrol, rows), random)
@@ -286,9 +290,9 @@ def _know_enrolment(
     )
 
 
-def _taken(enrol: Enrol, rows: Rows) -> frozenset[str]:
+def _taken(asked: Enrol | Csr, rows: Rows) -> frozenset[str]:
     try:
-        return rows.taken_keys({key_thumbprint(key) for key in csr_keys(enrol)})
+        return rows.taken_keys({key_thumbprint(key) for key in csr_keys(asked)})
     except Refused:
         return frozenset()
 

@@ -76,6 +76,18 @@ class Register(Protocol):
         """Put a device out for good, and make the broker cut it."""
         ...
 
+    def quarantine(self, device_id: DeviceId, reason: str) -> Device:
+        """Let a device report and do nothing else."""
+        ...
+
+    def release(self, device_id: DeviceId, reason: str) -> Device:
+        """End a quarantine."""
+        ...
+
+    def reinstate(self, device_id: DeviceId, reason: str) -> Device:
+        """Let a revoked or retired device ask anew."""
+        ...
+
     def tag(self, device_id: DeviceId, add: Sequence[str], remove: Sequence[str], reason: str = "") -> Device:
         """Put tags on a device and take tags off it."""
         ...

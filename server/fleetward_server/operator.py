@@ -7,13 +7,13 @@ import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from fleetward_broker.mosquitto_admin import NotTold
 from fleetward_broker.signers import KeyUnavailable
-from fleetward_schemas.commands import Step, Verb
+from fleetward_schemas.commands import KEY_VERBS, Event, Step, Verb, advance
 from fleetward_schemas.enrol import State
 from fleetward_schemas.foreign import Leniency
 from fleetward_schemas.identity import DigitalId
@@ -30,6 +30,7 @@ from fleetward_server.state import (
     AddAudit,
     AuditEntry,
     Command,
+    Cut,
     Device,
     FtmRoot,
     Model,
@@ -41,7 +42,7 @@ from fleetward_server.store import (
     Unit,
 )
 
-PARAMS: Mapping[Verb, frozenset[str]] = {Verb.COLLECT_INFO: frozenset(), Verb.SYNC_TIME: frozenset()}
+PARAMS: Mapping[Verb, frozenset[str]] = {verb: frozenset() for verb in Verb}
 """Which parameters each command takes."""
 
 
@@ -102,6 +103,18 @@ class LocalOperator(LocalReader):
         self._enforce([device_id], "run the command again")
         return device
 
+    def quarantine(self, device_id: DeviceId, reason: str) -> Device:
+        """Let a device report and do nothing else."""
+        return self._decide(device_id, "quarantined", reason, lambda device: approval.quarantine(device, self._now()))
+
+    def release(self, device_id: DeviceId, reason: str) -> Device:
+        """End a quarantine."""
+        return self._decide(device_id, "released", reason, lambda device: approval.release(device, self._now()))
+
+    def reinstate(self, device_id: DeviceId, reason: str) -> Device:
+        """Let a revoked or retired device ask anew."""
+        return self._decide(device_id, "reinstated", reason, lambda device: approval.reinstate(device, self._now()))
+
     def tag(self, device_id: DeviceId, add: Sequence[str], remove: Sequence[str], reason: str = "") -> Device:
         """Put tags on a device and take tags off it."""
         with self._unit() as unit:
@@ -156,7 +169,8 @@ class LocalOperator(LocalReader):
         device = approval.revoke(before, self._now())
         if device is not before:
             entry = self._entry("revoked", device_id, reason, note)
-            unit.apply([PutDevice(device), RevokeCertificates(device_id), entry])
+            cut = Cut(device_id, kick=True, since=self._now())
+            unit.apply([PutDevice(device), RevokeCertificates(device_id), cut, entry])
         return device
 
     def _tag(
@@ -184,6 +198,7 @@ class LocalOperator(LocalReader):
             created_at=now,
             expires_at=now + timedelta(seconds=wanted.expires_in_s),
         )
+        unit.apply(list(_superseded(unit, command)))
         said = f"{command.id} {note}".strip()
         unit.apply([PutCommand(command), self._entry(f"command-{wanted.verb}", device_id, reason, said)])
         return command
@@ -239,6 +254,23 @@ def _obeys(device: Device) -> None:
         raise OperatorProblem(Kind.HELD, f"{device.id} is {device.state}: it takes commands once it is registered")
     if device.state is not State.REGISTERED:
         raise OperatorProblem(Kind.CONFLICT, f"{device.id} is {device.state}: it takes no commands")
+
+
+def _superseded(unit: Unit, newer: Command) -> Iterator[PutCommand]:
+    """Take back a rotation that was never sent, in favour of ``newer``; a device does one key command at a time.
+
+    Raises:
+        OperatorProblem: ``conflict``: one is under way, or the device is to retire.
+    """
+    if newer.verb not in KEY_VERBS:
+        return
+    for older in unit.key_commands(newer.device_id):
+        if older.verb == Verb.RETIRE:
+            raise OperatorProblem(Kind.CONFLICT, f"{newer.device_id} is to retire already: command {older.id}")
+        if older.step is Step.QUEUED:
+            yield PutCommand(replace(older, step=advance(older.step, Event.SUPERSEDE), changed_at=newer.created_at))
+        elif newer.verb == Verb.ROTATE_KEY:
+            raise OperatorProblem(Kind.CONFLICT, f"{newer.device_id} is rotating already: command {older.id}")
 
 
 def order(verb: str, params: Mapping[str, object], expires_in_s: int) -> Order:

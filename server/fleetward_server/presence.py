@@ -13,6 +13,7 @@ from fleetward_server.state import (
     AuditEntry,
     CertificateState,
     Change,
+    Cut,
     Device,
     Presence,
     PutDevice,
@@ -44,12 +45,13 @@ def _online(said: Said, device: Device, status: Status) -> Turn:
     changes: tuple[Change, ...] = ()
     certificate = said.speaker.certificate
     if certificate is not None and certificate.state is CertificateState.ISSUED:
-        # From this commit on the old keys are unknown signers.
+        # From this commit on the old keys are unknown signers; the broker is told soon.
+        old = (Cut(device.id, kick=False, since=said.arrived_at),) if device.enrolments else ()
         device = replace(device, enrolments=device.enrolments + 1, approved_key=None, asking_key=None, reissue=False)
         entry = AuditEntry(
             said.arrived_at, f"device:{device.id}", "took-keys", device.id, detail=certificate.thumbprint
         )
-        changes = (TakeCertificates(device.id, certificate.pair), AddAudit(entry))
+        changes = (TakeCertificates(device.id, certificate.pair), AddAudit(entry), *old)
     return Turn(changes=(PutDevice(device), *changes), acks=(said.id,))
 
 

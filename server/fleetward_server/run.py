@@ -27,6 +27,7 @@ from fleetward_server.authority import Authority
 from fleetward_server.client_id import client_id_of
 from fleetward_server.clock import Sureness, sureness
 from fleetward_server.config import Config, ConfigProblem, load
+from fleetward_server.cutting import Cutter
 from fleetward_server.disk import Room
 from fleetward_server.generations import AuthorityProblem, own_anchors
 from fleetward_server.health import forget_health, write_health
@@ -47,6 +48,9 @@ BREATH_S = 0.25
 ROOM_S = 1.0
 KEYS_S = 2.0
 SILENCE_S = 10.0
+CUTS_S = 1.0
+PLAN_S = 60.0
+TIMERS = ("beacon", "chores", "clock", "clean", "silence", "room", "keys", "cuts", "plan")
 BATCH_MOST = 1000
 GATHER_S = 0.06
 KEEP_ALIVE_S = 20
@@ -87,8 +91,9 @@ class Server:
         self._line: LineId | None = None
         self._connected = False
         self._attempts = 0
-        self._due = dict.fromkeys(("beacon", "chores", "clock", "clean", "silence", "room", "keys"), 0.0)
+        self._due = dict.fromkeys(TIMERS, 0.0)
         self._retention = Retention(config.retention)
+        self._cutter = Cutter(config, store)
         self._room = Room(config.folder, config.storage.min_free_mb)
         self._paused = ""
         self._told: str | None = None
@@ -131,6 +136,7 @@ class Server:
                 break
         self._link.shutdown()
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._cutter.close()
         forget_health(self._config.folder)
 
     def _take(self, arrived: list[Arrived], now: datetime, monotonic: float) -> None:
@@ -182,6 +188,10 @@ class Server:
                 self._send(self._worker.chores(now))
         if self._is_due("silence", monotonic, SILENCE_S):
             self._worker.miss(now)
+        if self._is_due("cuts", monotonic, CUTS_S):
+            self._cutter.look(now)
+        if self._is_due("plan", monotonic, PLAN_S):
+            self._worker.plan_rotations(self._config.rotation, now)
         if monotonic >= self._due["clean"]:
             more = self._retention.clean(self._store, now)
             self._due["clean"] = monotonic + (BREATH_S if more else CLEAN_S)

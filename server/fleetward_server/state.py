@@ -72,6 +72,7 @@ class Device:
     listed: on the provider's list. enrolments: how many were certified. reissue: an operator marked it to enrol again.
     digital_id, previous_digital_id: signed texts; the current one is echoed in every downlink message.
     hello_digital_id, hello_id: of the last hello, echoed to the factory principal.
+    retire_at: when a device that said its last word is put out; None while nothing is to be done.
     session: of the latest ``online``. changed_at: last change to the record itself; seen_at: last verified message.
     """
 
@@ -100,6 +101,7 @@ class Device:
     tags: tuple[str, ...] = ()
     device_code: str | None = None
     device_info: str | None = None
+    retire_at: datetime | None = None
     created_at: datetime | None = None
     changed_at: datetime | None = None
 
@@ -264,6 +266,15 @@ class RevokeCertificates:
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """The broker is to be told: certificates of this device count no more. kick: its connection is to end too."""
+
+    device_id: DeviceId
+    kick: bool
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class BindFtm:
     """Bind an FTM key to a device for ever."""
 
@@ -303,6 +314,7 @@ Change = (
     | AddCertificates
     | TakeCertificates
     | RevokeCertificates
+    | Cut
     | BindFtm
     | PutCommand
     | CountRefusal

@@ -100,7 +100,10 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class IssuePair:
-    """Effect: have the authority certify two keys; its answer comes back as ``Issued``."""
+    """Effect: have the authority certify two keys; its answer comes back as ``Issued``.
+
+    pair: the id of the message that asked. not_before_floor: the new ones begin no earlier.
+    """
 
     device_id: DeviceId
     pair: str

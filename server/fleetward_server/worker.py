@@ -7,15 +7,12 @@ Source: architecture "How data flows"; protocol section 3.
 
 import logging
 import secrets
-from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from fleetward_broker.line import Arrived, LineId, Link
 from fleetward_broker.signers import KeyUnavailable
 from fleetward_schemas.certificates import Anchors
 from fleetward_schemas.clock import Beacon
-from fleetward_schemas.commands import Event, may_advance
 from fleetward_schemas.envelope import Draft, Opened, open_sealed, seal
 from fleetward_schemas.errors import Code, LocalMistake, Refused
 from fleetward_schemas.ids import RANDOM_BYTES, next_id
@@ -23,28 +20,26 @@ from fleetward_schemas.messages import KINDS
 from fleetward_schemas.moment import to_ms
 from fleetward_schemas.replay import next_seq
 from fleetward_schemas.topics import down, fleet, read_topic
-from fleetward_server import commands, enrol
 from fleetward_server.arrivals import principal_named, touched
 from fleetward_server.authority import Authority, AuthorityProblem, OwnSeal
+from fleetward_server.chores import Chores
 from fleetward_server.clock import stamp
-from fleetward_server.desk import HANDLERS
+from fleetward_server.config import RotationTable
+from fleetward_server.desk import HANDLERS, ISSUED
 from fleetward_server.intake import Admitted, Anchorage, Caches, Duplicate, Lru, Uplink, anchored, know, take
 from fleetward_server.outgoing import Outgoing
-from fleetward_server.state import Command, CountRefusal, Device, Presence, PutDevice
+from fleetward_server.state import CountRefusal
 from fleetward_server.store import Store, Unit
 from fleetward_server.turn import Issued, IssuePair, Known, Policy, Reply, Said, Turn
 
 log = logging.getLogger("fleetward.server")
 
 NONCE_BYTES = 32
+TOLD = frozenset({kind.name for kind in KINDS.values() if kind.report} | {"status", "csr"})
+"""Kinds whose refusal is told, by its code."""
 BURST = 5
-LIMITED = frozenset({"time", "hello"})
-COMMANDS_A_TURN = 200
-SILENT_A_TURN = 500
-SILENT_PERIODS = 3
-LEAST_SILENCE_S = 90
+LIMITED = frozenset({"time", "hello", "csr"})
 RENEW_AGAIN = timedelta(seconds=30)
-Commands = tuple[Command, ...]
 
 
 class Worker:
@@ -59,6 +54,7 @@ class Worker:
         self._authority = authority
         self._own = own
         self._caches = Caches()
+        self._chores = Chores(store)
         self._seqs: Lru[int] = Lru()
         self._buckets: Lru[tuple[float, float]] = Lru()
         self._last_id: str | None = None
@@ -131,12 +127,13 @@ class Worker:
             out.ack(said.device_id, self._current(rows, said), acks, ())
 
     def _perform(self, effect: IssuePair, said: Said, known: Known, now: datetime) -> Turn:
+        certified, busy = ISSUED[said.opened.kind.name]
         try:
             issued = Issued(effect, self._authority.issue_pair(effect, now))
         except (KeyUnavailable, AuthorityProblem) as problem:
             log.warning("not certified", extra={"device": said.device_id, "detail": str(problem)})
-            return enrol.on_busy(said, self.policy)
-        return enrol.on_issued(said, issued, known, self.policy)
+            return busy(said, known, self.policy)
+        return certified(said, issued, known, self.policy)
 
     def _current(self, rows: Unit, said: Said) -> str:
         device = rows.device(said.device_id)
@@ -165,14 +162,14 @@ class Worker:
     def _tell(self, opened: Opened, refusal: Refused, rows: Unit, out: Outgoing) -> None:
         """Answer a refused report by its code alone; the signature held, or we would not be here."""
         principal = opened.address.principal
-        if principal is None or principal.device_id is None or not (opened.kind.report or opened.kind.name == "status"):
+        if principal is None or principal.device_id is None or opened.kind.name not in TOLD:
             return
         device = rows.device(principal.device_id)
         if device is not None and device.digital_id is not None:
             out.ack(principal.device_id, device.digital_id, (), ((opened.id, refusal.code),))
 
     def _often(self, opened: Opened, monotonic: float) -> None:
-        """At most one ``time`` and one ``hello`` a second per principal, five at once at most."""
+        """At most one ``time``, one ``hello`` and one ``csr`` a second per principal, five at once at most."""
         if opened.kind.name not in LIMITED:
             return
         key = opened.members.topic
@@ -189,47 +186,16 @@ class Worker:
         return self._anchorage
 
     def chores(self, now: datetime) -> Outgoing:
-        """Send what waits: commands for devices that are there, word to the approved, the end of what expired."""
-        out = Outgoing()
-        due = self._store.queued_commands(now, COMMANDS_A_TURN)
-        overdue = self._store.overdue_commands(now, COMMANDS_A_TURN)
-        waiting = self._store.approved_waiting()
-        if not (due or overdue or waiting):
-            return out
-        with self._store.unit() as rows:
-            for turn in (*self._orders(due, overdue, rows, now), *self._words(waiting, rows)):
-                rows.apply(turn.changes)
-                out.replies.extend(turn.replies)
-        return out
-
-    def _orders(self, due: Commands, overdue: Commands, rows: Unit, now: datetime) -> Iterator[Turn]:
-        """What was read before the transaction is read again in it: a result or an operator may have been quicker."""
-        for old in overdue:
-            command = rows.command(old.id)
-            if command is not None and may_advance(command.step, Event.EXPIRED):
-                yield commands.expire(command, now)
-        for old in due:
-            command, device = rows.command(old.id), rows.device(old.device_id)
-            if command is not None and device is not None and may_advance(command.step, Event.SEND):
-                yield commands.send(command, device, now)
-
-    def _words(self, waiting: tuple[Device, ...], rows: Unit) -> Iterator[Turn]:
-        """Tell the approved to ask again. asking_key is cleared: a lost word costs a retry, not the approval."""
-        for old in waiting:
-            device = rows.device(old.id)
-            if device is not None and device.state is old.state and device.asking_key is not None:
-                reply = enrol.approved_reply(device, self.policy)
-                yield Turn((PutDevice(replace(device, asking_key=None)),), () if reply is None else (reply,))
+        """Do what is due between messages; see ``Chores.send``."""
+        return self._chores.send(self.policy, now)
 
     def miss(self, now: datetime) -> None:
-        """Take devices offline that were not heard for long: a broker that died takes their wills with it."""
-        before = now - timedelta(seconds=max(LEAST_SILENCE_S, SILENT_PERIODS * self.policy.telemetry_s))
-        silent = self._store.silent_devices(before, SILENT_A_TURN)
-        if not silent:
-            return
-        with self._store.unit() as rows:
-            for device in silent:
-                rows.apply((PutDevice(replace(device, presence=Presence.OFFLINE, presence_at=now)),))
+        """Take devices offline that were not heard for long."""
+        self._chores.miss(self.policy, now)
+
+    def plan_rotations(self, plan: RotationTable, now: datetime) -> int:
+        """Order new keys where the plan says so; return how many."""
+        return self._chores.plan_rotations(plan, now)
 
     def send(self, out: Outgoing, line: LineId, now: datetime) -> None:
         """Seal and publish; what is lost here is asked for again."""

@@ -26,6 +26,7 @@ RESULTS = ("accepted", "succeeded", "failed", "refused", "expired")
 EDGES = {
     **{(step, result): result for step in ("queued", "sent", "accepted", "expired") for result in RESULTS},
     ("queued", "send"): "sent",
+    ("queued", "supersede"): "superseded",
     ("sent", "send"): "sent",
     ("accepted", "send"): "accepted",
 }
@@ -64,7 +65,7 @@ def test_every_step_is_open_final_or_provisionally_expired():
 
 
 def test_every_result_moves_a_command():
-    assert {state.value for state in ResultState} == {event.value for event in Event} - {"send"}
+    assert {state.value for state in ResultState} == {event.value for event in Event} - {"send", "supersede"}
 
 
 def test_no_command_asks_for_a_capture():

@@ -78,6 +78,7 @@ def test_a_device_comes_back_as_it_was_kept(store: Store) -> None:
         tags=("gate-2", "north"),
         device_code="code",
         device_info="info",
+        retire_at=NOW,
         changed_at=NOW,
     )
     assert all(getattr(full, field.name) not in {None, ()} for field in fields(full))

@@ -1,7 +1,7 @@
 """``fleetward command``: orders to devices, durable until answered."""
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,19 +14,27 @@ from fleetward_server.cli.telling import acting
 from fleetward_server.problem import Kind, OperatorProblem
 
 if TYPE_CHECKING:
+    from fleetward_server.mass import MassOperator
     from fleetward_server.operations import Commands
     from fleetward_server.state import Command
 
 app = typer.Typer(help="Orders to devices.", no_args_is_help=True)
 COLUMNS = ("id", "device_id", "verb", "step", "last_reason", "actor", "created_at", "expires_at")
 POLL_S = 0.2
-ENDS = {"succeeded": ExitCode.OK, "refused": ExitCode.HELD, "failed": ExitCode.UNEXPECTED, "expired": ExitCode.TIMEOUT}
+WEEK_S = 7 * 24 * 3600
+ENDS = {
+    "succeeded": ExitCode.OK,
+    "refused": ExitCode.HELD,
+    "failed": ExitCode.UNEXPECTED,
+    "expired": ExitCode.TIMEOUT,
+    "superseded": ExitCode.CONFLICT,
+}
 
 
 @app.command(epilog=FILTER_HELP)
 def send(
     which: Which,
-    verb: Annotated[str, typer.Argument(metavar="COMMAND", help="collect-info or sync-time.")],
+    verb: Annotated[str, typer.Argument(metavar="COMMAND", help="collect-info, sync-time, rotate-key or retire.")],
     param: Annotated[list[str] | None, typer.Option("--param", help="name=value; may be repeated.")] = None,
     folder: Dir = HERE,
     expires_in: Annotated[int, typer.Option("--expires-in", min=1, help="Seconds until it is given up.")] = 3600,
@@ -42,16 +50,23 @@ def send(
     0 succeeded, 6 refused by the device, 1 failed, 8 no answer in time (the order stays until it expires).
     """
     with acting(folder, as_json=as_json, actor=actor) as operator:
-        device_id, params = single(operator, which), _params(param or [])
-        if device_id is not None:
-            _send_one(operator, operator.send_command(device_id, verb, params, expires_in, reason), wait, as_json)
-            return
-        from fleetward_server.mass_state import Action, MassWish
+        order = {"verb": verb, "params": _params(param or []), "expires_in_s": expires_in}
+        give(operator, which, order, reason, wait=wait, yes=yes, as_json=as_json)
 
-        if wait:
-            raise OperatorProblem(Kind.INVALID, "--wait: is for one device; fleetward command list --open shows many")
-        told = {"verb": verb, "params": params, "expires_in_s": expires_in}
-        act_on_many(operator, MassWish(Action.COMMAND, told, which, reason), yes=yes, as_json=as_json)
+
+def give(
+    operator: "MassOperator", which: str, order: dict[str, Any], reason: str, *, wait: float, yes: bool, as_json: bool
+) -> None:
+    """Give an order to one device or to those that a filter means; ends with the command's exit code."""
+    device_id = single(operator, which)
+    if device_id is not None:
+        _send_one(operator, operator.send_command(device_id, **order, reason=reason), wait, as_json)
+        return
+    from fleetward_server.mass_state import Action, MassWish
+
+    if wait:
+        raise OperatorProblem(Kind.INVALID, "--wait: is for one device; fleetward command list --open shows many")
+    act_on_many(operator, MassWish(Action.COMMAND, order, which, reason), yes=yes, as_json=as_json)
 
 
 def _send_one(operator: "Commands", command: "Command", wait: float, as_json: bool) -> None:

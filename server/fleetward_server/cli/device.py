@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fleetward_server.cli import show
+from fleetward_server.cli.command import WEEK_S, give
 from fleetward_server.cli.exit_codes import ExitCode
 from fleetward_server.cli.filters import FILTER_HELP, WORDS_MAY_BEGIN_WITH_MINUS, plain_words, signed_words
 from fleetward_server.cli.many import Which, Yes, act_on_many, single
-from fleetward_server.cli.options import HERE, PAGE, Actor, Dir, Json, Limit, Name, Reason
+from fleetward_server.cli.options import HERE, PAGE, Actor, Dir, Json, Limit, Name, Reason, Why
 from fleetward_server.cli.telling import acting
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def refuse(name: Name, folder: Dir = HERE, reason: Reason = "", actor: Actor = "
 @app.command(epilog=FILTER_HELP)
 def revoke(
     which: Which,
-    reason: Annotated[str, typer.Option("--reason", help="Why, for the audit.")],
+    reason: Why,
     folder: Dir = HERE,
     actor: Actor = "",
     *,
@@ -134,6 +135,47 @@ def revoke(
         from fleetward_server.mass_state import Action, MassWish
 
         act_on_many(operator, MassWish(Action.REVOKE, {}, which, reason), yes=yes, as_json=as_json)
+
+
+@app.command(epilog=FILTER_HELP)
+def retire(
+    which: Which,
+    reason: Why,
+    folder: Dir = HERE,
+    expires_in: Annotated[int, typer.Option("--expires-in", min=60, help="Seconds until it is out unheard.")] = WEEK_S,
+    actor: Actor = "",
+    *,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Take devices out of service: each destroys its keys and says so; a minute later it is out for good.
+
+    One that does not answer within --expires-in is put out all the same, and the audit says so.
+    """
+    with acting(folder, as_json=as_json, actor=actor) as operator:
+        order = {"verb": "retire", "params": {}, "expires_in_s": expires_in}
+        give(operator, which, order, reason, wait=0, yes=yes, as_json=as_json)
+
+
+@app.command()
+def quarantine(name: Name, reason: Why, folder: Dir = HERE, actor: Actor = "", *, as_json: Json = False) -> None:
+    """Let a device report and do nothing else: no commands, no new certificates, until it is released."""
+    with acting(folder, as_json=as_json, actor=actor) as operator:
+        show.record(summary(operator.quarantine(operator.device(name).id, reason)), as_json=as_json)
+
+
+@app.command()
+def release(name: Name, folder: Dir = HERE, reason: Reason = "", actor: Actor = "", *, as_json: Json = False) -> None:
+    """End a device's quarantine."""
+    with acting(folder, as_json=as_json, actor=actor) as operator:
+        show.record(summary(operator.release(operator.device(name).id, reason)), as_json=as_json)
+
+
+@app.command()
+def reinstate(name: Name, reason: Why, folder: Dir = HERE, actor: Actor = "", *, as_json: Json = False) -> None:
+    """Let a revoked or retired device ask anew: an L1 proves itself by its FTM, an L0 waits for approval of its key."""
+    with acting(folder, as_json=as_json, actor=actor) as operator:
+        show.record(summary(operator.reinstate(operator.device(name).id, reason)), as_json=as_json)
 
 
 @app.command("tag", epilog=FILTER_HELP, context_settings=WORDS_MAY_BEGIN_WITH_MINUS)
@@ -194,6 +236,7 @@ def whole(papers: "Papers") -> dict[str, Any]:
         "enrolments": device.enrolments,
         "presence_at": device.presence_at,
         "agent_version": device.agent_version,
+        "retire_at": device.retire_at,
         "created_at": device.created_at,
         "changed_at": device.changed_at,
     }

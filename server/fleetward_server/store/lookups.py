@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, Select, func, select, tuple_
 
+from fleetward_schemas.commands import KEY_VERBS, OPEN
 from fleetward_schemas.identity import DigitalId
 from fleetward_schemas.replay import ReplayWindow
 from fleetward_schemas.topics import DeviceId
@@ -139,6 +140,14 @@ class Lookups:
             return self._commands[command_id]
         row = self._first(select(tables.commands).where(tables.commands.c.id == command_id))
         return None if row is None else rows.to_command(row)
+
+    def key_commands(self, device_id: DeviceId) -> tuple[Command, ...]:
+        """Return the device's open commands that change keys, oldest first."""
+        table = tables.commands
+        wanted = select(table).where(
+            table.c.device_id == device_id, table.c.verb.in_(KEY_VERBS), table.c.step.in_(OPEN)
+        )
+        return tuple(map(rows.to_command, self._all(wanted.order_by(table.c.id))))
 
     def epochs(self) -> tuple[int, int]:
         """Return (trust epoch, revocation epoch): what was verified under other numbers must be verified again."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, column, func, or_, select
+from sqlalchemy import ColumnElement, and_, column, func, or_, select
 from sqlalchemy import table as bare_table
 
 from fleetward_schemas.commands import OPEN
@@ -96,9 +96,11 @@ class Queries(Ground):
         return tuple(map(rows.to_certificate, self._all(found)))
 
     def revoked_certificates(self, now: datetime) -> tuple[Certificate, ...]:
-        """Return what a CRL must name: revoked, and not ended by itself."""
+        """Return what a CRL must name: revoked, or for TLS and followed by another, and not ended by itself."""
         table = tables.certificates
-        found = select(table).where(table.c.state == CertificateState.REVOKED, table.c.not_after > rows.stamp(now))
+        followed = and_(table.c.state == CertificateState.SUPERSEDED, table.c.use == Use.TRANSPORT)
+        out = or_(table.c.state == CertificateState.REVOKED, followed)
+        found = select(table).where(out, table.c.not_after > rows.stamp(now))
         return tuple(map(rows.to_certificate, self._all(found.order_by(table.c.serial))))
 
     def live_certificates(

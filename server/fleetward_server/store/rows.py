@@ -91,6 +91,7 @@ def from_device(device: Device) -> Values:
         "checklist": json.dumps([[c.item, c.held, c.reason, *c.excused] for c in device.checklist]),
         "device_code": device.device_code,
         "device_info": device.device_info,
+        "retire_at": maybe_stamp(device.retire_at),
         "created_at": maybe_stamp(device.created_at),
         "changed_at": maybe_stamp(device.changed_at),
     }
@@ -124,6 +125,7 @@ def to_device(row: AnyRow) -> Device:
         tags=_tags(row.tags),
         device_code=row.device_code,
         device_info=row.device_info,
+        retire_at=maybe_moment(row.retire_at),
         created_at=maybe_moment(row.created_at),
         changed_at=maybe_moment(row.changed_at),
     )

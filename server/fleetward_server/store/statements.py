@@ -66,7 +66,17 @@ def _added_refusals() -> Insert:
     return statement.on_conflict_do_update(index_elements=["principal", "code"], set_=added)
 
 
+def _latest_cut() -> Insert:
+    """What is to be told once more is told as of now; a kick that was wanted stays wanted."""
+    statement = insert(tables.cuts)
+    kick = tables.cuts.c.kick | statement.excluded.kick
+    return statement.on_conflict_do_update(
+        index_elements=["device_id"], set_={"kick": kick, "since": statement.excluded.since}
+    )
+
+
 KEPT_WINDOW = Prepared(_kept_window())
 LATEST_SIGHTING = Prepared(_latest_sighting())
 NEW_REPORT = Prepared(_new_report())
+LATEST_CUT = _latest_cut()
 ADDED_REFUSALS = _added_refusals()

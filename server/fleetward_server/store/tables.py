@@ -64,11 +64,13 @@ devices = Table(
     Column("checklist", Text, nullable=False),
     Column("device_code", Text),
     Column("device_info", Text),
+    Column("retire_at", BigInteger),
     Column("created_at", BigInteger),
     Column("changed_at", BigInteger),
 )
 Index("devices_by_serial", devices.c.serial)
 Index("devices_by_state", devices.c.state, devices.c.id)
+Index("devices_retiring", devices.c.retire_at, sqlite_where=text("retire_at IS NOT NULL"))
 Index("devices_waiting", devices.c.asking_key, sqlite_where=text("asking_key IS NOT NULL"))
 
 tags = Table(
@@ -116,6 +118,15 @@ certificates = Table(
     UniqueConstraint("key_thumbprint", name="one_certificate_per_key"),
 )
 Index("certificates_by_device", certificates.c.device_id)
+
+cuts = Table(
+    "cuts",
+    META,
+    _device(key=True),
+    Column("kick", Boolean(create_constraint=False), nullable=False),
+    Column("since", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
 
 challenges = Table(
     "challenges",

@@ -26,6 +26,7 @@ from fleetward_server.state import (
     CertificateState,
     Change,
     CountRefusal,
+    Cut,
     FtmRoot,
     Model,
     PutChallenge,
@@ -42,9 +43,18 @@ from fleetward_server.store.lookups import LIVE, WindowKey
 from fleetward_server.store.masses import MassUnit
 from fleetward_server.store.memory import Memory
 from fleetward_server.store.rows import Values
-from fleetward_server.store.statements import ADDED_REFUSALS, KEPT_WINDOW, LATEST_SIGHTING, NEW_REPORT, upsert
+from fleetward_server.store.statements import (
+    ADDED_REFUSALS,
+    KEPT_WINDOW,
+    LATEST_CUT,
+    LATEST_SIGHTING,
+    NEW_REPORT,
+    upsert,
+)
 
 _SILENCED = frozenset({State.REFUSED, State.REVOKED, State.RETIRED})
+_TOLD = _SILENCED | {State.QUARANTINED}
+"""States whose coming and going a restored register must know of."""
 _STEP_BITS = 32
 
 
@@ -72,6 +82,7 @@ class Unit(MassUnit):
             AddCertificates: self._add_certificates,
             TakeCertificates: self._take_certificates,
             RevokeCertificates: self._revoke_certificates,
+            Cut: self._cut,
             BindFtm: self._bind_ftm,
             PutCommand: self._put_command,
             CountRefusal: self._count_refusal,
@@ -145,7 +156,7 @@ class Unit(MassUnit):
         # A device that is silenced must not be believed from a cache (intake.py keys its caches by this epoch).
         if device.state in _SILENCED and before is not None and before.state is not device.state:
             self._move("revocation")
-        if before is not None and before.state is not device.state and {before.state, device.state} & _SILENCED:
+        if before is not None and before.state is not device.state and {before.state, device.state} & _TOLD:
             self._journaled.setdefault(device.id, ())
         if device.tags != (() if before is None else before.tags):
             self._retagged.add(device.id)
@@ -191,6 +202,10 @@ class Unit(MassUnit):
         self._connection.execute(own.values(state=CertificateState.REVOKED))
         self._chains.pop(change.device_id, None)
         self._move("revocation")
+
+    def _cut(self, change: Cut) -> None:
+        row = {"device_id": change.device_id, "kick": change.kick, "since": rows.stamp(change.since)}
+        self._connection.execute(LATEST_CUT, row)
 
     def _bind_ftm(self, change: BindFtm) -> None:
         owner = self.ftm_owner(change.key)

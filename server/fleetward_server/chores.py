@@ -1,0 +1,115 @@
+"""What the worker does between messages: orders to send and to give up, devices to wake, to rotate and to put out.
+
+Each is done in small pieces, and what was read before a transaction is read again in it: a result or an operator may
+have been quicker. Source: protocol section 5 "Commands", "First contact", "Rotation", "Retirement".
+"""
+
+import secrets
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from fleetward_schemas.commands import Event, Step, Verb, may_advance
+from fleetward_schemas.ids import RANDOM_BYTES, next_id
+from fleetward_schemas.messages import WEEK_S
+from fleetward_schemas.topics import DeviceId
+from fleetward_server import commands, enrol, retirement, rotation
+from fleetward_server.config import RotationTable
+from fleetward_server.outgoing import Outgoing
+from fleetward_server.state import AddAudit, AuditEntry, Command, Device, Presence, PutCommand, PutDevice
+from fleetward_server.store import Store, Unit
+from fleetward_server.turn import Policy, Turn
+
+COMMANDS_A_TURN = 200
+SILENT_A_TURN = 500
+ROTATIONS_A_TURN = 50
+SILENT_PERIODS = 3
+LEAST_SILENCE_S = 90
+PLAN = "planned rotation"
+
+
+class Chores:
+    """The duties of one worker."""
+
+    def __init__(self, store: Store) -> None:
+        """Work on ``store``."""
+        self._store = store
+        self._last_id: str | None = None
+
+    def send(self, policy: Policy, now: datetime) -> Outgoing:
+        """Send what waits: commands for devices that are there, word to the approved, the end of what expired."""
+        out = Outgoing()
+        due = self._store.queued_commands(now, COMMANDS_A_TURN)
+        overdue = self._store.overdue_commands(now, COMMANDS_A_TURN)
+        waiting, leaving = self._store.approved_waiting(), self._store.retiring(now, COMMANDS_A_TURN)
+        if not (due or overdue or waiting or leaving):
+            return out
+        with self._store.unit() as rows:
+            turns = (_overdue(overdue, rows, now), _leaving(leaving, rows, now))
+            for turn in (*turns[0], *turns[1], *_orders(due, rows, now), *_words(waiting, rows, policy)):
+                rows.apply(turn.changes)
+                out.replies.extend(turn.replies)
+        return out
+
+    def miss(self, policy: Policy, now: datetime) -> None:
+        """Take devices offline that were not heard for long: a broker that died takes their wills with it."""
+        before = now - timedelta(seconds=max(LEAST_SILENCE_S, SILENT_PERIODS * policy.telemetry_s))
+        silent = self._store.silent_devices(before, SILENT_A_TURN)
+        if not silent:
+            return
+        with self._store.unit() as rows:
+            for device in silent:
+                rows.apply((PutDevice(replace(device, presence=Presence.OFFLINE, presence_at=now)),))
+
+    def plan_rotations(self, plan: RotationTable, now: datetime) -> int:
+        """Order new keys where the plan says so; return how many. A device never starts a rotation itself."""
+        if not plan.after_days:
+            return 0
+        found = self._store.rotatable(now - timedelta(days=plan.after_days))
+        chosen = rotation.due(found, plan, now)[:ROTATIONS_A_TURN]
+        if chosen:
+            with self._store.unit() as rows:
+                for device_id in chosen:
+                    command = self._rotate(device_id, now)
+                    entry = AuditEntry(now, "server", f"command-{command.verb}", device_id, PLAN, command.id)
+                    rows.apply((PutCommand(command), AddAudit(entry)))
+        return len(chosen)
+
+    def _rotate(self, device_id: DeviceId, now: datetime) -> Command:
+        self._last_id = next_id(now, self._last_id, secrets.token_bytes(RANDOM_BYTES))
+        ends = now + timedelta(seconds=WEEK_S)
+        return Command(self._last_id, device_id, Verb.ROTATE_KEY, "{}", Step.QUEUED, "server", PLAN, now, ends)
+
+
+def _overdue(overdue: Iterable[Command], rows: Unit, now: datetime) -> Iterator[Turn]:
+    for old in overdue:
+        command = rows.command(old.id)
+        if command is None or not may_advance(command.step, Event.EXPIRED):
+            continue
+        yield commands.expire(command, now)
+        device = rows.device(old.device_id)
+        if command.verb == Verb.RETIRE and device is not None:
+            yield retirement.put_out(device, now, acknowledged=False)
+
+
+def _leaving(leaving: Iterable[Device], rows: Unit, now: datetime) -> Iterator[Turn]:
+    for old in leaving:
+        device = rows.device(old.id)
+        if device is not None and device.retire_at is not None and device.retire_at <= now:
+            yield retirement.put_out(device, now, acknowledged=True)
+
+
+def _orders(due: Iterable[Command], rows: Unit, now: datetime) -> Iterator[Turn]:
+    for old in due:
+        command, device = rows.command(old.id), rows.device(old.device_id)
+        if command is not None and device is not None and may_advance(command.step, Event.SEND):
+            yield commands.send(command, device, now)
+
+
+def _words(waiting: Iterable[Device], rows: Unit, policy: Policy) -> Iterator[Turn]:
+    """Tell the approved to ask again. asking_key is cleared: a lost word costs a retry, not the approval."""
+    for old in waiting:
+        device = rows.device(old.id)
+        if device is not None and device.state is old.state and device.asking_key is not None:
+            reply = enrol.approved_reply(device, policy)
+            yield Turn((PutDevice(replace(device, asking_key=None)),), () if reply is None else (reply,))
