@@ -70,6 +70,7 @@ class House:
         """Make a provider in ``folder``, its keys in this token if any, and start it with this kind of broker."""
         self.broker = broker
         self.home = folder
+        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder / "provider"
         self.devices = folder / "devices"
         wish = Wish("Live Devices Ltd", "live", port=0, policy=policy, telemetry_s=telemetry_s, hsm=hsm)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_schemas.certificates import read_certificate
 from fleetward_schemas.enrol import State
-from fleetward_server.state import Use
+from fleetward_server.state import Certificate, Use
 from tests.live.house import BROKERS, House
 from tests.live.rawmqtt import Closed, RawClient
 
@@ -20,9 +20,11 @@ pytestmark = pytest.mark.live
 AT_ONCE_S = 5.0
 
 
-def stolen(house: House, folder: Path) -> ssl.SSLContext:
-    """Return what a thief of the device's transport key dials with."""
-    (own,) = [one for one in house.store.certificates(folder.name) if one.use is Use.TRANSPORT]  # type: ignore[arg-type]
+def stolen(house: House, folder: Path, own: Certificate | None = None) -> ssl.SSLContext:
+    """Return what a thief of the device's transport key dials with. own: its certificate, where there are several."""
+    if own is None:
+        found = house.store.certificates(folder.name)  # type: ignore[arg-type]
+        (own,) = [one for one in found if one.use is Use.TRANSPORT]
     chain = folder / "stolen.pem"
     chain.write_bytes(b"".join(read_certificate(der).public_bytes(Encoding.PEM) for der in (own.der, own.authority)))
     context = ssl.create_default_context(cafile=str(folder / "provider-root.pem"))
