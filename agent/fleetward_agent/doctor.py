@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from fleetward_agent.assembly import certificates, credential, options_of, origin_of
+from fleetward_agent.assembly import certificates, credential, keys_of, options_of, origin_of
 from fleetward_agent.config import Config, ConfigProblem, Site, for_scanner
 from fleetward_agent.drivers import Driver, Unnamed, driver_for
+from fleetward_agent.keys import DEVICE
 from fleetward_agent.plug import Plugged
 from fleetward_agent.state import FILE as STATE_FILE
 from fleetward_agent.state import StateFile, StateProblem
 from fleetward_agent.world import tls_context
-from fleetward_broker.signers import KeyUnavailable
+from fleetward_broker.pkcs11_uri import show_uri, token_alone
+from fleetward_broker.signers import KeyUnavailable, needing_hsm
 from fleetward_schemas.certificates import Anchors, Unit
 from fleetward_schemas.errors import Refused
 from fleetward_schemas.identity import Certification, device_id
@@ -41,6 +43,7 @@ def examine(config: Config) -> list[Finding]:
         _made("identity", lambda: f"{config.identity.certification} {device_id(config.identity.digital_id)}"),
         _made("factory-key", lambda: _factory(config)),
         _made("ftm-key", lambda: _ftm(config)),
+        _made("device-key", lambda: _device(config)),
         _made("state", lambda: _state(config)),
         _made("disk", lambda: _disk(config)),
         _made("broker", lambda: _broker(config)),
@@ -97,6 +100,19 @@ def _ftm(config: Config) -> str:
     ftm = credential(config.folder, config.keys.ftm, config.keys.ftm_chain)
     leaf = certificates(config.folder / config.keys.ftm_chain)[0]
     return f"{len(ftm.chain)} certificates, until {leaf.not_valid_after_utc:%Y-%m-%d}"
+
+
+def _device(config: Config) -> str:
+    """Look where device keys are made, with the PIN, and make none."""
+    made = sum(name.startswith(DEVICE) for name in keys_of(config).names())
+    if not config.keys.device:
+        return f"{made} in files of the state"
+    with needing_hsm():
+        from fleetward_broker.token_facts import look_at_token
+    facts = look_at_token(show_uri(token_alone(config.keys.device, config.folder)))
+    if not (facts.makes[config.keys.device_alg] and facts.signs[config.keys.device_alg]):
+        raise ConfigProblem(f"token {facts.label}: makes or signs no {config.keys.device_alg}; see [keys] device_alg")
+    return f"{made} in token {facts.label}: {facts.manufacturer} {facts.model}"
 
 
 def _state(config: Config) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from fleetward_agent.config import from_folder
+from fleetward_agent.doctor import examine
 from fleetward_agent.token_keys import TokenKeys
 from fleetward_broker.token_keys import make_token_key
 from fleetward_sandbox.provision import Made
@@ -101,3 +103,16 @@ def test_a_pulled_token_is_waited_for_and_its_reports_come_all(house: House, tok
     token.give_back()
 
     house.wait(lambda: len(house.reports(made.id)) > before + 2, "it reports again")
+
+
+def test_the_doctor_looks_into_the_token_and_says_what_it_cannot_do(house: House, token: SoftToken) -> None:
+    made = provisioned(house, token, Certification.L1)
+    found = {one.check: one for one in examine(from_folder(made.folder))}
+    assert (found["device-key"].ok, found["device-key"].detail) == (
+        True,
+        "0 in token scanner: SoftHSM project SoftHSM v2",
+    )
+
+    name_keys(made.folder, device=token.uri.replace("token=scanner", "token=nobody"))
+    lost = {one.check: one for one in examine(from_folder(made.folder))}["device-key"]
+    assert (lost.ok, "token 'nobody': lost" in lost.detail) == (False, True)

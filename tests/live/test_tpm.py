@@ -16,7 +16,7 @@ from fleetward_sandbox.softhsm import SoftToken
 from fleetward_schemas.enrol import State
 from fleetward_schemas.jws import Alg, PublicKey
 from tests.live.house import House, name_keys
-from tests.live.tpmhouse import PUBLIC_BLOB, Tpm, rate
+from tests.live.tpmhouse import BESIDE, PRIVATE_BLOB, PUBLIC_BLOB, Tpm, rate
 
 pytestmark = [pytest.mark.live, pytest.mark.part]
 
@@ -89,6 +89,22 @@ def test_the_tpm_itself_says_that_they_are_bound_to_it_and_only_sign(tpm: Tpm, s
         assert {"fixedtpm", "fixedparent", "sensitivedataorigin", "sign"} <= flags
         assert not flags & {"decrypt", "restricted"}
         assert re.search(r"bits: 2048", said)
+
+
+def test_a_key_beside_the_first_is_gone_when_it_is_destroyed(house: House, tpm: Tpm, scanner: Made) -> None:
+    """Not of the token alone: of the file in which its module keeps what the TPM wrapped."""
+    before = tpm.stored(PRIVATE_BLOB)
+    names = tpm.child("make-beside", scanner.id)
+    (wrapped,) = tpm.stored(PRIVATE_BLOB) - before
+    assert (BESIDE in names, wrapped.encode() in tpm.store.read_bytes()) == (True, True)
+
+    assert tpm.child("destroy-beside", scanner.id) == [name for name in names if name != BESIDE]
+    assert tpm.child("destroy-beside", scanner.id) == [name for name in names if name != BESIDE]
+
+    assert tpm.stored(PRIVATE_BLOB) == before
+    assert [path.name for path in tpm.store.parent.iterdir() if wrapped.encode() in path.read_bytes()] == []
+    count = len(house.reports(scanner.id))
+    house.wait(lambda: len(house.reports(scanner.id)) > count + 1, "the agent goes on with its own key")
 
 
 def test_signing_rates_of_tpm_and_token_are_told(

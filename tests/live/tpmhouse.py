@@ -33,6 +33,7 @@ LABEL = "scanner"
 WAIT_S = 20.0
 RATE_S = 2.0
 PAYLOAD = bytes(400)
+BESIDE = "device-beside"
 PUBLIC_BLOB, PRIVATE_BLOB = 0x8F000002, 0x8F000003
 """Of tpm2-pkcs11: the halves of a key as the TPM gave them out, the private one wrapped."""
 BUS = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
@@ -177,12 +178,24 @@ def names(token: str, device_id: str) -> list[str]:
     return sorted(TokenKeys(token_alone(token, Path()), DeviceId(device_id)).names())
 
 
+def beside(token: str, device_id: str, *, destroyed: bool) -> list[str]:
+    """Make one more device key, or destroy that one; return the names of all."""
+    keys = TokenKeys(token_alone(token, Path()), DeviceId(device_id))
+    if destroyed:
+        keys.destroy(BESIDE)
+    else:
+        keys.make(BESIDE, Alg.RS256)
+    return sorted(keys.names())
+
+
 def main(token: str, word: str, *words: str) -> None:
     acts: Mapping[str, Callable[..., Any]] = {
         "make": make,
         "public": public_pem,
         "attributes": attributes_of,
         "rate": rate,
+        "make-beside": lambda device_id: beside(token, device_id, destroyed=False),
+        "destroy-beside": lambda device_id: beside(token, device_id, destroyed=True),
         "names": lambda device_id: names(token, device_id),
         "facts": lambda: look_at_token(token).makes,
     }
