@@ -10,14 +10,16 @@ import pytest
 from fleetward_agent.config import from_folder
 from fleetward_agent.doctor import examine
 from fleetward_agent.token_keys import TokenKeys
-from fleetward_broker.token_keys import make_token_key
+from fleetward_broker.token_keys import has_token_key, make_token_key
 from fleetward_sandbox.provision import Made
 from fleetward_sandbox.softhsm import SoftToken
+from fleetward_schemas.commands import Step
 from fleetward_schemas.enrol import State
 from fleetward_schemas.identity import Certification
 from fleetward_schemas.jws import Alg, PublicKey
 from fleetward_schemas.topics import DeviceId
 from tests.live.house import House, name_keys
+from tests.live.test_rotation import step
 
 pytestmark = [pytest.mark.live, pytest.mark.part]
 Tokens = Callable[[str], SoftToken]
@@ -90,6 +92,44 @@ def test_an_agent_killed_at_any_moment_of_its_enrolment_leaves_one_key_in_the_to
 
     assert len(in_token(token, made)) == 1
     assert len(list((made.folder / "state" / "keys").iterdir())) == 1
+
+
+def test_an_agent_killed_at_any_moment_of_its_rotation_ends_with_one_key_that_is_taken(
+    house: House, token: SoftToken
+) -> None:
+    chance = random.Random(SEED)
+    made = provisioned(house, token, Certification.L1)
+    agent = house.start_agent(made.folder)
+    house.wait(lambda: house.reports(made.id), "it reports")
+    old = in_token(token, made)
+
+    order = house.operator.send_command(made.id, "rotate-key", {}, 600, "test")
+    for _ in range(KILLS):
+        with pytest.raises(subprocess.TimeoutExpired):
+            agent.wait(chance.uniform(0, FIRST_S))
+        agent.kill()
+        agent.wait()
+        agent = house.start_agent(made.folder)
+
+    house.wait(lambda: step(house, order.id) is Step.SUCCEEDED, "it has rotated")
+    house.wait(lambda: len(in_token(token, made)) == 1, "one key is left")
+    count = len(house.reports(made.id))
+    house.wait(lambda: len(house.reports(made.id)) > count, "it goes on")
+    assert in_token(token, made) & old == frozenset()
+    assert len(list((made.folder / "state" / "keys").iterdir())) == 1
+
+
+def test_a_retired_device_leaves_nothing_in_its_token_but_its_chips_key(house: House, token: SoftToken) -> None:
+    made = provisioned(house, token, Certification.L1)
+    house.start_agent(made.folder)
+    house.wait(lambda: house.reports(made.id), "it reports")
+
+    order = house.operator.send_command(made.id, "retire", {}, 600, "test")
+    house.wait(lambda: step(house, order.id) is Step.SUCCEEDED, "its last word is heard")
+    house.wait(lambda: not in_token(token, made), "its device key is gone", within_s=20)
+    house.wait(lambda: not list((made.folder / "state" / "keys").iterdir()), "its transport key too", within_s=20)
+
+    assert has_token_key(token.key(f"ftm {made.identity.serialNo}"))
 
 
 def test_a_pulled_token_is_waited_for_and_its_reports_come_all(house: House, token: SoftToken) -> None:

@@ -13,9 +13,12 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from fleetward_broker.pkcs11_uri import show_uri
 from fleetward_sandbox.provision import Made
 from fleetward_sandbox.softhsm import SoftToken
+from fleetward_schemas.commands import Step
 from fleetward_schemas.enrol import State
 from fleetward_schemas.jws import Alg, PublicKey
+from fleetward_server.ceremony_protocol import MUST_SAY
 from tests.live.house import House, name_keys
+from tests.live.test_rotation import step
 from tests.live.tpmhouse import BESIDE, PRIVATE_BLOB, PUBLIC_BLOB, Tpm, rate
 
 pytestmark = [pytest.mark.live, pytest.mark.part]
@@ -75,8 +78,7 @@ def test_it_registers_with_no_key_of_message_or_chip_in_any_file(house: House, t
 def test_its_keys_were_made_in_the_tpm_and_cannot_leave_it(tpm: Tpm, scanner: Made) -> None:
     for uri in (device_key(tpm, scanner), ftm(tpm, scanner.identity.serialNo)):
         said = tpm.child("attributes", uri)
-        assert said.pop("extractable") == "no"
-        assert set(said.values()) == {"yes"}
+        assert {name: said[name] for name in MUST_SAY} == MUST_SAY
 
 
 def test_the_tpm_itself_says_that_they_are_bound_to_it_and_only_sign(tpm: Tpm, scanner: Made, tmp_path: Path) -> None:
@@ -115,3 +117,36 @@ def test_signing_rates_of_tpm_and_token_are_told(
         print(f"\nRSA-2048 of 400 bytes: TPM (swtpm) {chip:.0f}/s, SoftHSM2 {token:.0f}/s")
 
     assert min(chip, token) > 1
+
+
+def test_its_keys_change_hands_inside_the_tpm_and_the_old_one_is_gone(house: House, tpm: Tpm, scanner: Made) -> None:
+    (old,) = tpm.child("names", scanner.id)
+    wrapped, chip = blob_of(tpm, device_key(tpm, scanner)), blob_of(tpm, ftm(tpm, scanner.identity.serialNo))
+    order = house.operator.send_command(scanner.id, "rotate-key", {}, 600, "test")
+    house.wait(lambda: step(house, order.id) is Step.SUCCEEDED, "it has rotated")
+    house.wait(lambda: tpm.child("names", scanner.id) not in ([old], []), "its old key is gone")
+    house.wait(lambda: len(tpm.child("names", scanner.id)) == 1, "one key is left")
+    count = len(house.reports(scanner.id))
+
+    house.wait(lambda: len(house.reports(scanner.id)) > count + 1, "it goes on under its new key")
+    assert tpm.child("names", scanner.id) != [old]
+    assert wrapped.encode() not in tpm.store.read_bytes()
+    assert blob_of(tpm, ftm(tpm, scanner.identity.serialNo)) == chip
+    assert tpm.child("attributes", device_key(tpm, scanner))["never-extractable"] == "yes"
+
+
+def test_a_retired_device_leaves_nothing_in_the_tpm_but_its_chips_key(house: House, tpm: Tpm, scanner: Made) -> None:
+    wrapped = blob_of(tpm, device_key(tpm, scanner))
+    order = house.operator.send_command(scanner.id, "retire", {}, 600, "test")
+    house.wait(lambda: step(house, order.id) is Step.SUCCEEDED, "its last word is heard")
+
+    house.wait(lambda: tpm.child("names", scanner.id) == [], "its device key is gone", within_s=20)
+    house.wait(lambda: not list((scanner.folder / "state" / "keys").iterdir()), "its transport key too", within_s=20)
+    assert wrapped.encode() not in tpm.store.read_bytes()
+    assert tpm.stored(PRIVATE_BLOB) == {blob_of(tpm, ftm(tpm, scanner.identity.serialNo))}
+
+
+def blob_of(tpm: Tpm, uri: str) -> str:
+    """Return a key's private half as the TPM wrapped it."""
+    (found,) = tpm.stored(PRIVATE_BLOB, label=tpm.child("attributes", uri)["label"])
+    return found

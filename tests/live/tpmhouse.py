@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fleetward_agent.token_keys import TokenKeys
 from fleetward_broker.pkcs11_uri import TokenUri, show_uri, token_alone
 from fleetward_broker.signers import open_key, write_private
-from fleetward_broker.token_facts import attributes_of, look_at_token
+from fleetward_broker.token_facts import every_attribute_of, look_at_token
 from fleetward_broker.token_keys import make_token_key
 from fleetward_schemas.jws import Alg, sign, verify
 from fleetward_schemas.topics import DeviceId
@@ -77,13 +77,13 @@ class Tpm:
         """Where its module keeps keys, wrapped by the TPM."""
         return self.folder / "store" / "tpm2_pkcs11.sqlite3"
 
-    def stored(self, attribute: int) -> set[str]:
-        """Return an attribute of every key in that store, in hexadecimal; it keeps them as YAML."""
+    def stored(self, attribute: int, label: str = "") -> set[str]:
+        """Return an attribute of every key in that store (of this label), in hexadecimal; it keeps them as YAML."""
         store = sqlite3.connect(self.store)
         texts = [str(row[0]) for row in store.execute("SELECT attrs FROM tobjects")]
         store.close()
         found = re.compile(rf'\? !!int "{attribute}"\s+: !!str "([0-9a-f]+)"')
-        return {one for text in texts for one in found.findall(text)}
+        return {one for text in texts if label.encode().hex() in text for one in found.findall(text)}
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
@@ -192,7 +192,7 @@ def main(token: str, word: str, *words: str) -> None:
     acts: Mapping[str, Callable[..., Any]] = {
         "make": make,
         "public": public_pem,
-        "attributes": attributes_of,
+        "attributes": every_attribute_of,
         "rate": rate,
         "make-beside": lambda device_id: beside(token, device_id, destroyed=False),
         "destroy-beside": lambda device_id: beside(token, device_id, destroyed=True),
