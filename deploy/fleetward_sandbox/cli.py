@@ -36,6 +36,9 @@ def provision_command(
     ] = None,
     *,
     unlisted: Annotated[bool, typer.Option("--unlisted", help="Leave them off the provider's list.")] = False,
+    milliseconds: Annotated[
+        bool, typer.Option("--milliseconds", help="Digital IDs to the millisecond: MOSIP's partner management 1.1.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Make devices as a factory does: keys, certificates, papers; and put them on the provider's list."""
@@ -43,7 +46,7 @@ def provision_command(
     from fleetward_server.running import running
 
     number = first or next_serial(folder, out)
-    order = Order(count, out, level, first=number, purpose=purpose, listed=not unlisted)
+    order = Order(count, out, level, first=number, purpose=purpose, listed=not unlisted, milliseconds=milliseconds)
     found = running(folder) or {}
 
     def done(made: Made) -> None:

@@ -22,7 +22,7 @@ from fleetward_sandbox.factory import FtmFactory, chip_key, open_factory
 from fleetward_schemas.certificates import key_thumbprint, thumbprint
 from fleetward_schemas.identity import Certification, DigitalId, Purpose, device_id
 from fleetward_schemas.jws import Alg, PrivateKey, PublicKey
-from fleetward_schemas.moment import show_seconds
+from fleetward_schemas.moment import show, show_seconds
 from fleetward_server.authority import BACKDATE
 from fleetward_server.config import Config, load
 from fleetward_server.generations import open_issuer
@@ -45,7 +45,8 @@ class Order:
     """What to make. level: None mixes L1 and L0, four to one. listed: False leaves the list alone (a stranger).
 
     model: one model for all; None goes through several. alg: of the FTM key. chip: serial number -> public key of
-    a chip that has made its FTM key already; the folder then has its chain and no key.
+    a chip that has made its FTM key already; the folder then has its chain and no key. milliseconds: how fine the
+    moments of digital IDs are; partner management 1.1 reads no others.
     """
 
     count: int
@@ -57,6 +58,7 @@ class Order:
     approve_model: bool = True
     model: str | None = None
     alg: Alg = Alg.RS256
+    milliseconds: bool = False
     chip: Callable[[str], PublicKey] | None = None
 
 
@@ -143,7 +145,7 @@ class _Line:
             deviceSubType=sub_type,
             deviceProvider=self.config.provider.name,
             deviceProviderId=self.config.provider.id,
-            dateTime=show_seconds(self.now),
+            dateTime=(show if self.order.milliseconds else show_seconds)(self.now),
         )
 
     def _level(self, number: int) -> Certification:

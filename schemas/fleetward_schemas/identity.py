@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from fleetward_schemas.certificates import public_key, read_certificate, thumbprint
 from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.jws import Alg, PrivateKey, PublicKey, alg_of, compact, header_alg, split, verify
-from fleetward_schemas.moment import parse_loose, show_seconds
+from fleetward_schemas.moment import parse_loose, show, show_seconds
 from fleetward_schemas.shapes import first_fault
 from fleetward_schemas.strict import b64_der, b64url, read_object, show_der
 from fleetward_schemas.topics import ID_CHARS, DeviceId
@@ -82,8 +82,12 @@ class DigitalId(BaseModel):
         return self
 
     def at(self, moment: datetime) -> "DigitalId":
-        """Return the same identity, issued at ``moment``."""
-        return self.model_copy(update={"dateTime": show_seconds(moment)})
+        """Return the same identity, issued at ``moment``, told as finely as this one: to the second or millisecond.
+
+        MOSIP's registration clients read seconds alone, its partner management 1.1 milliseconds alone.
+        """
+        fine = len(self.dateTime) > len("YYYY-MM-DDTHH:MM:SSZ")
+        return self.model_copy(update={"dateTime": (show if fine else show_seconds)(moment)})
 
     def same_device(self, other: "DigitalId") -> bool:
         """Say whether both name one device: all but the time of issuance is equal."""

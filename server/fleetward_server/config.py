@@ -14,6 +14,8 @@ from fleetward_broker.pkcs11_uri import SCHEME, is_software, read_uri
 from fleetward_broker.profiles import DEVICE
 from fleetward_broker.signers import KeyUnavailable, file_of
 from fleetward_schemas.identity import Environment
+from fleetward_server.mosip import settings as mosip
+from fleetward_server.mosip.settings import OFF, MosipTable
 
 FILE = "fleetward.toml"
 LISTINGS = ("listed", "open")
@@ -129,6 +131,7 @@ class Config:
     rotation: RotationTable = field(default_factory=RotationTable)
     retention: RetentionTable = field(default_factory=RetentionTable)
     storage: StorageTable = field(default_factory=StorageTable)
+    mosip: MosipTable = OFF
 
     @property
     def requires_hsm(self) -> bool:
@@ -198,6 +201,10 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, dict) or not all(isinstance(uri, str) for uri in value.values()):
             raise ConfigProblem(f"{where} = {value!r}: expected a table of texts")
         return dict(value)
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            raise ConfigProblem(f"{where} = {value!r}: expected a list of texts")
+        return tuple(value)
     plain = get_args(kind)[0] if get_origin(kind) is not None else kind
     if not isinstance(value, plain) or isinstance(value, bool) != (plain is bool):
         raise ConfigProblem(f"{where} = {value!r}: expected {plain.__name__}")
@@ -232,6 +239,8 @@ def check(config: Config, path: Path) -> Config:
         latest = f"after_days + jitter_days is at most {DEVICE_DAYS - 2}: a certificate lives {DEVICE_DAYS} days"
         raise ConfigProblem(f"{path}: [rotation] {latest}")
     _keys(config, path)
+    for problem in mosip.problems(config.mosip):
+        raise ConfigProblem(f"{path}: [mosip] {problem}")
     if config.provider.profile == "production":
         _production(config, path)
     if config.requires_hsm:

@@ -154,4 +154,19 @@ telemetry_s = {wish.telemetry_s}  # seconds between a device's reports
 
 [storage]
 # min_free_mb = 200               # with less room on the disk nothing is taken from devices; they keep their reports
+
+# [mosip]
+# profile = "crypto-only"         # MOSIP 1.2 and later | pms-1.1, masterdata-1.1: the registers of 1.1.x | off
+# url = "https://api.example.org" # of its API
+# client_id = "..."               # who logs in there; the secret stands in secret_file, mode 0600
+# secret_file = "mosip.secret"
+# login = "authmanager"           # or keycloak
+# ca = ""                         # PEM of its TLS root; the system's if empty
+# proxy = ""                      # the environment's (HTTPS_PROXY, NO_PROXY) if empty
+# key = ""                        # URI of the provider's key; the device CA's if empty
+# certificate = ""                # PEM over that key as MOSIP signed it; the device CA's own if empty
+# anchors = ""                    # PEM of MOSIP's authorities; pms-1.1 and encryption certificates need it
+# trust_provider_id = ""          # the FTM maker's id there; L1 devices need it in 1.1
+# stage = ""                      # what MOSIP calls its environment; ours if empty
+# timeout_s = 20                  # for one whole exchange
 """

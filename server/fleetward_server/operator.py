@@ -24,6 +24,8 @@ from fleetward_server import admission, approval, ftm_root, revocation
 from fleetward_server.admission import Diff, Record
 from fleetward_server.generations import AuthorityProblem
 from fleetward_server.listing import Fields, Listed
+from fleetward_server.mosip import operating
+from fleetward_server.mosip.queue import Task
 from fleetward_server.problem import Kind, OperatorProblem, nearest
 from fleetward_server.reader import LocalReader, utc_now
 from fleetward_server.state import (
@@ -149,6 +151,15 @@ class LocalOperator(LocalReader):
     def revoke_ftm_root(self, text: str, reason: str) -> FtmRoot:
         """Trust it no more. text: its name, its thumbprint or the beginning of that."""
         return self._put_root(ftm_root.distrusted(self.ftm_roots(), text), "ftm-root-revoked", reason)
+
+    def retry_mosip(self, number: int, reason: str, device_code: str | None = None) -> Task:
+        """Have a task that MOSIP refused told again. device_code: what MOSIP calls the device, where that was lost."""
+        with self.opened() as store:
+            task = operating.again(store, number, self._now(), device_code)
+            with store.unit() as unit:
+                unit.put_mosip_task(task)
+                unit.apply([self._entry("mosip-retried", task.device_id, reason, f"{task.act} {device_code or ''}")])
+        return task
 
     def note_backup(self, manifest_hash: str) -> None:
         """Write into the audit that a copy of everything was made."""

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,18 +58,24 @@ class Up:
         self._start_broker()
         self._start_server()
         self._await_server()
+        if self.config.mosip.on:
+            self._start_mosip()
         self._write_run()
 
     def watch(self, stopping: threading.Event) -> None:
         """Keep both running until told to stop."""
         while not stopping.wait(WATCH_S):
-            for name, again in (("broker", self._start_broker), ("server", self._start_server)):
+            for name, again in self._starters():
                 if not self.parts[name].alive and time.monotonic() >= self._wait_for(name):
                     self._restart(name, again)
             if self.untold:
                 self._tell()
             if time.monotonic() >= self.renew_at:
                 self.renew_lists()
+
+    def _starters(self) -> list[tuple[str, Callable[[], None]]]:
+        known = {"broker": self._start_broker, "server": self._start_server, "mosip": self._start_mosip}
+        return [(name, again) for name, again in known.items() if name in self.parts]
 
     def renew_lists(self) -> None:
         """Write the CRLs anew and have the broker read them: a list that ends lets nobody in any more."""
@@ -91,7 +98,7 @@ class Up:
 
     def stop(self) -> None:
         """End the server first, so that it leaves the line politely, then the broker."""
-        for name in ("server", "broker"):
+        for name in ("mosip", "server", "broker"):
             if name in self.parts:
                 self.parts[name].end()
         (self.config.folder / RUN).unlink(missing_ok=True)
@@ -137,6 +144,10 @@ class Up:
         command += ["--ready", str(ready), "--log-level", self.log_level, "--log-format", self.log_format]
         self._spawn("server", command)
 
+    def _start_mosip(self) -> None:
+        command = [sys.executable, "-m", "fleetward_server.mosip.run", "--dir", str(self.config.folder)]
+        self._spawn("mosip", [*command, "--log-level", self.log_level, "--log-format", self.log_format])
+
     def _await_server(self) -> None:
         """Wait for its line at the first start; later the watch must stay free for the broker it may be waiting for."""
         part, ready = self.parts["server"], self.config.folder / READY
@@ -158,6 +169,7 @@ class Up:
             "broker_kind": self.broker,
             "broker": self.parts["broker"].process.pid,
             "server": self.parts["server"].process.pid,
+            "mosip": self.parts["mosip"].process.pid if "mosip" in self.parts else None,
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
             "time": self.config.time.source,
         }

@@ -53,7 +53,8 @@ def test_the_whole_tree_is_the_one_that_was_promised() -> None:
         ftm-root-revoke ftm-root-list ftm-root-check telemetry-list telemetry-export audit-list audit-verify
         backup-create backup-verify backup-restore
         schema-export topic-tail config-show config-check broker-config-mosquitto broker-config-acl
-        hsm-status hsm-ceremony hsm-verify-protocol"""
+        hsm-status hsm-ceremony hsm-verify-protocol
+        mosip-status mosip-queue mosip-retry"""
     assert {"-".join(path) for path in OURS} == set(promised.split())
 
 

@@ -91,9 +91,14 @@ class SandboxMosip:
 
     def block(self, request: object, _: datetime) -> object:
         """POST /v1/hotlist/block: a list of ids."""
-        wishes = request if isinstance(request, list) else [request]
-        answers = [self.register.block(wish if isinstance(wish, dict) else {}) for wish in wishes]
+        answers = [self.register.block(wish) for wish in _wishes(request)]
         self.done += [("hotlist", str(one["id"])) for one in answers if one.get("status")]
+        return answers
+
+    def update_hotlist(self, request: object, _: datetime) -> object:
+        """PATCH /v1/hotlist/updateHotlist: a list of ids, each with its status."""
+        answers = [self.register.update(wish) for wish in _wishes(request)]
+        self.done += [("unblock", str(one["id"])) for one in answers if one.get("status")]
         return answers
 
     def encryption_certificates(self, request: Body, now: datetime) -> object:
@@ -137,6 +142,7 @@ class SandboxMosip:
             "/v1/hotlist/block": self.block,
         }
         routes = [Route(path, self._post(act), methods=["POST"]) for path, act in acts.items()]
+        routes.append(Route("/v1/hotlist/updateHotlist", self._post(self.update_hotlist), methods=["PATCH"]))
         getters = ("/idauthentication/v1/internal/getCertificate", "/v1/keymanager/getCertificate")
         routes += [Route(path, self._get_certificate, methods=["GET"]) for path in getters]
         routes.append(Route("/v1/authmanager/authenticate/clientidsecretkey", self._authmanager, methods=["POST"]))
@@ -226,6 +232,11 @@ class SandboxMosip:
             said = {"error": "unauthorized_client", "error_description": "Invalid client secret"}
             return JSONResponse(said, status_code=401)
         return JSONResponse({"access_token": token, "expires_in": self.tokens.life_s, "token_type": "Bearer"})
+
+
+def _wishes(request: object) -> list[Body]:
+    wishes = request if isinstance(request, list) else [request]
+    return [wish if isinstance(wish, dict) else {} for wish in wishes]
 
 
 def _text(request: Body, name: str) -> str:

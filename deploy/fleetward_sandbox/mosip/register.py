@@ -226,11 +226,20 @@ class Register:
         if not isinstance(kind, str) or not isinstance(name, str) or not name or not kind:
             code, text = HOTLIST["input"]
             return {"error": {"errorCode": code, "message": text % "id"}}
-        if (kind, name) in self.hotlist:
+        if self.hotlist.get((kind, name), [""])[-1] == "BLOCKED":
             code, text = HOTLIST["exists"]
             return {"error": {"errorCode": code, "message": text}}
-        self.hotlist[kind, name] = ["BLOCKED"]
+        self.hotlist.setdefault((kind, name), []).append("BLOCKED")
         return {"id": name, "idType": kind, "status": "BLOCKED", "expiryTimestamp": None, "error": None}
+
+    def update(self, wish: dict[str, Any]) -> dict[str, Any]:
+        """Change the status of one id that is on the hotlist."""
+        kind, name, status = (str(wish.get(word) or "") for word in ("idType", "id", "status"))
+        if status not in {"BLOCKED", "UNBLOCKED"} or (kind, name) not in self.hotlist:
+            code, text = HOTLIST["no record" if status else "input"]
+            return {"error": {"errorCode": code, "message": text}}
+        self.hotlist[kind, name].append(status)
+        return {"id": name, "idType": kind, "status": status, "expiryTimestamp": None, "error": None}
 
 
 def _fresh(moment: datetime, now: datetime) -> bool:

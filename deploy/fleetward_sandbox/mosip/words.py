@@ -42,6 +42,7 @@ MASTERDATA = {
 HOTLIST = {
     "input": ("ADM-HTL-002", "Invalid Input Parameter - %s"),
     "request": ("ADM-HTL-003", "Invalid Request"),
+    "no record": ("ADM-HTL-006", "No Record(s) found"),
     "exists": ("ADM-HTL-007", "Failed to hotlist as existing hotlist is still active"),
 }
 AUTH = ("KER-ATH-401", "Authentication Failed")

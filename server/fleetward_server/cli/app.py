@@ -25,6 +25,7 @@ from fleetward_server.cli import (
     key,
     mass,
     model,
+    mosip,
     schema,
     serve,
     show,
@@ -55,6 +56,7 @@ GROUPS = {
     "broker": broker.app,
     "hsm": hsm.app,
     "config": config.app,
+    "mosip": mosip.app,
 }
 SINGLE = (serve.init, serve.up, serve.down, doctor)
 # What a click exception is called depends on typer's version; what it derives from does not.

@@ -16,6 +16,7 @@ from fleetward_server.store.duties import Duties
 from fleetward_server.store.engine import PATIENCE_S, StoreHeld, StoreProblem, open_engine, translated
 from fleetward_server.store.masses import MassQueries
 from fleetward_server.store.memory import Memory
+from fleetward_server.store.mosip import MosipRows
 from fleetward_server.store.queries import AuditFilter, Counts, Queries, RefusalCount, ReportFilter
 from fleetward_server.store.unit import Unit
 
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 
-class Store(Queries, MassQueries, Duties):
+class Store(Queries, MassQueries, Duties, MosipRows):
     """An open store. One writer at a time: a second one waits, then gives up with ``StoreHeld``.
 
     Units belong to one thread.

@@ -17,6 +17,7 @@ from fleetward_schemas.enrol import State
 from fleetward_schemas.errors import Code, LocalMistake
 from fleetward_schemas.topics import DeviceId
 from fleetward_server.audit import GENESIS, Link, follow
+from fleetward_server.mosip.queue import Task
 from fleetward_server.state import (
     AddAudit,
     AddCertificates,
@@ -42,6 +43,7 @@ from fleetward_server.store import journal, rows, tables
 from fleetward_server.store.lookups import LIVE, WindowKey
 from fleetward_server.store.masses import MassUnit
 from fleetward_server.store.memory import Memory
+from fleetward_server.store.mosip import from_task
 from fleetward_server.store.rows import Values
 from fleetward_server.store.statements import (
     ADDED_REFUSALS,
@@ -117,6 +119,14 @@ class Unit(MassUnit):
         row = {"thumbprint": root.thumbprint, "name": root.name, "der": root.der, "trusted": root.trusted}
         self._connection.execute(upsert(tables.ftm_roots), row | {"leniencies": " ".join(root.leniencies)})
         self._move("trust")
+
+    def put_mosip_task(self, task: Task) -> None:
+        """Keep a task for MOSIP: a new one if it has no number yet.
+
+        Raises:
+            LocalMistake: a second open one of its device, at the commit.
+        """
+        self._connection.execute(upsert(tables.mosip_tasks), from_task(task))
 
     def flush(self) -> None:
         """Write what was gathered; ``Store.unit`` calls it before the commit."""

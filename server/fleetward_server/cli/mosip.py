@@ -1,0 +1,71 @@
+"""``fleetward mosip``: what MOSIP was told, what it still is to be told, and what it refused."""
+
+from typing import Annotated
+
+import typer
+
+from fleetward_server.cli import show
+from fleetward_server.cli.options import HERE, PAGE, Actor, Dir, Json, Limit, Reason
+from fleetward_server.cli.telling import acting, one_of
+from fleetward_server.problem import Kind, OperatorProblem
+
+app = typer.Typer(help="MOSIP: what it was told of devices, and what it refused.", no_args_is_help=True)
+
+
+@app.command()
+def status(folder: Dir = HERE, *, as_json: Json = False) -> None:
+    """Show whether MOSIP can be reached, and how many tasks are in which state."""
+    with acting(folder, as_json=as_json) as operator:
+        from fleetward_server.mosip import operating
+
+        with operator.opened() as store:
+            show.record(operating.status(operator.config, store), as_json=as_json)
+
+
+@app.command()
+def queue(
+    device: Annotated[str, typer.Option("--device", help="Of one device, all that was ever told.")] = "",
+    state: Annotated[str, typer.Option("--state", help="waiting, asking, done, dead or dropped.")] = "",
+    limit: Limit = PAGE,
+    folder: Dir = HERE,
+    *,
+    as_json: Json = False,
+) -> None:
+    """List what is to be told and what was refused, with MOSIP's own codes; the latest first."""
+    with acting(folder, as_json=as_json) as operator:
+        from fleetward_server.mosip import operating
+        from fleetward_server.mosip.queue import TaskState
+
+        word = one_of("--state", state, TaskState)
+        wanted = None if word is None else TaskState(word)
+        device_id = operator.device(device).id if device else None
+        with operator.opened() as store:
+            found = store.mosip_tasks(wanted, device_id, limit)
+        show.rows(operating.COLUMNS, operating.shown(found), as_json=as_json)
+
+
+@app.command()
+def retry(
+    number: Annotated[int, typer.Argument(metavar="[NUMBER]", help="Which task; 0 with --all.")] = 0,
+    device_code: Annotated[
+        str, typer.Option("--device-code", help="What MOSIP calls the device, if it was lost.")
+    ] = "",
+    folder: Dir = HERE,
+    reason: Reason = "",
+    actor: Actor = "",
+    *,
+    every: Annotated[bool, typer.Option("--all", help="All that were refused.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Have what MOSIP refused told again, once the cause is gone."""
+    with acting(folder, as_json=as_json, actor=actor) as operator:
+        from fleetward_server.mosip import operating
+
+        if every == bool(number):
+            raise OperatorProblem(Kind.INVALID, "name one task, or --all; fleetward mosip queue lists them")
+        if every and device_code:
+            raise OperatorProblem(Kind.INVALID, "--device-code is one device's, so it needs a task's number")
+        with operator.opened() as store:
+            numbers = operating.refused(store) if every else (number,)
+        tasks = [operator.retry_mosip(one, reason, device_code or None) for one in numbers]
+        show.rows(operating.COLUMNS, operating.shown(tasks), as_json=as_json)

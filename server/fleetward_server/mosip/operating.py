@@ -1,0 +1,69 @@
+"""What an operator sees of MOSIP, and the one thing there is to do: have a refused task told again."""
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from fleetward_server.config import Config
+from fleetward_server.mosip import answers, queue
+from fleetward_server.mosip.exchange import WHYS
+from fleetward_server.mosip.queue import OPEN, Task, TaskEvent, TaskState
+from fleetward_server.problem import Kind, OperatorProblem
+from fleetward_server.store import Store
+
+FILE = "mosip.json"
+COLUMNS = ("number", "device_id", "act", "state", "attempts", "code", "detail", "device_code", "next_at")
+_MEANINGS = {**answers.DONE_BY_CODE, **answers.STALE, **answers.AGAIN, **answers.TOKEN, **answers.REFUSED, **WHYS}
+
+
+def status(config: Config, store: Store) -> dict[str, Any]:
+    """Return how things stand with MOSIP. tasks: ``<act> <state>`` -> how many, of the profile in use."""
+    table = config.mosip
+    counted = [row for row in store.mosip_counts() if row[0] == table.profile]
+    found = {"profile": table.profile, "url": table.url} | _reached(config.folder)
+    dead = store.mosip_tasks(TaskState.DEAD, limit=1)
+    last = f"{dead[0].code}: {explained(dead[0].code or '')}" if dead else None
+    return found | {"tasks": {f"{act} {state}": many for _, act, state, many in counted}, "last_refusal": last}
+
+
+def _reached(folder: Path) -> dict[str, Any]:
+    try:
+        told = json.loads((folder / FILE).read_bytes())
+    except (OSError, ValueError):
+        told = {}
+    return {name: told.get(name) for name in ("reached", "code", "detail", "since")}
+
+
+def explained(code: str) -> str:
+    """Return what a code of MOSIP's, or of ours on the way there, means."""
+    return _MEANINGS.get(code, "not documented")
+
+
+def shown(tasks: Iterable[Task]) -> list[dict[str, Any]]:
+    """Return tasks as rows to print."""
+    return [{name: getattr(task, name) for name in COLUMNS} for task in tasks]
+
+
+def again(store: Store, number: int, now: datetime, device_code: str | None = None) -> Task:
+    """Return a refused task, due now.
+
+    Raises:
+        OperatorProblem: ``not-found``, or ``conflict``: it is not refused, or something else is told of its device.
+    """
+    task = store.mosip_task(number)
+    if task is None:
+        raise OperatorProblem(Kind.NOT_FOUND, f"no task {number}")
+    if task.state is not TaskState.DEAD:
+        raise OperatorProblem(Kind.CONFLICT, f"task {number} is {task.state}: only one that is dead is told again")
+    others = [one.number for one in store.mosip_tasks(device_id=task.device_id) if one.state in OPEN]
+    if others:
+        raise OperatorProblem(Kind.CONFLICT, f"task {others[0]} of the same device is open")
+    code = task.device_code if device_code is None else device_code
+    return queue.advance(task, TaskEvent.RETRY, now, next_at=now, refusals=0, asked=None, device_code=code)
+
+
+def refused(store: Store) -> tuple[int, ...]:
+    """Return the numbers of all tasks that lie aside, oldest first."""
+    return tuple(reversed([task.number for task in store.mosip_tasks(TaskState.DEAD, limit=100_000)]))

@@ -1,0 +1,102 @@
+"""``[mosip]`` in fleetward.toml: which MOSIP, in which of its ages, and how it is reached.
+
+Crypto-only is MOSIP 1.2 and later, which is told of no single device but the hotlisted; the two others are the
+registers of 1.1.x. Secrets stand in files of mode 0600, never here. Source: S2, E1, E2.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+
+class Profile(StrEnum):
+    """Which MOSIP; ``off``: none."""
+
+    OFF = "off"
+    CRYPTO_ONLY = "crypto-only"
+    PMS = "pms-1.1"
+    MASTERDATA = "masterdata-1.1"
+
+
+class Login(StrEnum):
+    """Where tokens come from."""
+
+    AUTHMANAGER = "authmanager"
+    KEYCLOAK = "keycloak"
+
+
+class Source(StrEnum):
+    """Where encryption certificates come from."""
+
+    AS_SPECIFIED = "encryptioncertficates"
+    IDA = "ida"
+    KEYMANAGER = "keymanager"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class MosipTable:
+    """How MOSIP is reached. Paths of files are relative to fleetward.toml.
+
+    url: of its API, https. client_id, secret_file: who logs in. app_id: authmanager's; realm: Keycloak's. ca: PEM of
+    the TLS root, the system's if empty. proxy: the environment's if empty. key: URI of the provider's key, the device
+    CA's if empty; certificate: PEM over that key, signed by MOSIP, the device CA's own if empty. anchors: PEM of
+    MOSIP's authorities. trust_provider_id: the FTM maker's id there, for L1. stage: MOSIP's own word for its
+    environment. timeout_s: for one whole exchange. encryption: where certificates are looked for, in this order;
+    encryption_file: PEM for ``file``.
+    """
+
+    profile: str = Profile.CRYPTO_ONLY
+    url: str = ""
+    client_id: str = ""
+    secret_file: str = "mosip.secret"  # noqa: S105 - a file's name
+    login: str = Login.AUTHMANAGER
+    app_id: str = "partner"
+    realm: str = "mosip"
+    ca: str = ""
+    proxy: str = ""
+    key: str = ""
+    certificate: str = ""
+    anchors: str = ""
+    trust_provider_id: str = ""
+    stage: str = ""
+    timeout_s: int = 20
+    domain_uris: tuple[str, ...] = ()
+    encryption: tuple[str, ...] = (Source.AS_SPECIFIED, Source.IDA, Source.KEYMANAGER)
+    encryption_file: str = ""
+
+    @property
+    def on(self) -> bool:
+        """Whether there is a MOSIP at all."""
+        return self.profile != Profile.OFF
+
+
+OFF = MosipTable(profile=Profile.OFF)
+
+
+def problems(table: MosipTable) -> Iterator[str]:
+    """Yield what is well-formed and unlawful, as ``key = value: expected ...``."""
+    if table.profile not in list(Profile):
+        yield f"profile = {table.profile!r}: expected one of {', '.join(Profile)}"
+        return
+    if table.login not in list(Login):
+        yield f"login = {table.login!r}: expected one of {', '.join(Login)}"
+    for word in table.encryption:
+        if word not in list(Source):
+            yield f"encryption holds {word!r}: expected {', '.join(Source)}"
+    if not table.on:
+        return
+    parts = urlsplit(table.url)
+    if parts.scheme != "https" or not parts.hostname or parts.query or parts.username is not None:
+        yield f"url = {table.url!r}: expected https://<host>[:<port>][/<path>]"
+    if not table.client_id:
+        yield "client_id is missing: expected the client that MOSIP's Keycloak knows this provider by"
+    if not 1 <= table.timeout_s <= 300:
+        yield f"timeout_s = {table.timeout_s}: expected 1..300"
+    if table.profile == Profile.PMS and not table.anchors:
+        yield "anchors is missing: profile 'pms-1.1' believes signed answers, so it needs MOSIP's certificates, PEM"
+    if table.domain_uris and not table.anchors:
+        yield "anchors is missing: encryption certificates are checked against MOSIP's certificates, PEM"
+    if Source.FILE in table.encryption and not table.encryption_file:
+        yield "encryption_file is missing: encryption names 'file'"

@@ -1,0 +1,137 @@
+"""One exchange with MOSIP over HTTPS: bounded in time and in size whatever the other side does, no thread ever stuck.
+
+A deadline covers the whole exchange, from the name's look-up to the last byte, so that neither silence nor an answer
+that drips can hold us. Certificates are verified always; proxies of the environment are honoured. Source: S2, C2 ii.
+"""
+
+import asyncio
+import json
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from fleetward_server.mosip.exchange import Answer, Asked, Unreachable
+from fleetward_server.mosip.settings import MosipTable
+
+MOST_BYTES = 1 << 20
+CLOSE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where MOSIP is. ca: PEM file of its TLS root, None for the system's. proxy: None for the environment's."""
+
+    url: str
+    timeout_s: float
+    ca: Path | None = None
+    proxy: str | None = None
+
+
+def place_of(table: MosipTable, folder: Path) -> Place:
+    """Return where ``[mosip]`` says MOSIP is. folder: where relative paths start."""
+    return Place(table.url, table.timeout_s, folder / table.ca if table.ca else None, table.proxy or None)
+
+
+class Wire:
+    """Connections to one MOSIP; close it."""
+
+    def __init__(self, place: Place) -> None:
+        """Make a client; nothing is dialled yet.
+
+        Raises:
+            OSError, ssl.SSLError: the CA's file cannot be read or holds no certificate.
+        """
+        context = ssl.create_default_context(cafile=None if place.ca is None else str(place.ca))
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._timeout_s = place.timeout_s
+        self._runner = asyncio.Runner()
+        # The deadline over everything is ours; httpx's own begin anew with every byte.
+        self._client = httpx.AsyncClient(
+            base_url=place.url, verify=context, proxy=place.proxy, timeout=place.timeout_s, follow_redirects=False
+        )
+
+    def ask(self, asked: Asked) -> Answer:
+        """Ask once.
+
+        Raises:
+            Unreachable: there is no answer of MOSIP's.
+        """
+        return self._runner.run(self._in_time(asked))
+
+    def close(self) -> None:
+        """End the connections."""
+        self._runner.run(self._client.aclose())
+        self._runner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def _in_time(self, asked: Asked) -> Answer:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._exchange(asked)
+        except (TimeoutError, httpx.TimeoutException):
+            raise Unreachable("timed-out", f"no whole answer within {self._timeout_s:g} s") from None
+        except httpx.ConnectError as error:
+            code = "bad-tls" if _is_tls(error) else "no-connection"
+            raise Unreachable(code, str(error) or type(error).__name__) from None
+        except (httpx.ProxyError, httpx.UnsupportedProtocol) as error:
+            raise Unreachable("no-connection", str(error)) from None
+        except httpx.HTTPError as error:
+            raise Unreachable("cut-off", str(error) or type(error).__name__) from None
+
+    async def _exchange(self, asked: Asked) -> Answer:
+        request = self._client.build_request(
+            asked.method,
+            asked.path,
+            json=asked.body,
+            data=None if asked.form is None else dict(asked.form),
+            params=dict(asked.query) or None,
+            headers=dict(asked.headers),
+        )
+        # Every exchange says itself who it is; a jar would send a cookie that we dropped.
+        self._client.cookies.clear()
+        response = await self._client.send(request, stream=True)
+        try:
+            raw = await _bounded(response)
+        finally:
+            await response.aclose()
+        return Answer(response.status_code, _object(response.status_code, raw), dict(response.cookies))
+
+
+async def _bounded(response: httpx.Response) -> bytes:
+    raw = bytearray()
+    async for some in response.aiter_bytes():
+        raw += some
+        if len(raw) > MOST_BYTES:
+            raise Unreachable("too-large", f"more than {MOST_BYTES} bytes")
+    return bytes(raw)
+
+
+def _object(status: int, raw: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError):
+        value = None
+    if isinstance(value, dict):
+        return value
+    if status >= 300:
+        raise Unreachable("bad-status", f"HTTP {status}")
+    raise Unreachable("not-json", f"HTTP {status}, {len(raw)} bytes")
+
+
+def _is_tls(error: BaseException) -> bool:
+    while error.__cause__ is not None or error.__context__ is not None:
+        error = error.__cause__ or error.__context__ or error
+        if isinstance(error, ssl.SSLError):
+            return True
+    return False

@@ -1,0 +1,163 @@
+"""MOSIP's tasks and certificates as rows: what is due, whom the register and MOSIP do not agree about, counts.
+
+A look is as cheap as its answer: each is served by an index, and whoever is offline is not looked at.
+Source: mosip/queue.py; S2, E1.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, func, or_, select, true
+
+from fleetward_schemas.commands import FINAL, Step
+from fleetward_schemas.enrol import State
+from fleetward_schemas.topics import DeviceId
+from fleetward_server.mosip.queue import GONE, OPEN, PRESENT, Act, Task, TaskState
+from fleetward_server.mosip.settings import Profile
+from fleetward_server.state import Presence
+from fleetward_server.store import rows, tables
+from fleetward_server.store.ground import Ground
+from fleetward_server.store.rows import AnyRow, Values
+
+PAGE_ROWS = 500
+_tasks, _devices, _commands = tables.mosip_tasks, tables.devices, tables.commands
+_ANSWERED = (*FINAL, Step.EXPIRED)
+
+
+@dataclass(frozen=True, slots=True)
+class Unlike:
+    """A device of which the register says something else than MOSIP was told last."""
+
+    device_id: DeviceId
+    state: State
+    last: Task | None
+
+
+class MosipRows(Ground):
+    """Reads for the connector and its operators."""
+
+    def mosip_due(self, profile: Profile, now: datetime) -> Task | None:
+        """Return the task that has been due longest.
+
+        A registration waits for its device to be there, since MOSIP wants fresh device info; and one whose device was
+        asked for that is due again when the device has answered.
+        """
+        there = or_(_tasks.c.act != Act.REGISTER, _devices.c.presence == Presence.ONLINE)
+        if profile is Profile.CRYPTO_ONLY:
+            there = true()
+        answered = and_(_tasks.c.state == TaskState.ASKING, _commands.c.step.in_(_ANSWERED))
+        statement = (
+            select(_tasks)
+            .join(_devices, _devices.c.id == _tasks.c.device_id)
+            .outerjoin(_commands, _commands.c.id == _tasks.c.asked)
+            .where(
+                _tasks.c.state.in_(OPEN),
+                _tasks.c.profile == profile,
+                or_(and_(_tasks.c.next_at <= rows.stamp(now), there), answered),
+            )
+        )
+        row = self._first(statement.order_by(_tasks.c.next_at, _tasks.c.number).limit(1))
+        return None if row is None else to_task(row)
+
+    def mosip_unlike(self, profile: Profile, limit: int = PAGE_ROWS) -> tuple[Unlike, ...]:
+        """Return devices for which a task may be lacking; ``queue.due`` says which."""
+        last = (
+            select(_tasks.c.device_id, func.max(_tasks.c.number).label("number"))
+            .where(_tasks.c.profile == profile)
+            .group_by(_tasks.c.device_id)
+            .subquery()
+        )
+        task = _tasks.alias()
+        statement = (
+            select(_devices.c.id, _devices.c.state.label("device_state"), task)
+            .outerjoin(last, last.c.device_id == _devices.c.id)
+            .outerjoin(task, task.c.number == last.c.number)
+            .where(or_(*_unlike(profile, task)))
+            .order_by(_devices.c.id)
+            .limit(limit)
+        )
+        return tuple(_unlike_row(row) for row in self._all(statement))
+
+    def mosip_asking(self, profile: Profile) -> int:
+        """Return how many devices were asked for device info and have not answered."""
+        found = select(func.count()).where(_tasks.c.state == TaskState.ASKING, _tasks.c.profile == profile)
+        row = self._first(found)
+        return 0 if row is None else int(row[0])
+
+    def mosip_task(self, number: int) -> Task | None:
+        """Return one task."""
+        row = self._first(select(_tasks).where(_tasks.c.number == number))
+        return None if row is None else to_task(row)
+
+    def mosip_tasks(
+        self, state: TaskState | None = None, device_id: DeviceId | None = None, limit: int = PAGE_ROWS
+    ) -> tuple[Task, ...]:
+        """Return tasks, the latest first; without a state, those that are open or dead."""
+        states = (*OPEN, TaskState.DEAD) if state is None and device_id is None else (state or "",)
+        statement = select(_tasks)
+        if state is not None or device_id is None:
+            statement = statement.where(_tasks.c.state.in_(states))
+        if device_id is not None:
+            statement = statement.where(_tasks.c.device_id == device_id)
+        return tuple(map(to_task, self._all(statement.order_by(_tasks.c.number.desc()).limit(limit))))
+
+    def mosip_counts(self) -> tuple[tuple[str, str, str, int], ...]:
+        """Return (profile, act, state, how many)."""
+        words = (_tasks.c.profile, _tasks.c.act, _tasks.c.state)
+        found = self._all(select(*words, func.count().label("times")).group_by(*words).order_by(*words))
+        return tuple((row.profile, row.act, row.state, int(row.times)) for row in found)
+
+
+def _unlike(profile: Profile, task: Any) -> tuple[ColumnElement[bool], ...]:
+    never = task.c.number.is_(None)
+    told_gone = and_(task.c.act.not_in(PRESENT), task.c.state.not_in(OPEN))
+    present = and_(_devices.c.state == State.REGISTERED, or_(never, told_gone))
+    still = and_(task.c.act == Act.REGISTER, task.c.state.not_in((TaskState.DEAD, TaskState.DROPPED)))
+    if profile is Profile.CRYPTO_ONLY:
+        still = or_(never, task.c.act != Act.HOTLIST)
+    return present, and_(_devices.c.state.in_(GONE), still)
+
+
+def _unlike_row(row: AnyRow) -> Unlike:
+    return Unlike(DeviceId(row.id), State(row.device_state), None if row.number is None else to_task(row))
+
+
+def to_task(row: AnyRow) -> Task:
+    """Read a row."""
+    return Task(
+        number=row.number,
+        device_id=DeviceId(row.device_id),
+        profile=Profile(row.profile),
+        act=Act(row.act),
+        state=TaskState(row.state),
+        next_at=rows.moment(row.next_at),
+        created_at=rows.moment(row.created_at),
+        changed_at=rows.moment(row.changed_at),
+        attempts=row.attempts,
+        refusals=row.refusals,
+        asked=row.asked,
+        code=row.code,
+        detail=row.detail,
+        device_code=row.device_code,
+    )
+
+
+def from_task(task: Task) -> Values:
+    """Return a row; without its number when it has none yet."""
+    numbered = {"number": task.number} if task.number else {}
+    return numbered | {
+        "device_id": task.device_id,
+        "profile": task.profile,
+        "act": task.act,
+        "state": task.state,
+        "next_at": rows.stamp(task.next_at),
+        "created_at": rows.stamp(task.created_at),
+        "changed_at": rows.stamp(task.changed_at),
+        "attempts": task.attempts,
+        "refusals": task.refusals,
+        "asked": task.asked,
+        "code": task.code,
+        "detail": task.detail,
+        "device_code": task.device_code,
+    }

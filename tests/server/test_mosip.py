@@ -1,0 +1,426 @@
+"""MOSIP's connector without a network: what is to be told, what codes mean, how it is said, what an operator may do."""
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from fleetward_schemas.enrol import State
+from fleetward_schemas.errors import Code, LocalMistake, Refused
+from fleetward_schemas.identity import Certification, Purpose
+from fleetward_schemas.moment import show
+from fleetward_schemas.topics import DeviceId
+from fleetward_server.cli.app import build
+from fleetward_server.config import ConfigProblem, load
+from fleetward_server.mosip import answers, queue
+from fleetward_server.mosip.anchors import MosipAnchors
+from fleetward_server.mosip.answers import Fault, Meaning, faults, judged, meaning
+from fleetward_server.mosip.exchange import Answer
+from fleetward_server.mosip.profiles import Told, Voice, code_found, hotlist_id, is_fresh
+from fleetward_server.mosip.queue import NEXT, Act, Due, Task, TaskEvent, TaskState, due, new_task
+from fleetward_server.mosip.settings import MosipTable, Profile
+from fleetward_server.mosip.signing import ProviderSeal, loose, read_unsigned_answer
+from fleetward_server.state import PutDevice
+from fleetward_server.store import Store, open_store
+from tests.mosip import Scanner, authority
+
+NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
+GOOD = '[provider]\nname = "Acme"\nid = "acme"\nenvironment = "Developer"\n'
+MOSIP = '[mosip]\nurl = "https://mosip.example"\nclient_id = "us"\nanchors = "a.pem"\n'
+DEVICE = DeviceId("a" * 26)
+TABLE: dict[tuple[TaskState, TaskEvent], TaskState] = {
+    (TaskState.WAITING, TaskEvent.ASK): TaskState.ASKING,
+    (TaskState.WAITING, TaskEvent.AGAIN): TaskState.WAITING,
+    (TaskState.WAITING, TaskEvent.DONE): TaskState.DONE,
+    (TaskState.WAITING, TaskEvent.REFUSE): TaskState.DEAD,
+    (TaskState.WAITING, TaskEvent.DROP): TaskState.DROPPED,
+    (TaskState.ASKING, TaskEvent.ASK): TaskState.ASKING,
+    (TaskState.ASKING, TaskEvent.AGAIN): TaskState.WAITING,
+    (TaskState.ASKING, TaskEvent.DONE): TaskState.DONE,
+    (TaskState.ASKING, TaskEvent.REFUSE): TaskState.DEAD,
+    (TaskState.ASKING, TaskEvent.DROP): TaskState.DROPPED,
+    (TaskState.DEAD, TaskEvent.RETRY): TaskState.WAITING,
+    (TaskState.DEAD, TaskEvent.DROP): TaskState.DROPPED,
+}
+
+
+def task(act: Act = Act.REGISTER, state: TaskState = TaskState.WAITING, **changes: Any) -> Task:
+    return replace(new_task(DEVICE, Profile.PMS, act, NOW), state=state, **changes)
+
+
+@pytest.mark.parametrize("state", TaskState)
+@pytest.mark.parametrize("event", TaskEvent)
+def test_a_task_moves_as_the_table_says_and_no_other_way(state, event):
+    if (state, event) in TABLE:
+        assert queue.advance(task(state=state), event, NOW).state is TABLE[state, event]
+    else:
+        with pytest.raises(LocalMistake, match=f"{event} while {state}"):
+            queue.advance(task(state=state), event, NOW)
+    assert NEXT.keys() == set(TaskState)
+
+
+REGISTER, DEREGISTER, HOTLIST = Due(act=Act.REGISTER), Due(act=Act.DEREGISTER), Due(act=Act.HOTLIST)
+WHAT_IS_DUE = [
+    # state, last task, due in 1.1, due in crypto-only
+    (State.PENDING, None, Due(), Due()),
+    (State.APPROVED, None, Due(), Due()),
+    (State.REFUSED, None, Due(), Due()),
+    (State.REGISTERED, None, REGISTER, REGISTER),
+    (State.REGISTERED, task(), Due(), Due()),
+    (State.REGISTERED, task(state=TaskState.DONE), Due(), Due()),
+    (State.REGISTERED, task(state=TaskState.DEAD), Due(), Due()),
+    (State.REGISTERED, task(Act.DEREGISTER), Due(), Due()),
+    (State.REGISTERED, task(Act.DEREGISTER, TaskState.DONE), REGISTER, REGISTER),
+    (State.REGISTERED, task(Act.HOTLIST, TaskState.DONE), Due(act=Act.UNBLOCK), Due(act=Act.UNBLOCK)),
+    (State.REGISTERED, task(Act.HOTLIST), Due(), Due()),
+    (State.REGISTERED, task(Act.UNBLOCK, TaskState.DONE), Due(), Due()),
+    (State.QUARANTINED, None, Due(), Due()),
+    (State.QUARANTINED, task(state=TaskState.DONE), Due(), Due()),
+    (State.REVOKED, task(Act.UNBLOCK, TaskState.DONE), Due(), HOTLIST),
+    (State.REVOKED, None, Due(), HOTLIST),
+    (State.RETIRED, task(), Due(drop=True), Due(drop=True, act=Act.HOTLIST)),
+    (State.RETIRED, task(attempts=1), Due(drop=True, act=Act.DEREGISTER), Due(drop=True, act=Act.HOTLIST)),
+    (State.RETIRED, task(state=TaskState.ASKING), Due(drop=True), Due(drop=True, act=Act.HOTLIST)),
+    (State.REVOKED, task(state=TaskState.DONE), DEREGISTER, HOTLIST),
+    (State.REVOKED, task(state=TaskState.DEAD, attempts=1), Due(), HOTLIST),
+    (State.REVOKED, task(state=TaskState.DROPPED), Due(), HOTLIST),
+    (State.REVOKED, task(Act.DEREGISTER), Due(), Due(drop=True, act=Act.HOTLIST)),
+    (State.REVOKED, task(Act.DEREGISTER, TaskState.DONE), Due(), HOTLIST),
+    (State.REVOKED, task(Act.HOTLIST), Due(), Due()),
+    (State.REVOKED, task(Act.HOTLIST, TaskState.DONE), Due(), Due()),
+    (State.REVOKED, task(Act.HOTLIST, TaskState.DEAD), Due(), Due()),
+]
+
+
+@pytest.mark.parametrize(("state", "last", "in_1_1", "crypto_only"), WHAT_IS_DUE)
+def test_what_is_due_follows_from_the_register_and_the_last_thing_told(state, last, in_1_1, crypto_only):
+    assert due(state, last, Profile.PMS) == in_1_1
+    assert due(state, last, Profile.MASTERDATA) == in_1_1
+    assert due(state, last, Profile.CRYPTO_ONLY) == crypto_only
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with open_store(tmp_path / "server.db", create=True) as made:
+        yield made
+
+
+@pytest.mark.parametrize("profile", [Profile.PMS, Profile.MASTERDATA, Profile.CRYPTO_ONLY])
+def test_the_store_finds_whom_a_task_is_lacking_for_and_nobody_else(store, profile):
+    for number, (state, last, *_) in enumerate(WHAT_IS_DUE, 1):
+        row = Scanner(number).row(state=state)
+        with store.unit() as unit:
+            unit.apply([PutDevice(row)])
+            if last is not None:
+                unit.put_mosip_task(replace(last, device_id=row.id, profile=profile))
+    wanted = 3 if profile is Profile.CRYPTO_ONLY else 2
+    lacking = {Scanner(number).id for number, case in enumerate(WHAT_IS_DUE, 1) if case[wanted] != Due()}
+    assert {one.device_id for one in store.mosip_unlike(profile)} == lacking
+    assert len(lacking) > 2
+
+
+def test_another_profiles_tasks_are_not_ours(store):
+    row = Scanner(1).row()
+    with store.unit() as unit:
+        unit.apply([PutDevice(row)])
+        unit.put_mosip_task(replace(task(state=TaskState.DONE), device_id=row.id, profile=Profile.CRYPTO_ONLY))
+    assert [one.last for one in store.mosip_unlike(Profile.PMS)] == [None]
+
+
+def test_a_task_comes_back_as_it_was_kept(store):
+    row = Scanner(1).row()
+    full = task(device_id=row.id, attempts=3, refusals=2, asked="x", code="PMS_AUT_032", detail="y", device_code="z")
+    with store.unit() as unit:
+        unit.apply([PutDevice(row)])
+        unit.put_mosip_task(full)
+    assert store.mosip_tasks() == (replace(full, number=1),)
+    assert store.mosip_task(1) == replace(full, number=1)
+    assert store.mosip_task(2) is None
+    assert store.mosip_counts() == (("pms-1.1", "register", "waiting", 1),)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "means"),
+    [
+        ("PMS_AUT_015", "Serial no and Device detail already exist", Meaning.DONE),
+        ("ADM-DPM-043", "Serial no and DpId already exist", Meaning.DONE),
+        ("PMS_AUT_016", "Registered device not found", Meaning.DONE),
+        ("PMS_AUT_016", "error occured while saving data", Meaning.REFUSED),
+        ("PMS_AUT_024", "device already deregistered", Meaning.DONE),
+        ("PMS_AUT_024", "invalid environment", Meaning.REFUSED),
+        ("KER-DPR-001", "No register device found", Meaning.DONE),
+        ("KER-DPR-004", "Invalid environment", Meaning.REFUSED),
+        ("ADM-HTL-007", "Failed to hotlist as existing hotlist is still active", Meaning.DONE),
+        ("PMS_AUT_012", "Time Stamp input is 5 min after the current timestamp", Meaning.STALE),
+        ("MSD-RDS-001", "Time Stamp input is 5 min after the current timestamp", Meaning.STALE),
+        ("PMS_AUT_032", "Error while signing the response", Meaning.AGAIN),
+        ("KER-ATH-401", "Authentication Failed", Meaning.TOKEN),
+        ("PMS_AUT_018", "device detail not found", Meaning.REFUSED),
+        ("XXX-1", "", Meaning.UNKNOWN),
+    ],
+)
+def test_a_code_means_one_thing_and_two_of_them_two_by_their_text(code, text, means):
+    assert meaning(Fault(code, text)) is means
+
+
+def test_every_code_is_in_one_table_only():
+    tables = (answers.DONE_BY_CODE, answers.STALE, answers.AGAIN, answers.TOKEN, answers.REFUSED)
+    assert sum(map(len, tables)) == len(answers.BY_CODE)
+
+
+def test_of_several_errors_the_worst_decides():
+    late, again = Fault("PMS_AUT_012", "late"), Fault("PMS_AUT_032", "sign")
+    assert judged((again, late)) == (Meaning.STALE, late)
+    assert judged((late, Fault("PMS_AUT_030", "ftp"), again))[0] is Meaning.REFUSED
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"errors": [{"errorCode": "A-1", "message": "m"}]},
+        {"errors": None, "error": [{"errorCode": "A-1", "errorMessage": "m"}]},
+        {"error": {"errorCode": "A-1", "errorInfo": "m"}},
+    ],
+)
+def test_errors_are_found_however_they_are_spelled(body):
+    assert faults(Answer(200, body, {})) == (Fault("A-1", "m"),)
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"errors": []}, {"errors": None}, {"errors": "x"}, {"errors": [{"message": "x"}]}]
+)
+def test_no_error_is_none(body):
+    assert faults(Answer(200, body, {})) == ()
+
+
+L0, L1 = Scanner(1), Scanner(2, Certification.L1, Purpose.AUTH)
+
+
+def voice(profile: Profile) -> Voice:
+    provider = authority("device", NOW)
+    table = MosipTable(profile, "https://x", trust_provider_id="ftp-1")
+    return Voice(table, ProviderSeal(provider.key, provider.certificate), MosipAnchors(()), "Stage")
+
+
+def payload(token: str) -> dict[str, Any]:
+    return dict(json.loads(loose(token.split(".")[1])))
+
+
+@pytest.mark.parametrize(("scanner", "ftp"), [(L0, None), (L1, "ftp-1")])
+def test_partner_management_gets_device_info_as_it_came(scanner, ftp):
+    info = scanner.info(NOW)
+    asked = voice(Profile.PMS).asked(task(), scanner.row(device_info=info), NOW)
+    assert (asked.method, asked.path) == ("POST", "/v1/partnermanager/registereddevices")
+    assert asked.body is not None
+    assert asked.body | {"request": None} == {
+        "id": "io.mosip.deviceregister",
+        "version": "v1",
+        "requesttime": show(NOW),
+        "metadata": {},
+        "request": None,
+    }
+    data = payload(asked.body["request"]["deviceData"])
+    assert data == {
+        "deviceId": scanner.id,
+        "purpose": str(scanner.purpose),
+        "deviceInfo": info,
+        "foundationalTrustProviderId": ftp,
+    }
+
+
+def test_masterdata_gets_an_object_with_its_own_names():
+    scanner = Scanner(1, digital_id_ms=False)
+    asked = voice(Profile.MASTERDATA).asked(task(), scanner.row(device_info=scanner.info(NOW)), NOW)
+    assert asked.path == "/v1/masterdata/registereddevices"
+    assert asked.body is not None
+    data = payload(asked.body["request"]["deviceData"])
+    info = data["deviceInfo"]
+    assert data["foundationalTrustProviderId"] == ""
+    assert (info["deviceSubId"], info["timeStamp"], info["firmware"]) == ("[1,2,3]", show(NOW), "7.1")
+    assert info.keys() == {"deviceSubId", "certification", "digitalId", "firmware", "deviceExpiry", "timeStamp"}
+    digital = json.loads(base64.b64decode(info["digitalId"]))
+    assert digital == scanner.identity.model_dump() | {"dateTime": "2026-05-01T12:00:00.000Z"}
+
+
+@pytest.mark.parametrize(
+    ("profile", "path"),
+    [
+        (Profile.PMS, "/v1/partnermanager/registereddevices/deregister"),
+        (Profile.MASTERDATA, "/v1/masterdata/registereddevices/deregister"),
+    ],
+)
+@pytest.mark.parametrize("scanner", [L0, L1])
+def test_a_deregistration_names_code_stage_and_kind(profile, path, scanner):
+    asked = voice(profile).asked(task(Act.DEREGISTER, device_code="c"), scanner.row(), NOW)
+    assert asked.path == path
+    assert asked.body is not None
+    request = asked.body["request"]
+    assert payload(request["device"]) == {"deviceCode": "c", "env": "Stage"}
+    assert request["isItForRegistrationDevice"] is (scanner is L0)
+
+
+def test_the_hotlist_knows_a_device_by_three_words_in_a_row():
+    assert hotlist_id(L0.row()) == "SN-0001AcmeSlap-4"
+
+
+@pytest.mark.parametrize(
+    ("age", "fresh"),
+    [
+        (timedelta(seconds=100), False),
+        (timedelta(seconds=99), True),
+        (timedelta(0), True),
+        (timedelta(seconds=-239), True),
+        (timedelta(seconds=-240), False),
+    ],
+)
+def test_device_info_is_fresh_well_within_mosips_window(age, fresh):
+    assert is_fresh(L0.info(NOW - age), NOW) is fresh
+
+
+def test_no_device_info_is_not_fresh():
+    assert not is_fresh(None, NOW)
+
+
+def rows(*found: dict[str, Any]) -> Answer:
+    return Answer(200, {"response": {"data": list(found)}}, {})
+
+
+OURS = {"serialNo": "SN-0001", "deviceId": L0.id, "statusCode": "Registered", "code": "c"}
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "others"),
+    [
+        ((), None, False),
+        ((OURS,), "c", True),
+        ((OURS | {"statusCode": "Retired"},), None, False),
+        ((OURS | {"deviceId": "x"},), None, True),
+        ((OURS | {"serialNo": "x"},), None, False),
+        ((OURS, OURS | {"code": "d"}), None, True),
+    ],
+)
+def test_a_search_is_believed_for_this_very_device_alone(found, code, others):
+    row = code_found(rows(*found), L0.row())
+    assert (row.code, row.others) == (code, others)
+
+
+def masterdata_answer(**said: Any) -> str:
+    parts = (b'{"alg":"RS256","type":"JWS"}', json.dumps(said).encode(), b"x..y")
+    return ".".join(base64.b64encode(part).decode() for part in parts)
+
+
+def test_masterdatas_three_segments_are_read_though_they_are_no_jws():
+    text = masterdata_answer(status="REGISTERED", deviceCode="c")
+    assert read_unsigned_answer(text) == {"status": "REGISTERED", "deviceCode": "c"}
+    answer = Answer(200, {"response": text, "errors": None}, {})
+    assert voice(Profile.MASTERDATA).told(task(), answer, NOW) == Told("c")
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        None,
+        {},
+        "",
+        "a.b",
+        "!.!.!",
+        masterdata_answer(status="OTHER", deviceCode="c"),
+        masterdata_answer(status="Registered"),
+        masterdata_answer(status="Registered", deviceCode="c" * 37),
+    ],
+)
+def test_an_answer_that_says_nothing_is_refused(response):
+    with pytest.raises(Refused) as refusal:
+        voice(Profile.MASTERDATA).told(task(), Answer(200, {"response": response}, {}), NOW)
+    assert refusal.value.code is Code.MALFORMED
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[mosip]\nprofile = "pms"\n', "expected one of off, crypto-only, pms-1.1, masterdata-1.1"),
+        ("[mosip]\n", "url = '': expected https://"),
+        (MOSIP.replace("https", "http"), "expected https://"),
+        (MOSIP.replace("https://", "https://user@"), "expected https://"),
+        (MOSIP.replace('client_id = "us"\n', ""), "client_id is missing"),
+        (MOSIP + 'login = "ldap"\n', "expected one of authmanager, keycloak"),
+        (MOSIP + "timeout_s = 0\n", "expected 1..300"),
+        (MOSIP.replace('anchors = "a.pem"\n', 'profile = "pms-1.1"\n'), "anchors is missing"),
+        (MOSIP.replace('anchors = "a.pem"\n', 'domain_uris = ["x"]\n'), "anchors is missing"),
+        (MOSIP + 'encryption = ["ida", "x"]\n', "encryption holds 'x'"),
+        (MOSIP + 'encryption = "ida"\n', "expected a list of texts"),
+        (MOSIP + 'encryption = ["file"]\n', "encryption_file is missing"),
+        (MOSIP + 'secret = "x"\n', "unknown key 'secret'"),
+    ],
+)
+def test_a_wrong_mosip_table_is_named_with_what_was_expected(tmp_path, text, said):
+    (tmp_path / "fleetward.toml").write_text(GOOD + text)
+    with pytest.raises(ConfigProblem) as problem:
+        load(tmp_path)
+    assert said in str(problem.value)
+    assert "[mosip]" in str(problem.value)
+
+
+def test_without_the_table_there_is_no_mosip_and_with_it_the_newest(tmp_path):
+    (tmp_path / "fleetward.toml").write_text(GOOD)
+    assert not load(tmp_path).mosip.on
+    (tmp_path / "fleetward.toml").write_text(GOOD + MOSIP)
+    assert load(tmp_path).mosip.profile == Profile.CRYPTO_ONLY
+
+
+@pytest.fixture
+def provider(tmp_path: Path) -> Path:
+    (tmp_path / "fleetward.toml").write_text(GOOD + MOSIP + 'profile = "pms-1.1"\n')
+    with open_store(tmp_path / "server.db", create=True) as store, store.unit() as unit:
+        for number, state in ((1, TaskState.DEAD), (2, TaskState.DEAD), (3, TaskState.DONE)):
+            row = Scanner(number).row()
+            refused = {"code": "PMS_AUT_018", "detail": "device detail not found", "refusals": 3}
+            unit.apply([PutDevice(row)])
+            unit.put_mosip_task(task(state=state, device_id=row.id, **(refused if state == "dead" else {})))
+    return tmp_path
+
+
+def told(folder: Path, *words: str, code: int = 0) -> Any:
+    shown = CliRunner().invoke(build(), ["mosip", *words, "--dir", str(folder), "--json"])
+    assert shown.exit_code == code, shown.output
+    return json.loads(shown.stdout or "null")
+
+
+def test_an_operator_sees_what_was_refused_with_its_code_and_has_it_told_again(provider):
+    status = told(provider, "status")
+    assert status["tasks"] == {"register dead": 2, "register done": 1}
+    assert status["last_refusal"].startswith("PMS_AUT_018: device detail not found")
+    assert status["reached"] is None
+    assert [(row["number"], row["code"]) for row in told(provider, "queue")] == [(2, "PMS_AUT_018"), (1, "PMS_AUT_018")]
+    (again,) = told(provider, "retry", "1", "--device-code", "c", "--reason", "approved now")
+    assert (again["state"], again["device_code"]) == ("waiting", "c")
+    assert [row["number"] for row in told(provider, "retry", "--all")] == [2]
+    assert told(provider, "queue", "--state", "dead") == []
+    with open_store(provider / "server.db") as store:
+        (link,) = store.history(Scanner(1).id)
+    assert (link.entry.action, link.entry.reason) == ("mosip-retried", "approved now")
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("retry",), 2),
+        (("retry", "1", "--all"), 2),
+        (("retry", "--all", "--device-code", "x"), 2),
+        (("retry", "9"), 3),
+        (("retry", "3"), 5),
+        (("queue", "--state", "ded"), 2),
+    ],
+)
+def test_what_cannot_be_told_again_says_so(provider, words, code):
+    told(provider, *words, code=code)
+
+
+def test_all_that_was_told_of_one_device_can_be_listed(provider):
+    assert [row["state"] for row in told(provider, "queue", "--device", "SN-0003")] == ["done"]
