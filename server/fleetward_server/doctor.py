@@ -13,14 +13,15 @@ from pathlib import Path
 from cryptography import x509
 
 from fleetward_broker.signers import KeyUnavailable
+from fleetward_schemas.certificates import read_certificate
 from fleetward_server import audit
 from fleetward_server.clock import sureness
 from fleetward_server.config import Config, ConfigProblem, load
+from fleetward_server.ending import level, told
 from fleetward_server.generations import AUTHORITIES, ROOT, AuthorityProblem, former, in_office, open_former
 from fleetward_server.health import read_health
-from fleetward_server.init import ends_soon
 from fleetward_server.running import running
-from fleetward_server.store import StoreProblem, open_store
+from fleetward_server.store import Store, StoreProblem, open_store
 
 LOW_DISK_BYTES = 1 << 30
 OWN_CERTIFICATES = (ROOT, "broker", "server")
@@ -80,6 +81,7 @@ def _store(config: Config) -> Iterator[Finding]:
     try:
         with open_store(config.store_path) as store:
             yield Finding("store", Health.OK, f"{store.counts().devices} devices")
+            yield from _registered(store)
             verdict = audit.walk(store)
     except StoreProblem as problem:
         yield Finding("store", Health.FAILS, str(problem))
@@ -88,6 +90,15 @@ def _store(config: Config) -> Iterator[Finding]:
         yield Finding("audit", Health.FAILS, f"row {verdict.broken} does not hold")
     else:
         yield Finding("audit", Health.OK, f"{verdict.count} rows hold, head {verdict.head[:16]}")
+
+
+def _registered(store: Store) -> Iterator[Finding]:
+    """What the register holds of certificates: those of devices in numbers, and the roots of FTM makers."""
+    endings = store.device_endings(datetime.now(UTC))
+    yield Finding("certificates of devices", Health.WARNS if endings.there else Health.OK, str(endings))
+    for root in store.ftm_roots():
+        if root.trusted:
+            yield _ends(f"FTM root {root.name}", read_certificate(root.der))
 
 
 def _authority(config: Config, office: str) -> Iterator[Finding]:
@@ -131,10 +142,10 @@ def _certificates(path: Path, name: str) -> Iterator[Finding]:
 
 
 def _ends(part: str, certificate: x509.Certificate) -> Finding:
-    now, end = datetime.now(UTC), f"until {certificate.not_valid_after_utc:%Y-%m-%d}"
-    if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
-        return Finding(part, Health.FAILS, f"not valid now: {end}")
-    return Finding(part, Health.WARNS if ends_soon(certificate, now) else Health.OK, end)
+    now, end = datetime.now(UTC), certificate.not_valid_after_utc
+    if not certificate.not_valid_before_utc <= now < end:
+        return Finding(part, Health.FAILS, f"not valid now: {told(end, now)}")
+    return Finding(part, Health.OK if level(end, now) is None else Health.WARNS, told(end, now))
 
 
 def _clock(config: Config) -> Finding:

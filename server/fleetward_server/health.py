@@ -1,10 +1,11 @@
-"""``health.json``: whether the server takes messages now, and if not, why; for readiness probes and people.
+"""``health.json``: whether the server takes messages now, if not, why, and what ends soon; for probes and people.
 
 A file that is not there says not ready: it goes with the server, and when the disk cannot take a new one.
 """
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from fleetward_broker.signers import write_durably
@@ -14,9 +15,9 @@ log = logging.getLogger("fleetward.server")
 FILE = "health.json"
 
 
-def write_health(folder: Path, why: str) -> None:
-    """Say that the server is ready, or ``why`` it is not."""
-    document = {"ready": not why, "why": why}
+def write_health(folder: Path, why: str, warnings: Sequence[str] = ()) -> None:
+    """Say that the server is ready, or ``why`` it is not. warnings: what will need somebody, but not yet."""
+    document = {"ready": not why, "why": why, "warnings": list(warnings)}
     try:
         write_durably(folder / FILE, json.dumps(document).encode() + b"\n")
     except OSError as error:

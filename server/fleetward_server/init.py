@@ -6,7 +6,7 @@ command says so loudly. Source: protocol section 1; S6.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
@@ -106,11 +106,6 @@ def _service(pki: Path, wish: Wish, service: Issuer, now: datetime) -> None:
 
 def _keep(pki: Path, name: str, *chain: x509.Certificate) -> None:
     write_durably(pki / f"{name}.pem", b"".join(one.public_bytes(Encoding.PEM) for one in chain))
-
-
-def ends_soon(certificate: x509.Certificate, now: datetime, within: timedelta = timedelta(days=30)) -> bool:
-    """Say whether a certificate ends within the given time."""
-    return certificate.not_valid_after_utc - now < within
 
 
 TOML = """\

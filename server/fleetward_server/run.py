@@ -29,6 +29,7 @@ from fleetward_server.clock import Sureness, sureness
 from fleetward_server.config import Config, ConfigProblem, load
 from fleetward_server.cutting import Cutter
 from fleetward_server.disk import Room
+from fleetward_server.ending import EndWatch
 from fleetward_server.generations import AuthorityProblem, own_anchors
 from fleetward_server.health import forget_health, write_health
 from fleetward_server.key_watch import KeyWatch, opened
@@ -50,7 +51,8 @@ KEYS_S = 2.0
 SILENCE_S = 10.0
 CUTS_S = 1.0
 PLAN_S = 60.0
-TIMERS = ("beacon", "chores", "clock", "clean", "silence", "room", "keys", "cuts", "plan")
+TIMERS = ("beacon", "chores", "clock", "clean", "silence", "room", "keys", "cuts", "plan", "ends")
+ENDS_S = 3600.0
 BATCH_MOST = 1000
 GATHER_S = 0.06
 KEEP_ALIVE_S = 20
@@ -85,7 +87,7 @@ class Server:
         sure = sureness(config.time)
         log.info("time source", extra={"source": sure.source, "radius_ms": sure.radius_ms, "detail": sure.detail})
         authority = authority or Authority(config)
-        self._keys = KeyWatch(authority)
+        self._keys, self._ends = KeyWatch(authority), EndWatch()
         self._worker = Worker(store, self._link, authority, policy_of(config, sure), own_anchors(config), _now())
         self._client_id = client_id_of(config.folder)
         self._line: LineId | None = None
@@ -96,7 +98,7 @@ class Server:
         self._cutter = Cutter(config, store)
         self._room = Room(config.folder, config.storage.min_free_mb)
         self._paused = ""
-        self._told: str | None = None
+        self._told: tuple[str, tuple[str, ...]] | None = None
         self._sureness: Future[Sureness] | None = None
         self.on_ready: Callable[[], None] = lambda: None
 
@@ -192,6 +194,8 @@ class Server:
             self._cutter.look(now)
         if self._is_due("plan", monotonic, PLAN_S):
             self._worker.plan_rotations(self._config.rotation, now)
+        if self._is_due("ends", monotonic, ENDS_S) and self._ends.look(self._config, self._store, now):
+            self._tell_health()
         if monotonic >= self._due["clean"]:
             more = self._retention.clean(self._store, now)
             self._due["clean"] = monotonic + (BREATH_S if more else CLEAN_S)
@@ -229,10 +233,11 @@ class Server:
 
     def _tell_health(self) -> None:
         why = self._paused or ("" if self._connected else "no line to the broker") or self._keys.trouble
-        if why != self._told:
+        told = (why, self._ends.warnings)
+        if told != self._told:
             # Written when it changes alone: each writing is two fsyncs.
-            self._told = why
-            write_health(self._config.folder, why)
+            self._told = told
+            write_health(self._config.folder, *told)
 
     def _pause(self, why: str) -> None:
         """Give the line up and open no other: what was not acknowledged comes again when there is one."""

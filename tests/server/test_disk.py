@@ -36,9 +36,9 @@ def test_lacking_room_is_told_with_both_sides(tmp_path: Path) -> None:
 
 def test_health_says_why_and_without_a_why_that_it_is_ready(tmp_path: Path) -> None:
     write_health(tmp_path, "no room")
-    assert json.loads((tmp_path / FILE).read_text()) == {"ready": False, "why": "no room"}
-    write_health(tmp_path, "")
-    assert json.loads((tmp_path / FILE).read_text()) == {"ready": True, "why": ""}
+    assert json.loads((tmp_path / FILE).read_text()) == {"ready": False, "why": "no room", "warnings": []}
+    write_health(tmp_path, "", ["ends soon"])
+    assert json.loads((tmp_path / FILE).read_text()) == {"ready": True, "why": "", "warnings": ["ends soon"]}
 
 
 def test_health_that_cannot_be_written_is_taken_back(tmp_path: Path) -> None:

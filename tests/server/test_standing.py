@@ -27,6 +27,7 @@ from fleetward_server.state import AddCertificates, Certificate, RevokeCertifica
 from fleetward_server.store import Store, open_store
 from fleetward_server.turn import IssuePair
 from tests.server.register import FIRST, device, kept
+from tests.server.register import NOW as CHIPS_NOW
 from tests.server.test_cli import Fleetward, _own_logging, fleetward  # noqa: F401 - fixtures
 from tests.server.test_operator import root_pem
 
@@ -255,7 +256,7 @@ def test_device_certificates_are_limited_and_say_so(fleetward: Fleetward, store:
 
 
 def test_the_roots_of_ftm_makers_end_too(fleetward: Fleetward, store: Store) -> None:
-    with LocalOperator(store.path.parent, "eve") as eve:
+    with LocalOperator(store.path.parent, "eve", lambda: CHIPS_NOW) as eve:
         added = eve.add_ftm_root(root_pem(), "chips", "trusted")
         (own,) = [one for one in eve.own_certificates() if one.role is Role.FTM_ROOT]
         assert (own.name, own.thumbprint) == ("chips", added.thumbprint)

@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from fleetward_server.store import journal
 from fleetward_server.store.duties import Duties
+from fleetward_server.store.endings import LEVELS_DAYS, DeviceEndings, EndingQueries
 from fleetward_server.store.engine import PATIENCE_S, StoreHeld, StoreProblem, open_engine, translated
 from fleetward_server.store.masses import MassQueries
 from fleetward_server.store.memory import Memory
@@ -21,8 +22,10 @@ from fleetward_server.store.queries import AuditFilter, Counts, Queries, Refusal
 from fleetward_server.store.unit import Unit
 
 __all__ = [
+    "LEVELS_DAYS",
     "AuditFilter",
     "Counts",
+    "DeviceEndings",
     "RefusalCount",
     "ReportFilter",
     "Store",
@@ -33,7 +36,7 @@ __all__ = [
 ]
 
 
-class Store(Queries, MassQueries, Duties, MosipRows):
+class Store(Queries, MassQueries, EndingQueries, Duties, MosipRows):
     """An open store. One writer at a time: a second one waits, then gives up with ``StoreHeld``.
 
     Units belong to one thread.
