@@ -12,20 +12,30 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from shutil import rmtree
+from urllib.parse import quote
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_broker import profiles
-from fleetward_broker.pkcs11_uri import TokenUri, show_uri
+from fleetward_broker.pkcs11_uri import SCHEME, TokenUri, read_uri, show_uri
 from fleetward_broker.profiles import Issuer
-from fleetward_broker.signers import KeyUnavailable, needing_hsm, open_key, write_durably
+from fleetward_broker.signers import KeyUnavailable, file_of, needing_hsm, open_key, write_durably
 from fleetward_schemas.certificates import key_thumbprint, public_key, spki
 from fleetward_schemas.jws import Alg, PrivateKey, alg_of
 from fleetward_schemas.moment import show
 from fleetward_schemas.strict import show_der
 from fleetward_server.ceremony_plan import Plan, PlanProblem, read_plan
-from fleetward_server.ceremony_protocol import MadeKey, Named, Report, authority_flaws, flaws, open_protocol, seal
+from fleetward_server.ceremony_protocol import (
+    Given,
+    MadeKey,
+    Named,
+    Report,
+    authority_flaws,
+    flaws,
+    open_protocol,
+    seal,
+)
 
 PLAN, PROTOCOL = "plan.yaml", "protocol.json"
 Say = Callable[[str], None]
@@ -33,13 +43,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Ceremony:
-    """A plan that can be carried out: the token was looked at, and every authority opened."""
+    """A plan that can be carried out: the token was looked at, and every authority opened. uris: of their keys."""
 
     plan: Plan
     text: str
     token: TokenUri
     token_says: dict[str, str]
     authorities: dict[str, Issuer]
+    uris: dict[str, str]
 
     def uri(self, name: str) -> str:
         """Return the URI of a key of it."""
@@ -71,7 +82,15 @@ def prepare(path: Path) -> Ceremony:
     if taken:
         raise KeyUnavailable(f"token {token.token_name}: holds {', '.join(taken)} already; nothing in it is replaced")
     says = {name: getattr(facts, name) for name in ("label", "serial", "manufacturer", "model", "firmware")}
-    return Ceremony(plan, raw.decode(), token, says, _authorities(plan, path))
+    uris = {name: _whole(one.key, path.parent.absolute()) for name, one in plan.authorities.items()}
+    return Ceremony(plan, raw.decode(), token, says, _authorities(plan, path), uris)
+
+
+def _whole(uri: str, base: Path) -> str:
+    """Return a key's URI with no path in it that starts from ``base``."""
+    if uri.startswith(SCHEME):
+        return show_uri(read_uri(uri, base))
+    return f"file:{quote(str(file_of(uri, base)))}"
 
 
 def _authorities(plan: Plan, path: Path) -> dict[str, Issuer]:
@@ -156,7 +175,6 @@ def _issue(ceremony: Ceremony, keys: dict[str, PrivateKey], say: Say) -> dict[st
 
 
 def _report(ceremony: Ceremony, made: Yield, actor: str, when: tuple[datetime, datetime]) -> Report:
-    given = {name: issuer.certificate for name, issuer in ceremony.authorities.items()}
     return Report(
         ceremony=ceremony.plan.ceremony,
         plan=ceremony.text,
@@ -167,7 +185,10 @@ def _report(ceremony: Ceremony, made: Yield, actor: str, when: tuple[datetime, d
         token=ceremony.token_says,
         keys=[_key(ceremony, name, key) for name, key in made.keys.items()],
         certificates=[_certificate(*one) for one in made.certificates.items()],
-        authorities=[_certificate(*one) for one in given.items()],
+        authorities=[
+            Given(**_certificate(name, one.certificate).model_dump(), uri=ceremony.uris[name])
+            for name, one in ceremony.authorities.items()
+        ],
     )
 
 

@@ -72,6 +72,12 @@ class Named(_Shape):
     der: str
 
 
+class Given(Named):
+    """An authority that was there before. uri: of its key, whole, so that it means the same everywhere on that host."""
+
+    uri: str
+
+
 class Report(_Shape):
     """The payload. plan: the file to the byte. token: what it said of itself."""
 
@@ -84,7 +90,7 @@ class Report(_Shape):
     token: dict[str, str]
     keys: list[MadeKey]
     certificates: list[Named]
-    authorities: list[Named]
+    authorities: list[Given]
 
     @property
     def plan_sha256(self) -> str:

@@ -14,12 +14,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_broker import profiles
 from fleetward_broker.profiles import Issuer, Subject
-from fleetward_broker.signers import key_pem, make_key, write_durably, write_private
+from fleetward_broker.signers import key_pem, make_key, open_key, write_durably, write_private
 from fleetward_schemas.certificates import Unit
 from fleetward_schemas.identity import Environment
 from fleetward_schemas.jws import MIN_RSA_BITS, Alg
 from fleetward_server.authority import BACKDATE, publish_revocations
 from fleetward_server.ca_keys import Keys, keys_of
+from fleetward_server.ceremony_use import Held, offices, table
 from fleetward_server.config import FILE, ConfigProblem, load
 from fleetward_server.store import open_store
 
@@ -31,7 +32,8 @@ LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 class Wish:
     """What to make. host: the name devices dial, which goes into the broker's certificate; port 0: any free one.
 
-    hsm: a ``pkcs11:`` URI of the token that makes and keeps the keys; empty: files.
+    hsm: a ``pkcs11:`` URI of the token that makes and keeps the keys; empty: files. ceremonies: folders of those that
+    made them already; ``hsm`` is then empty.
     """
 
     name: str = "Example Devices Ltd"
@@ -42,6 +44,7 @@ class Wish:
     policy: str = "listed"
     telemetry_s: int = 30
     hsm: str = ""
+    ceremonies: tuple[Path, ...] = ()
 
 
 def make_provider(folder: Path, wish: Wish, now: datetime, say: Callable[[str], None] = lambda _: None) -> Path:
@@ -55,22 +58,36 @@ def make_provider(folder: Path, wish: Wish, now: datetime, say: Callable[[str], 
     if path.exists():
         raise ConfigProblem(f"{path}: already there; nothing was changed")
     keys = keys_of(wish.hsm, folder / "pki")
-    keys.prepare()
+    held = offices(wish.ceremonies, wish.name) if wish.ceremonies else {}
+    if not held:
+        keys.prepare()
     try:
         (folder / "pki").mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
-        say("making the root and three issuing CAs")
-        root = _root(folder / "pki", wish, keys, now)
-        issuers = {unit: _issuing(folder / "pki", _named(wish, unit), keys, root, now) for unit in Unit}
+        issuers = _taken(folder / "pki", held) if held else _made(folder / "pki", wish, keys, now, say)
         say("making the broker's and the server's certificates")
         _service(folder / "pki", wish, issuers[Unit.SERVICE], now)
         # Last of all: a crash before this line leaves a folder that init will make anew.
         open_store(folder / "server.db", create=True).close()
-        write_durably(path, TOML.format(wish=wish, keys=keys.table).encode())
+        write_durably(path, TOML.format(wish=wish, keys=table(held) if held else keys.table).encode())
     except OSError as error:
         raise ConfigProblem(f"{folder}: cannot be written: {error}") from None
     publish_revocations(load(folder), {}, now)
     return path
+
+
+def _taken(pki: Path, held: dict[str, Held]) -> dict[Unit, Issuer]:
+    """Keep the certificates of a ceremony; the root's key is not asked for and may be elsewhere."""
+    for office, one in held.items():
+        _keep(pki, office, one.certificate)
+    authorities = {unit: held[f"{unit}-ca"] for unit in Unit}
+    return {unit: Issuer(one.certificate, open_key(one.uri)) for unit, one in authorities.items()}
+
+
+def _made(pki: Path, wish: Wish, keys: Keys, now: datetime, say: Callable[[str], None]) -> dict[Unit, Issuer]:
+    say("making the root and three issuing CAs")
+    root = _root(pki, wish, keys, now)
+    return {unit: _issuing(pki, _named(wish, unit), keys, root, now) for unit in Unit}
 
 
 def _root(pki: Path, wish: Wish, keys: Keys, now: datetime) -> Issuer:

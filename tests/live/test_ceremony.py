@@ -14,6 +14,7 @@ from cryptography import x509
 from typer.testing import CliRunner, Result
 
 from fleetward_broker.pkcs11 import module_at
+from fleetward_broker.pkcs11_uri import read_uri
 from fleetward_broker.signers import KeyUnavailable, open_key
 from fleetward_broker.token_keys import make_token_key
 from fleetward_broker.token_objects import labels
@@ -26,6 +27,11 @@ from fleetward_server.ceremony_plan import PlanProblem
 from fleetward_server.ceremony_protocol import Unproven, open_protocol
 from fleetward_server.cli.app import build
 from fleetward_server.cli.exit_codes import ExitCode
+from fleetward_server.config import ConfigProblem, load
+from fleetward_server.doctor import Health
+from fleetward_server.generations import AUTHORITIES
+from fleetward_server.hsm import look
+from fleetward_server.init import Wish, make_provider
 
 pytestmark = [pytest.mark.live, pytest.mark.part]
 Tokens = Callable[[str], SoftToken]
@@ -39,7 +45,7 @@ CERTIFICATE = """\
   {name}: {{profile: {profile}, key: {name}, issuer: {issuer}, common_name: Live {name}, organisation: Live Devices Ltd,
     {unit}not_before: 2026-01-01, not_after: {end}}}
 """
-NAMES = ("root", "device-ca", "factory-ca", "service-ca")
+NAMES = ("root", *AUTHORITIES)
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 
 
@@ -233,3 +239,52 @@ def test_the_command_line_plans_holds_and_verifies(token: SoftToken, tmp_path: P
     (out / PROTOCOL).write_bytes(base64.b64encode(b"nothing"))
     assert run("verify-protocol", out / PROTOCOL).exit_code == ExitCode.UNVERIFIED
     assert run("ceremony", plan).exit_code == ExitCode.USAGE
+
+
+def provider(folder: Path, *ceremonies: Path, name: str = "Live Devices Ltd") -> Path:
+    make_provider(folder, Wish(name, "live", port=0, ceremonies=ceremonies), datetime.now(UTC))
+    return folder
+
+
+def test_a_provider_begins_with_what_two_ceremonies_made_and_its_root_may_be_away(
+    token: SoftToken, new: Callable[[], SoftToken], tmp_path: Path
+) -> None:
+    online = new()
+    hold(tmp_path, plan_of(token, ("root",)), "root")
+    more = f"authorities:\n  old: {{key: {json.dumps(token.key('root'))}, certificate: root/root.pem}}\n"
+    second = hold(tmp_path, plan_of(online, AUTHORITIES, more, issuer="old"), "issuing")
+    for name in AUTHORITIES:
+        (second / f"{name}.pem").write_bytes(b"what lies beside a protocol is not believed")
+
+    config = load(provider(tmp_path / "provider", tmp_path / "root", second))
+
+    assert [read_uri(uri).token for uri in config.keys.by_name().values()] == [token.label, *[online.label] * 3]
+    assert {one.name for one in config.pki.glob("*.key.pem")} == {"broker.key.pem", "server.key.pem"}
+    assert {one.health for one in look(config) if one.part.startswith("key")} == {Health.OK}
+    alone = load(provider(tmp_path / "alone", second))
+    assert alone.keys == config.keys
+
+
+def test_no_provider_begins_with_half_of_a_pki_or_with_anothers(token: SoftToken, tmp_path: Path) -> None:
+    whole, folder = hold(tmp_path, plan_of(token)), tmp_path / "provider"
+    with pytest.raises(ConfigProblem, match=r"root is for .*: expected O=Other Devices Ltd"):
+        provider(folder, whole, name="Other Devices Ltd")
+    (whole / PROTOCOL).write_bytes(
+        edited((whole / PROTOCOL).read_bytes(), lambda report: report.update(actor="operator:other"))
+    )
+    with pytest.raises(ConfigProblem, match="does not fit"):
+        provider(folder, whole)
+    with pytest.raises(ConfigProblem, match=r"protocol.json: No such file"):
+        provider(folder, tmp_path / "nowhere")
+    assert not folder.exists()
+
+
+def test_a_second_root_or_a_missing_authority_is_named(
+    token: SoftToken, new: Callable[[], SoftToken], tmp_path: Path
+) -> None:
+    first, other = hold(tmp_path, plan_of(token, ("root",)), "a"), hold(tmp_path, plan_of(new(), ("root",)), "b")
+
+    with pytest.raises(ConfigProblem, match="b: a second root; a provider begins with one"):
+        provider(tmp_path / "provider", first, other)
+    with pytest.raises(ConfigProblem, match="no ceremony made device-ca, factory-ca, service-ca"):
+        provider(tmp_path / "provider", first)

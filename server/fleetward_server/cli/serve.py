@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -35,6 +36,10 @@ def init(
     hsm: Annotated[
         str, typer.Option("--hsm", help="pkcs11: URI of the token that makes and keeps the keys; files if left out.")
     ] = "",
+    ceremony: Annotated[
+        list[Path] | None,
+        typer.Option("--ceremony", help="Folder of a ceremony that made the keys already; may be repeated."),
+    ] = None,
     *,
     as_json: Json = False,
 ) -> None:
@@ -49,9 +54,12 @@ def init(
         listing = one_of("--policy", policy, LISTINGS) or LISTINGS[0]
         for label, text in (("--name", name), ("--provider-id", provider_id), ("--host", host)):
             _lawful(label, text)
-        wish = Wish(name, provider_id, Environment(word), host, port, listing, hsm=hsm)
+        if hsm and ceremony:
+            raise OperatorProblem(Kind.INVALID, "--hsm, --ceremony: one or the other: keys are made, or were made")
+        held = tuple(ceremony or ())
+        wish = Wish(name, provider_id, Environment(word), host, port, listing, hsm=hsm, ceremonies=held)
         path = make_provider(folder, wish, datetime.now(UTC), show.note)
-        if warning := keys_of(hsm, folder).warning:
+        if not held and (warning := keys_of(hsm, folder).warning):
             show.note(warning)
         show.record({"folder": str(folder), "config": str(path)}, as_json=as_json)
 
