@@ -181,4 +181,7 @@ telemetry_s = {wish.telemetry_s}  # seconds between a device's reports
 # trust_provider_id = ""          # the FTM maker's id there; L1 devices need it in 1.1
 # stage = ""                      # what MOSIP calls its environment; ours if empty
 # timeout_s = 20                  # for one whole exchange
+# domain_uris = []                # domains whose encryption certificates are kept, for our environment
+# encryption = ["encryptioncertficates", "ida", "keymanager"]    # where they are looked for, in this order; or "file"
+# encryption_anchors = ""         # PEM of who alone certifies them; anchors if empty
 """

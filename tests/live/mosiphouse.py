@@ -15,6 +15,7 @@ from fleetward_schemas.enrol import State
 from fleetward_schemas.topics import DeviceId
 from fleetward_server.mosip.anchors import MosipAnchors
 from fleetward_server.mosip.connector import Connector
+from fleetward_server.mosip.fetching import Fetching
 from fleetward_server.mosip.profiles import Voice
 from fleetward_server.mosip.queue import Task, TaskState
 from fleetward_server.mosip.settings import MosipTable, Profile
@@ -80,14 +81,22 @@ class Office:
     def mosip(self) -> SandboxMosip:
         return self.served.mosip
 
-    def connected(self) -> Connector:
-        """Return a connector that knows nothing but the store, as after a crash."""
-        wire = Wire(place_of(self.table, self.folder))
-        self.wires.append(wire)
+    def voice(self) -> Voice:
         provider = authority("device", START)
         anchors = MosipAnchors.of_pem(self.mosip.pki.anchors)
-        voice = Voice(self.table, ProviderSeal(provider.key, provider.certificate), anchors, "Developer")
-        return Connector(self.store, voice, wire, Tokens(self.table, self.folder, wire), lambda: 0.5)
+        return Voice(self.table, ProviderSeal(provider.key, provider.certificate), anchors, "Developer")
+
+    def tokens(self) -> Tokens:
+        self.wires.append(Wire(place_of(self.table, self.folder)))
+        return Tokens(self.table, self.folder, self.wires[-1])
+
+    def connected(self) -> Connector:
+        """Return a connector that knows nothing but the store, as after a crash."""
+        return Connector(self.store, self.voice(), self.tokens(), lambda: 0.5)
+
+    def fetching(self, anchors: MosipAnchors | None = None) -> Fetching:
+        """Return what fetches encryption certificates."""
+        return Fetching(self.store, self.voice(), self.tokens(), self.folder, anchors=anchors)
 
     def close(self) -> None:
         for wire in self.wires:

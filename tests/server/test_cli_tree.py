@@ -54,7 +54,7 @@ def test_the_whole_tree_is_the_one_that_was_promised() -> None:
         backup-create backup-verify backup-restore
         schema-export topic-tail config-show config-check broker-config-mosquitto broker-config-acl
         hsm-status hsm-ceremony hsm-verify-protocol
-        mosip-status mosip-queue mosip-retry"""
+        mosip-status mosip-queue mosip-retry mosip-certificates"""
     assert {"-".join(path) for path in OURS} == set(promised.split())
 
 

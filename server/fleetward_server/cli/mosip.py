@@ -69,3 +69,14 @@ def retry(
             numbers = operating.refused(store) if every else (number,)
         tasks = [operator.retry_mosip(one, reason, device_code or None) for one in numbers]
         show.rows(operating.COLUMNS, operating.shown(tasks), as_json=as_json)
+
+
+@app.command()
+def certificates(folder: Dir = HERE, *, as_json: Json = False) -> None:
+    """List what biometrics are encrypted for, by environment and domain, and why one is missing."""
+    with acting(folder, as_json=as_json) as operator:
+        from fleetward_server.mosip import operating
+
+        with operator.opened() as store:
+            found = store.encryption_certificates()
+        show.rows(operating.CERTIFICATES, operating.shown(found, operating.CERTIFICATES), as_json=as_json)

@@ -143,3 +143,16 @@ def faults(answer: Answer) -> tuple[Fault, ...]:
             text = one.get("message") or one.get("errorMessage") or one.get("errorInfo") or ""
             found.append(Fault(str(one["errorCode"])[:64], str(text)[:300]))
     return tuple(found)
+
+
+def errors_of(answer: Answer) -> tuple[Fault, ...]:
+    """Return what is wrong: MOSIP's own words, or HTTP's where it has none."""
+    if found := faults(answer):
+        return found
+    if answer.status == 401:
+        return (Fault("KER-ATH-401", "HTTP 401"),)
+    if answer.status >= 300:
+        return (
+            Fault(f"http-{answer.status}", str(answer.body.get("message") or answer.body.get("error") or "")[:200]),
+        )
+    return ()

@@ -17,9 +17,9 @@ from fleetward_schemas.errors import Refused
 from fleetward_schemas.identity import Certification
 from fleetward_schemas.ids import RANDOM_BYTES, next_id
 from fleetward_server.mosip import queue
-from fleetward_server.mosip.answers import STALE, Fault, Meaning, faults, judged, meaning
-from fleetward_server.mosip.exchange import Answer, Asked, Exchange, Unreachable
-from fleetward_server.mosip.profiles import Told, Voice, code_found, errors_of, is_fresh, search
+from fleetward_server.mosip.answers import STALE, Fault, Meaning, errors_of, faults, judged
+from fleetward_server.mosip.exchange import Answer, Asked, Unreachable
+from fleetward_server.mosip.profiles import Told, Voice, code_found, is_fresh, search
 from fleetward_server.mosip.queue import ASK_LIFE, Act, Task, TaskEvent, TaskState
 from fleetward_server.mosip.settings import Profile
 from fleetward_server.mosip.tokens import NoToken, Tokens
@@ -55,13 +55,10 @@ def _chance() -> float:
 class Connector:
     """One profile's queue, and the way to its MOSIP."""
 
-    def __init__(
-        self, store: Store, voice: Voice, wire: Exchange, tokens: Tokens, chance: Callable[[], float] = _chance
-    ) -> None:
+    def __init__(self, store: Store, voice: Voice, tokens: Tokens, chance: Callable[[], float] = _chance) -> None:
         """Work on ``store``. chance: uniform in [0, 1), for the waits between tries."""
         self._store = store
         self._voice = voice
-        self._wire = wire
         self._tokens = tokens
         self._chance = chance
         self._last_id: str | None = None
@@ -190,13 +187,9 @@ class Connector:
             self._failed(task, told, now)
 
     def _exchange(self, task: Task, asked: Asked, now: datetime) -> Answer | None:
-        """Ask with a good token; a token that MOSIP refuses is replaced once."""
+        """Ask; while there is no answer of MOSIP's, everybody waits."""
         try:
-            for _ in range(2):
-                answer = self._wire.ask(replace(asked, headers=self._tokens.header(now)))
-                if not any(meaning(fault) is Meaning.TOKEN for fault in errors_of(answer)):
-                    break
-                self._tokens.drop()
+            answer = self._tokens.ask(asked, now)
         except Unreachable as why:
             self._away(task, Fault(why.code, why.detail), now)
             return None

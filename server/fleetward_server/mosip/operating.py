@@ -1,7 +1,7 @@
 """What an operator sees of MOSIP, and the one thing there is to do: have a refused task told again."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from fleetward_server.store import Store
 
 FILE = "mosip.json"
 COLUMNS = ("number", "device_id", "act", "state", "attempts", "code", "detail", "device_code", "next_at")
+CERTIFICATES = ("env", "domain_uri", "thumbprint", "not_after", "source", "fetched_at", "next_at", "code", "detail")
 _MEANINGS = {**answers.DONE_BY_CODE, **answers.STALE, **answers.AGAIN, **answers.TOKEN, **answers.REFUSED, **WHYS}
 
 
@@ -41,9 +42,9 @@ def explained(code: str) -> str:
     return _MEANINGS.get(code, "not documented")
 
 
-def shown(tasks: Iterable[Task]) -> list[dict[str, Any]]:
-    """Return tasks as rows to print."""
-    return [{name: getattr(task, name) for name in COLUMNS} for task in tasks]
+def shown(found: Iterable[object], columns: Sequence[str] = COLUMNS) -> list[dict[str, Any]]:
+    """Return tasks, or what else has these columns, as rows to print."""
+    return [{name: getattr(one, name) for name in columns} for one in found]
 
 
 def again(store: Store, number: int, now: datetime, device_code: str | None = None) -> Task:

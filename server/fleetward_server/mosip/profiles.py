@@ -27,7 +27,7 @@ from fleetward_schemas.jws import split
 from fleetward_schemas.moment import parse, parse_loose, show
 from fleetward_schemas.strict import b64_der, read_object
 from fleetward_server.mosip.anchors import MosipAnchors
-from fleetward_server.mosip.answers import Fault, faults
+from fleetward_server.mosip.answers import Fault, errors_of
 from fleetward_server.mosip.exchange import Answer, Asked
 from fleetward_server.mosip.queue import Act, Task
 from fleetward_server.mosip.settings import MosipTable, Profile
@@ -236,16 +236,3 @@ def _of_register(said: object, task: Task) -> Told:
             raise Refused(Code.MALFORMED, f"a device code has 1..{MOST_CODE} characters")
         return Told()
     return Told(code)
-
-
-def errors_of(answer: Answer) -> tuple[Fault, ...]:
-    """Return what is wrong: MOSIP's own words, or HTTP's where it has none."""
-    if found := faults(answer):
-        return found
-    if answer.status == 401:
-        return (Fault("KER-ATH-401", "HTTP 401"),)
-    if answer.status >= 300:
-        return (
-            Fault(f"http-{answer.status}", str(answer.body.get("message") or answer.body.get("error") or "")[:200]),
-        )
-    return ()

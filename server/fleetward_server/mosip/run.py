@@ -23,6 +23,7 @@ from fleetward_server.config import Config, ConfigProblem, load
 from fleetward_server.generations import AuthorityProblem
 from fleetward_server.mosip.anchors import MosipAnchors
 from fleetward_server.mosip.connector import Connector, Pause
+from fleetward_server.mosip.fetching import Fetching
 from fleetward_server.mosip.operating import FILE
 from fleetward_server.mosip.profiles import Voice
 from fleetward_server.mosip.signing import open_seal
@@ -38,19 +39,20 @@ TROUBLE_S = 5.0
 EXIT_CONFIG = 2
 
 
-def anchors_of(config: Config) -> MosipAnchors:
-    """Read ``[mosip] anchors``.
+def anchors_of(config: Config, key: str) -> MosipAnchors | None:
+    """Read the file that ``[mosip] <key>`` names; None when it names none.
 
     Raises:
         ConfigProblem: naming the file.
     """
-    if not config.mosip.anchors:
-        return MosipAnchors(())
-    path = config.folder / config.mosip.anchors
+    named = str(getattr(config.mosip, key))
+    if not named:
+        return None
+    path = config.folder / named
     try:
         return MosipAnchors.of_pem(path.read_bytes())
     except (OSError, Refused) as problem:
-        raise ConfigProblem(f"{path}: [mosip] anchors cannot be read: {problem}") from None
+        raise ConfigProblem(f"{path}: [mosip] {key} cannot be read: {problem}") from None
 
 
 def opened_wire(config: Config) -> Wire:
@@ -65,15 +67,25 @@ def opened_wire(config: Config) -> Wire:
         raise ConfigProblem(f"{config.folder / config.mosip.ca}: [mosip] ca cannot be read: {problem}") from None
 
 
-def connected(config: Config, store: Store, wire: Wire) -> Connector:
-    """Make a connector.
+@dataclass(frozen=True, slots=True)
+class Works:
+    """What is done all the time."""
+
+    connector: Connector
+    fetching: Fetching
+
+
+def connected(config: Config, store: Store, wire: Wire) -> Works:
+    """Make both.
 
     Raises:
         ConfigProblem, KeyUnavailable, AuthorityProblem: see ``open_seal`` and ``anchors_of``.
     """
-    table = config.mosip
-    voice = Voice(table, open_seal(config), anchors_of(config), table.stage or config.provider.environment)
-    return Connector(store, voice, wire, Tokens(table, config.folder, wire))
+    table, anchors = config.mosip, anchors_of(config, "anchors") or MosipAnchors(())
+    voice = Voice(table, open_seal(config), anchors, table.stage or config.provider.environment)
+    tokens = Tokens(table, config.folder, wire)
+    fetching = Fetching(store, voice, tokens, config.folder, anchors=anchors_of(config, "encryption_anchors"))
+    return Works(Connector(store, voice, tokens), fetching)
 
 
 @dataclass
@@ -99,15 +111,15 @@ class Telling:
             write_durably(self.config.folder / FILE, json.dumps(since, indent=2).encode() + b"\n")
 
 
-def serve(config: Config, connector: Connector, stopping: threading.Event) -> None:
+def serve(config: Config, works: Works, stopping: threading.Event) -> None:
     """Tell MOSIP what it is to be told, until told to stop."""
-    telling, looked = Telling(config), datetime.min.replace(tzinfo=UTC)
+    telling, looked, connector = Telling(config), datetime.min.replace(tzinfo=UTC), works.connector
     while not stopping.is_set():
         now, busy = datetime.now(UTC), False
         try:
             if (now - looked).total_seconds() >= PLAN_S:
                 looked, _ = now, connector.plan(now)
-            busy = connector.step(now)
+            busy = connector.step(now) | works.fetching.step(config.provider.environment, now)
             telling.tell(connector.pause, now)
         except StoreProblem as problem:
             log.error("the store cannot be used", extra={"detail": str(problem)})  # noqa: TRY400
@@ -119,8 +131,8 @@ def serve(config: Config, connector: Connector, stopping: threading.Event) -> No
             stopping.wait(IDLE_S)
 
 
-def waiting_for_key(config: Config, store: Store, wire: Wire, stopping: threading.Event) -> Connector | None:
-    """Make a connector; while the provider's key is away, wait for it.
+def waiting_for_key(config: Config, store: Store, wire: Wire, stopping: threading.Event) -> Works | None:
+    """Make both; while the provider's key is away, wait for it.
 
     Raises:
         ConfigProblem, AuthorityProblem: waiting would not help.
@@ -148,9 +160,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         config = load(wanted.dir)
         with open_store(config.store_path, create=True) as store, opened_wire(config) as wire:
-            connector = waiting_for_key(config, store, wire, stopping)
-            if connector is not None:
-                serve(config, connector, stopping)
+            works = waiting_for_key(config, store, wire, stopping)
+            if works is not None:
+                serve(config, works, stopping)
     except (ConfigProblem, StoreProblem, AuthorityProblem) as problem:
         log.error("cannot start", extra={"detail": str(problem)})  # noqa: TRY400
         return EXIT_CONFIG

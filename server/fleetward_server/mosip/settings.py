@@ -44,7 +44,8 @@ class MosipTable:
     CA's if empty; certificate: PEM over that key, signed by MOSIP, the device CA's own if empty. anchors: PEM of
     MOSIP's authorities. trust_provider_id: the FTM maker's id there, for L1. stage: MOSIP's own word for its
     environment. timeout_s: for one whole exchange. encryption: where certificates are looked for, in this order;
-    encryption_file: PEM for ``file``.
+    encryption_file: PEM for ``file``. encryption_anchors: who alone certifies them, ``anchors`` if empty.
+    application_id, reference_id: of the key at IDA and the keymanager.
     """
 
     profile: str = Profile.CRYPTO_ONLY
@@ -65,6 +66,9 @@ class MosipTable:
     domain_uris: tuple[str, ...] = ()
     encryption: tuple[str, ...] = (Source.AS_SPECIFIED, Source.IDA, Source.KEYMANAGER)
     encryption_file: str = ""
+    encryption_anchors: str = ""
+    application_id: str = "IDA"
+    reference_id: str = "IDA-FIR"
 
     @property
     def on(self) -> bool:

@@ -3,7 +3,7 @@
 Source: kernel authmanager ``/authenticate/clientidsecretkey`` (the token is a cookie); Keycloak, RFC 6749 section 4.4.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from fleetward_broker.signers import KeyUnavailable
 from fleetward_schemas.errors import Refused
 from fleetward_schemas.moment import EPOCH, show
 from fleetward_schemas.strict import b64url_decode, read_object
-from fleetward_server.mosip.answers import Fault, faults
+from fleetward_server.mosip.answers import Fault, Meaning, errors_of, faults, meaning
 from fleetward_server.mosip.exchange import Answer, Asked, Exchange, Unreachable
 from fleetward_server.mosip.settings import Login, MosipTable
 
@@ -48,19 +48,22 @@ class Tokens:
         self._wire = wire
         self._token: Token | None = None
 
-    def header(self, now: datetime) -> dict[str, str]:
-        """Return what a request carries, logging in if need be.
+    def ask(self, asked: Asked, now: datetime) -> Answer:
+        """Ask with a good token; one that MOSIP refuses is replaced once.
 
         Raises:
             NoToken: wrong client or secret, or no readable secret. Unreachable: no answer.
         """
+        answer = self._wire.ask(replace(asked, headers=self._header(now)))
+        if any(meaning(fault) is Meaning.TOKEN for fault in errors_of(answer)):
+            self._token = None
+            answer = self._wire.ask(replace(asked, headers=self._header(now)))
+        return answer
+
+    def _header(self, now: datetime) -> dict[str, str]:
         if self._token is None or now >= self._token.until:
             self._token = self._login(now)
         return {"Authorization": f"Bearer {self._token.text}", "Cookie": f"Authorization={self._token.text}"}
-
-    def drop(self) -> None:
-        """Forget the token: it was refused."""
-        self._token = None
 
     def _login(self, now: datetime) -> Token:
         try:

@@ -12,7 +12,9 @@ from sqlalchemy import ColumnElement, and_, func, or_, select, true
 
 from fleetward_schemas.commands import FINAL, Step
 from fleetward_schemas.enrol import State
+from fleetward_schemas.identity import Environment
 from fleetward_schemas.topics import DeviceId
+from fleetward_server.mosip.encryption import EncryptionCertificate
 from fleetward_server.mosip.queue import GONE, OPEN, PRESENT, Act, Task, TaskState
 from fleetward_server.mosip.settings import Profile
 from fleetward_server.state import Presence
@@ -107,6 +109,48 @@ class MosipRows(Ground):
         words = (_tasks.c.profile, _tasks.c.act, _tasks.c.state)
         found = self._all(select(*words, func.count().label("times")).group_by(*words).order_by(*words))
         return tuple((row.profile, row.act, row.state, int(row.times)) for row in found)
+
+    def encryption_certificate(self, env: Environment, domain_uri: str) -> EncryptionCertificate | None:
+        """Return what is kept for one environment and domain."""
+        table = tables.encryption_certificates
+        row = self._first(select(table).where(table.c.env == env, table.c.domain_uri == domain_uri))
+        return None if row is None else _to_encryption(row)
+
+    def encryption_certificates(self) -> tuple[EncryptionCertificate, ...]:
+        """Return all that are kept."""
+        table = tables.encryption_certificates
+        return tuple(map(_to_encryption, self._all(select(table).order_by(table.c.env, table.c.domain_uri))))
+
+
+def _to_encryption(row: AnyRow) -> EncryptionCertificate:
+    return EncryptionCertificate(
+        env=Environment(row.env),
+        domain_uri=row.domain_uri,
+        next_at=rows.moment(row.next_at),
+        source=row.source,
+        der=row.der,
+        not_after=rows.maybe_moment(row.not_after),
+        fetched_at=rows.maybe_moment(row.fetched_at),
+        failures=row.failures,
+        code=row.code,
+        detail=row.detail,
+    )
+
+
+def from_encryption(kept: EncryptionCertificate) -> Values:
+    """Return a row."""
+    return {
+        "env": kept.env,
+        "domain_uri": kept.domain_uri,
+        "next_at": rows.stamp(kept.next_at),
+        "source": kept.source,
+        "der": kept.der,
+        "not_after": rows.maybe_stamp(kept.not_after),
+        "fetched_at": rows.maybe_stamp(kept.fetched_at),
+        "failures": kept.failures,
+        "code": kept.code,
+        "detail": kept.detail,
+    }
 
 
 def _unlike(profile: Profile, task: Any) -> tuple[ColumnElement[bool], ...]:

@@ -282,3 +282,19 @@ _OPEN_TASK = text("state IN ('waiting', 'asking')")
 Index("one_open_mosip_task", mosip_tasks.c.device_id, unique=True, sqlite_where=_OPEN_TASK)
 Index("mosip_tasks_by_device", mosip_tasks.c.device_id, mosip_tasks.c.number)
 Index("mosip_tasks_due", mosip_tasks.c.state, mosip_tasks.c.next_at)
+
+encryption_certificates = Table(
+    "encryption_certificates",
+    META,
+    Column("env", Text, nullable=False),
+    Column("domain_uri", Text, nullable=False),
+    Column("next_at", BigInteger, nullable=False),
+    Column("source", Text),
+    Column("der", LargeBinary),
+    Column("not_after", BigInteger),
+    Column("fetched_at", BigInteger),
+    Column("failures", Integer, nullable=False),
+    Column("code", Text),
+    Column("detail", Text),
+    PrimaryKeyConstraint("env", "domain_uri"),
+)

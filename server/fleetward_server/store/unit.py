@@ -17,6 +17,7 @@ from fleetward_schemas.enrol import State
 from fleetward_schemas.errors import Code, LocalMistake
 from fleetward_schemas.topics import DeviceId
 from fleetward_server.audit import GENESIS, Link, follow
+from fleetward_server.mosip.encryption import EncryptionCertificate
 from fleetward_server.mosip.queue import Task
 from fleetward_server.state import (
     AddAudit,
@@ -43,7 +44,7 @@ from fleetward_server.store import journal, rows, tables
 from fleetward_server.store.lookups import LIVE, WindowKey
 from fleetward_server.store.masses import MassUnit
 from fleetward_server.store.memory import Memory
-from fleetward_server.store.mosip import from_task
+from fleetward_server.store.mosip import from_encryption, from_task
 from fleetward_server.store.rows import Values
 from fleetward_server.store.statements import (
     ADDED_REFUSALS,
@@ -127,6 +128,10 @@ class Unit(MassUnit):
             LocalMistake: a second open one of its device, at the commit.
         """
         self._connection.execute(upsert(tables.mosip_tasks), from_task(task))
+
+    def put_encryption_certificate(self, kept: EncryptionCertificate) -> None:
+        """Keep what biometrics are encrypted for."""
+        self._connection.execute(upsert(tables.encryption_certificates), from_encryption(kept))
 
     def flush(self) -> None:
         """Write what was gathered; ``Store.unit`` calls it before the commit."""
