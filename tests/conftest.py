@@ -6,7 +6,7 @@ import pytest
 
 MOSIP_VECTORS = Path(__file__).parents[2] / "shared" / "mosip-vectors"
 """Certificates and messages that MOSIP's projects published, beside the checkout where somebody put them."""
-NEEDS_VECTORS = frozenset({"test_mosip_certs.py"})
+NEEDS_VECTORS = frozenset({"test_mosip_certs.py", "test_mosip_vectors.py"})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -68,15 +68,18 @@ class MosipAnchors:
         if below.issuer == below.subject and below in self._held:
             return None
         refusal: Refused | None = None
+        judged = False
         for one in self._candidates(below):
             try:
                 certified(below, one)
+                judged = True
                 lacks(one, Place.ANCHOR, now)
             except Refused as found:
                 refusal = found
             else:
                 return one
-        if refusal is not None and below not in self._held:
+        # Its issuer is held: then that one judges it too, even if it is held itself.
+        if refusal is not None and (judged or below not in self._held):
             raise refusal
         return None
 
