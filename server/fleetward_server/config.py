@@ -104,7 +104,7 @@ class RotationTable:
 
 @dataclass(frozen=True, slots=True)
 class RetentionTable:
-    """How long telemetry, and all other reports, are kept, in days. The audit is never pruned."""
+    """How long telemetry, and all other reports, are kept, in days; lists of acts on many as those. The audit stays."""
 
     telemetry_days: int = 90
     reports_days: int = 365

@@ -13,7 +13,6 @@ from pathlib import Path
 from cryptography import x509
 
 from fleetward_broker.signers import KeyUnavailable
-from fleetward_schemas.certificates import read_certificate
 from fleetward_server import audit
 from fleetward_server.clock import sureness
 from fleetward_server.config import Config, ConfigProblem, load
@@ -21,6 +20,7 @@ from fleetward_server.ending import level, told
 from fleetward_server.generations import AUTHORITIES, ROOT, AuthorityProblem, former, in_office, open_former
 from fleetward_server.health import read_health
 from fleetward_server.running import running
+from fleetward_server.standing import certificates_of_others
 from fleetward_server.store import Store, StoreProblem, open_store
 
 LOW_DISK_BYTES = 1 << 30
@@ -81,7 +81,7 @@ def _store(config: Config) -> Iterator[Finding]:
     try:
         with open_store(config.store_path) as store:
             yield Finding("store", Health.OK, f"{store.counts().devices} devices")
-            yield from _registered(store)
+            yield from _registered(config, store)
             verdict = audit.walk(store)
     except StoreProblem as problem:
         yield Finding("store", Health.FAILS, str(problem))
@@ -92,13 +92,15 @@ def _store(config: Config) -> Iterator[Finding]:
         yield Finding("audit", Health.OK, f"{verdict.count} rows hold, head {verdict.head[:16]}")
 
 
-def _registered(store: Store) -> Iterator[Finding]:
-    """What the register holds of certificates: those of devices in numbers, and the roots of FTM makers."""
+def _registered(config: Config, store: Store) -> Iterator[Finding]:
+    """What the register holds of certificates: those of devices in numbers, and those that others made."""
     endings = store.device_endings(datetime.now(UTC))
     yield Finding("certificates of devices", Health.WARNS if endings.there else Health.OK, str(endings))
-    for root in store.ftm_roots():
-        if root.trusted:
-            yield _ends(f"FTM root {root.name}", read_certificate(root.der))
+    try:
+        for one in certificates_of_others(config, store.ftm_roots()):
+            yield _ends(f"certificate of {one.role} {one.name}", one.not_before, one.not_after)
+    except AuthorityProblem as problem:
+        yield Finding("certificates of others", Health.FAILS, str(problem))
 
 
 def _authority(config: Config, office: str) -> Iterator[Finding]:
@@ -109,7 +111,7 @@ def _authority(config: Config, office: str) -> Iterator[Finding]:
         return
     note = "; a file is no HSM" if held.uri.startswith("file:") else ""
     yield Finding(f"key of {office}", Health.OK, f"{held.uri} fits its certificate{note}")
-    yield _ends(f"certificate of {held.stem}", held.certificate)
+    yield _ends(f"certificate of {held.stem}", *_validity(held.certificate))
 
 
 def _former(config: Config) -> Iterator[Finding]:
@@ -138,12 +140,16 @@ def _certificates(path: Path, name: str) -> Iterator[Finding]:
         yield Finding(part, Health.FAILS, detail)
         return
     # A line's file holds its authority too, which is looked at above.
-    yield from (_ends(part, one) for one in (found if name == ROOT else found[:1]))
+    yield from (_ends(part, *_validity(one)) for one in (found if name == ROOT else found[:1]))
 
 
-def _ends(part: str, certificate: x509.Certificate) -> Finding:
-    now, end = datetime.now(UTC), certificate.not_valid_after_utc
-    if not certificate.not_valid_before_utc <= now < end:
+def _validity(certificate: x509.Certificate) -> tuple[datetime, datetime]:
+    return certificate.not_valid_before_utc, certificate.not_valid_after_utc
+
+
+def _ends(part: str, begin: datetime, end: datetime) -> Finding:
+    now = datetime.now(UTC)
+    if not begin <= now < end:
         return Finding(part, Health.FAILS, f"not valid now: {told(end, now)}")
     return Finding(part, Health.OK if level(end, now) is None else Health.WARNS, told(end, now))
 

@@ -12,7 +12,7 @@ from fleetward_broker.pkcs11_uri import SCHEME, is_software, read_uri
 from fleetward_broker.signers import KeyUnavailable, file_of, open_key
 from fleetward_server.config import Config
 from fleetward_server.generations import ROOT, Generation, all_generations, roots
-from fleetward_server.standing import LINES, read_line
+from fleetward_server.standing import LINES, certificates_of_others, read_line
 
 FILE_SCHEME = "file:"
 
@@ -39,6 +39,9 @@ def keys(config: Config, *, ask: bool) -> tuple[KeyTold, ...]:
         AuthorityProblem: a certificate cannot be read.
     """
     ends = {_named(one): (one.stem, one.certificate.not_valid_after_utc) for one in all_generations(config)}
+    if config.mosip.on and config.mosip.certificate:
+        first = certificates_of_others(config, ())[0]
+        ends["mosip.key"] = (first.name, first.not_after)
     ends[f"keys.{ROOT}"] = (ROOT, roots(config)[-1].not_valid_after_utc)
     told = [_told(config, name, uri, ends.get(name), ask=ask) for name, uri in _uris("", config)]
     lines = ((name, read_line(config, name)[0].not_valid_after_utc) for name in LINES)

@@ -7,6 +7,7 @@ cannot be done to keeps nobody else waiting. Source: operations.py "Masses"; arc
 import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from fleetward_schemas.ids import RANDOM_BYTES, next_id
@@ -15,6 +16,7 @@ from fleetward_server import approval
 from fleetward_server.mass_state import Action, MassAct, MassWish, Outcome, Tally, Target
 from fleetward_server.operator import LocalOperator, order
 from fleetward_server.problem import Kind, OperatorProblem
+from fleetward_server.state import Device
 from fleetward_server.store import Unit
 
 BATCH = 20
@@ -102,6 +104,11 @@ class MassOperator(LocalOperator):
         before = unit.device(device_id)
         return self._revoke(unit, device_id, act.reason, _note(act)) is not before, ""
 
+    def _decided_part(self, unit: Unit, device_id: DeviceId, act: MassAct) -> Done:
+        word, decide = _DECISIONS[act.action]
+        what = (word, lambda device: decide(device, self._now()))
+        return self._decided(unit, device_id, what, act.reason, _note(act)) is not None, ""
+
     def _command_part(self, unit: Unit, device_id: DeviceId, act: MassAct) -> Done:
         return True, self._order(unit, device_id, order(**json.loads(act.params)), act.reason, _note(act)).id
 
@@ -128,13 +135,24 @@ def _check_order(params: Params) -> None:
     order(**params)
 
 
+def _any(_: Params) -> None:
+    """What needs to know nothing can always be told."""
+
+
+_DECISIONS: Mapping[Action, tuple[str, Callable[[Device, datetime], Device]]] = {
+    Action.QUARANTINE: ("quarantined", approval.quarantine),
+    Action.RELEASE: ("released", approval.release),
+    Action.REINSTATE: ("reinstated", approval.reinstate),
+}
 _CHECKS: Mapping[Action, Callable[[Params], None]] = {
     Action.TAG: _check_tags,
-    Action.REVOKE: lambda _: None,
+    Action.REVOKE: _any,
+    **dict.fromkeys(_DECISIONS, _any),
     Action.COMMAND: _check_order,
 }
 _PARTS: Mapping[Action, Callable[[MassOperator, Unit, DeviceId, MassAct], Done]] = {
     Action.TAG: MassOperator._tag_part,  # noqa: SLF001 - its own table
     Action.REVOKE: MassOperator._revoke_part,  # noqa: SLF001
+    **dict.fromkeys(_DECISIONS, MassOperator._decided_part),  # noqa: SLF001
     Action.COMMAND: MassOperator._command_part,  # noqa: SLF001
 }

@@ -17,6 +17,9 @@ class Action(StrEnum):
 
     TAG = "tag"
     REVOKE = "revoke"
+    QUARANTINE = "quarantine"
+    RELEASE = "release"
+    REINSTATE = "reinstate"
     COMMAND = "command"
 
 

@@ -168,12 +168,19 @@ class LocalOperator(LocalReader):
 
     def _decide(self, device_id: DeviceId, action: str, reason: str, decide: Callable[[Device], Device]) -> Device:
         with self._unit() as unit:
-            device = decide(_known_device(unit, device_id))
-            unit.apply([PutDevice(device), self._entry(action, device_id, reason, device.approved_key or "")])
-        return device
+            return self._decided(unit, device_id, (action, decide), reason)
 
     # One device's part of an act, in a transaction that may hold more. Each raises before it has changed anything.
     # note: stands in the audit beside what is always said.
+
+    def _decided(
+        self, unit: Unit, device_id: DeviceId, what: tuple[str, Callable[[Device], Device]], reason: str, note: str = ""
+    ) -> Device:
+        action, decide = what
+        device = decide(_known_device(unit, device_id))
+        said = f"{device.approved_key or ''} {note}".strip()
+        unit.apply([PutDevice(device), self._entry(action, device_id, reason, said)])
+        return device
 
     def _revoke(self, unit: Unit, device_id: DeviceId, reason: str, note: str = "") -> Device:
         before = _known_device(unit, device_id)

@@ -25,6 +25,7 @@ class Retention:
         self._jobs: tuple[Job, ...] = (
             lambda store, now: store.forget_windows(now, ROWS),
             lambda store, now: store.forget_challenges(now, ROWS),
+            lambda store, now: store.forget_mass_targets(now - timedelta(days=kept.reports_days), ROWS),
             *(_pruned(kind, _days(kept, kind)) for kind in REPORTS),
         )
         self._next = 0

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fleetward_schemas.certificates import read_certificate, thumbprint
+from fleetward_schemas.certificates import read_certificate, read_pem_certificates, thumbprint
 from fleetward_schemas.errors import Refused
 from fleetward_server.authority import subject_of
 from fleetward_server.config import Config
@@ -31,6 +32,7 @@ class Role(StrEnum):
     AUTHORITY = "authority"
     LINE = "line"
     FTM_ROOT = "ftm-root"
+    MOSIP = "mosip"
     DEVICE = "device"
     TRANSPORT = "transport"
 
@@ -75,7 +77,7 @@ class ChainTold:
 
 
 def own_certificates(config: Config, ftm_roots: Sequence[FtmRoot]) -> tuple[Standing, ...]:
-    """Return what the provider itself stands on: roots, issuing CAs, both ends of the line, FTM makers' roots.
+    """Return what the provider itself stands on: roots, issuing CAs, both ends of the line, what others made.
 
     Raises:
         AuthorityProblem: one cannot be read.
@@ -87,12 +89,32 @@ def own_certificates(config: Config, ftm_roots: Sequence[FtmRoot]) -> tuple[Stan
             for one in all_generations(config)
         ),
         *(_standing(Role.LINE, name, "in-office", read_line(config, name)[0]) for name in LINES),
-        *(
-            _standing(Role.FTM_ROOT, one.name, "believed", read_certificate(one.der))
-            for one in ftm_roots
-            if one.trusted
-        ),
+        *certificates_of_others(config, ftm_roots),
     )
+
+
+def certificates_of_others(config: Config, ftm_roots: Sequence[FtmRoot]) -> tuple[Standing, ...]:
+    """Return what others made and the provider relies on: FTM makers' roots, and what stands between it and MOSIP.
+
+    Raises:
+        AuthorityProblem: one cannot be read.
+    """
+    makers = [(one.name, read_certificate(one.der)) for one in ftm_roots if one.trusted]
+    files = {"certificate": config.mosip.certificate, "anchors": config.mosip.anchors} if config.mosip.on else {}
+    mosip = [(f"mosip.{key}", one) for key, path in files.items() if path for one in _read_pem(config.folder / path)]
+    return (
+        *(_standing(Role.FTM_ROOT, name, "believed", one) for name, one in makers),
+        *(_standing(Role.MOSIP, name, "believed", one) for name, one in mosip),
+    )
+
+
+def _read_pem(path: Path) -> tuple[x509.Certificate, ...]:
+    try:
+        return read_pem_certificates(path.read_bytes())
+    except OSError as error:
+        raise AuthorityProblem(f"{path}: {error.strerror}") from None
+    except Refused as refusal:
+        raise AuthorityProblem(f"{path}: {refusal.detail}") from None
 
 
 def device_certificate(row: Certificate) -> Standing:

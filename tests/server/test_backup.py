@@ -22,6 +22,8 @@ from fleetward_server.authority import Authority
 from fleetward_server.cli.app import build
 from fleetward_server.config import load
 from fleetward_server.init import Wish, make_provider
+from fleetward_server.mass import MassOperator
+from fleetward_server.mass_state import Action, MassWish
 from fleetward_server.state import (
     AddAudit,
     AddCertificates,
@@ -313,6 +315,18 @@ def test_a_restored_folder_is_the_providers_and_opens(home: Path) -> None:
         assert store.device(device(1).id) is not None
         assert audit.walk(store).broken is None
         assert store.history("server")[-1].entry.action == "restored"
+
+
+def test_tags_come_back_and_an_act_on_many_goes_on(home: Path) -> None:
+    with MassOperator(home / "provider", "eve") as eve:
+        eve.tag(device(1).id, ["north"], [])
+        wish = MassWish(Action.TAG, {"add": ["gate"], "remove": []}, "id:*", "moved")
+        act = eve.begin_mass(wish, eve.device_ids(eve.selection(wish.filter)))
+    lean(home)
+    assert restore(home).exit_code == 0
+    with MassOperator(home / "new", "ann") as ann:
+        assert [one.id for one in ann.devices(ann.selection("tag:north"))] == [device(1).id]
+        assert ann.continue_mass(act.id).done == len(ann.devices(ann.selection("tag:gate"))) > 0
 
 
 def test_a_restored_folder_is_its_owners_alone(home: Path) -> None:

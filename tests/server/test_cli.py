@@ -169,6 +169,16 @@ def test_what_could_not_be_done_to_all_is_told_by_code_and_name(fleetward: Fleet
     assert fleetward("mass", "show", "nothing").code == 3
 
 
+def test_a_decision_takes_one_device_or_a_filter(fleetward: Fleetward, store: Store) -> None:
+    kept(store, device(2))
+    assert fleetward("device", "quarantine", FIRST, "--reason", "odd").code == 0
+    assert fleetward("device", "quarantine", "state:registered", "--reason", "odd").code == 6
+    assert fleetward("device", "quarantine", "state:registered", "--reason", "odd", "--yes").code == 0
+    assert {one.state for one in store.devices()} == {State.QUARANTINED}
+    assert fleetward("device", "release", "state:quarantined", "--yes").code == 0
+    assert {one.state for one in store.devices()} == {State.REGISTERED}
+
+
 def test_waiting_is_for_one_device(fleetward: Fleetward, store: Store) -> None:
     assert fleetward("command", "send", "model:Slap-4", "sync-time", "--wait", "1", "--yes").code == 2
     assert store.commands() == ()

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from tests.server.test_revocation import listed, pair
 from tests.server.test_revocation import store as provider  # noqa: F401 - a fixture
 
 MANY = 2 * BATCH + 3
+SECOND = timedelta(seconds=1)
 ORDER = {"verb": "sync-time", "params": {}, "expires_in_s": 60}
 COMMAND = MassWish(Action.COMMAND, ORDER, "model:Slap-4", "drift")
 TAG = MassWish(Action.TAG, {"add": ["north"], "remove": ["old"]}, "model:Slap-4", "moved")
@@ -200,6 +201,38 @@ def test_what_no_device_could_be_told_is_not_begun(store: Store, wish: MassWish)
         begun(eve, wish)
     assert problem.value.kind is Kind.INVALID
     assert store.mass_acts(9) == ()
+
+
+def test_a_finished_acts_list_goes_in_its_time_and_an_unfinished_ones_stays(store: Store) -> None:
+    fleet(store, 3)
+    with operator(store) as eve:
+        done, broken = begun(eve, TAG), begun(eve, COMMAND)
+        eve.continue_mass(done)
+        assert [store.forget_mass_targets(NOW + n * SECOND, 2) for n in (0, 1, 1, 1)] == [0, 2, 1, 0]
+        assert eve.mass_tally(done) == Tally()
+        assert eve.mass_act(done).finished_at == NOW
+        assert eve.continue_mass(broken) == Tally(done=3)
+
+
+DECISIONS = [
+    (Action.QUARANTINE, State.REGISTERED, State.QUARANTINED, "quarantined"),
+    (Action.RELEASE, State.QUARANTINED, State.REGISTERED, "released"),
+    (Action.REINSTATE, State.REVOKED, State.APPROVED, "reinstated"),
+]
+
+
+@pytest.mark.parametrize(("action", "before", "after", "word"), DECISIONS)
+def test_a_decision_about_many_is_the_one_about_each(
+    store: Store, action: Action, before: State, after: State, word: str
+) -> None:
+    kept(store, device(1, state=before), device(2, state=before), device(3, state=State.PENDING))
+    with operator(store) as eve:
+        act = begun(eve, MassWish(action, {}, "model:Slap-4", "recall"))
+        assert eve.continue_mass(act) == Tally(done=2, failed=1)
+    (link,) = store.history(FIRST)
+    assert (link.entry.action, link.entry.reason, link.entry.detail) == (word, "recall", f"mass {act}")
+    assert {one.state for one in store.devices()} == {after, State.PENDING}
+    assert store.history(device(3).id) == ()
 
 
 def certified(store: Store, number: int) -> None:

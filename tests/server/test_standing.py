@@ -17,6 +17,7 @@ from fleetward_schemas.certificates import Unit
 from fleetward_schemas.jws import Alg
 from fleetward_server.authority import Authority
 from fleetward_server.config import load
+from fleetward_server.doctor import Health, examine
 from fleetward_server.generations import open_issuer, open_root
 from fleetward_server.init import Wish, make_provider
 from fleetward_server.mass import MassOperator
@@ -253,6 +254,27 @@ def test_device_certificates_are_limited_and_say_so(fleetward: Fleetward, store:
     assert len(done.json) == 1  # type: ignore[arg-type]
     assert "there may be more" in done.err
     assert {one.use for one in store.certificates(FIRST)} == set(Use)
+
+
+def test_what_stands_between_us_and_mosip_is_listed_with_its_key(fleetward: Fleetward, store: Store) -> None:
+    folder = store.path.parent
+    table = '\n[mosip]\nurl = "https://mosip.example"\nclient_id = "acme"\nkey = "file:mosip.key.pem"\n'
+    toml = folder / "fleetward.toml"
+    toml.write_text(toml.read_text() + table + 'certificate = "mosip.pem"\nanchors = "anchors.pem"\n')
+    (folder / "mosip.pem").write_bytes((folder / "pki" / "device-ca.pem").read_bytes())
+    roots = [(folder / "pki" / f"{name}.pem").read_bytes() for name in ("root", "service-ca")]
+    (folder / "anchors.pem").write_bytes(b"".join(roots))
+    found = fleetward("cert", "list", "--own", "--json").json
+    assert isinstance(found, list)
+    names = [one["name"] for one in found if one["role"] == Role.MOSIP]
+    assert names == ["mosip.certificate", "mosip.anchors", "mosip.anchors"]
+    listed = fleetward("key", "list", "--json").json
+    assert isinstance(listed, list)
+    (key,) = [one for one in listed if one["name"] == "mosip.key"]
+    assert (key["certificate"], key["state"]) == ("mosip.certificate", "not there")
+    (folder / "anchors.pem").write_text("lost")
+    assert "anchors.pem" in fleetward("cert", "list").err
+    assert [one.health for one in examine(folder) if one.part == "certificates of others"] == [Health.FAILS]
 
 
 def test_the_roots_of_ftm_makers_end_too(fleetward: Fleetward, store: Store) -> None:

@@ -15,6 +15,7 @@ from fleetward_server.cli.telling import acting
 
 if TYPE_CHECKING:
     from fleetward_server.admission import Diff
+    from fleetward_server.mass import MassOperator
     from fleetward_server.operations import Papers
     from fleetward_server.state import Device
 
@@ -118,23 +119,11 @@ def refuse(name: Name, folder: Dir = HERE, reason: Reason = "", actor: Actor = "
 
 @app.command(epilog=FILTER_HELP)
 def revoke(
-    which: Which,
-    reason: Why,
-    folder: Dir = HERE,
-    actor: Actor = "",
-    *,
-    yes: Yes = False,
-    as_json: Json = False,
+    which: Which, reason: Why, folder: Dir = HERE, actor: Actor = "", *, yes: Yes = False, as_json: Json = False
 ) -> None:
     """Put devices out for good: their certificates cease to count and the broker cuts them at once."""
     with acting(folder, as_json=as_json, actor=actor) as operator:
-        device_id = single(operator, which)
-        if device_id is not None:
-            show.record(summary(operator.revoke(device_id, reason)), as_json=as_json)
-            return
-        from fleetward_server.mass_state import Action, MassWish
-
-        act_on_many(operator, MassWish(Action.REVOKE, {}, which, reason), yes=yes, as_json=as_json)
+        _decide(operator, "revoke", which, reason, yes=yes, as_json=as_json)
 
 
 @app.command(epilog=FILTER_HELP)
@@ -157,25 +146,48 @@ def retire(
         give(operator, which, order, reason, wait=0, yes=yes, as_json=as_json)
 
 
-@app.command()
-def quarantine(name: Name, reason: Why, folder: Dir = HERE, actor: Actor = "", *, as_json: Json = False) -> None:
-    """Let a device report and do nothing else: no commands, no new certificates, until it is released."""
+@app.command(epilog=FILTER_HELP)
+def quarantine(
+    which: Which, reason: Why, folder: Dir = HERE, actor: Actor = "", *, yes: Yes = False, as_json: Json = False
+) -> None:
+    """Let devices report and do nothing else: no commands, no new certificates, until they are released."""
     with acting(folder, as_json=as_json, actor=actor) as operator:
-        show.record(summary(operator.quarantine(operator.device(name).id, reason)), as_json=as_json)
+        _decide(operator, "quarantine", which, reason, yes=yes, as_json=as_json)
 
 
-@app.command()
-def release(name: Name, folder: Dir = HERE, reason: Reason = "", actor: Actor = "", *, as_json: Json = False) -> None:
-    """End a device's quarantine."""
+@app.command(epilog=FILTER_HELP)
+def release(
+    which: Which, folder: Dir = HERE, reason: Reason = "", actor: Actor = "", *, yes: Yes = False, as_json: Json = False
+) -> None:
+    """End devices' quarantine."""
     with acting(folder, as_json=as_json, actor=actor) as operator:
-        show.record(summary(operator.release(operator.device(name).id, reason)), as_json=as_json)
+        _decide(operator, "release", which, reason, yes=yes, as_json=as_json)
 
 
-@app.command()
-def reinstate(name: Name, reason: Why, folder: Dir = HERE, actor: Actor = "", *, as_json: Json = False) -> None:
-    """Let a revoked or retired device ask anew: an L1 proves itself by its FTM, an L0 waits for approval of its key."""
+@app.command(epilog=FILTER_HELP)
+def reinstate(
+    which: Which, reason: Why, folder: Dir = HERE, actor: Actor = "", *, yes: Yes = False, as_json: Json = False
+) -> None:
+    """Let revoked or retired devices ask anew: an L1 proves itself by its FTM, an L0 waits for approval of its key."""
     with acting(folder, as_json=as_json, actor=actor) as operator:
-        show.record(summary(operator.reinstate(operator.device(name).id, reason)), as_json=as_json)
+        _decide(operator, "reinstate", which, reason, yes=yes, as_json=as_json)
+
+
+def _decide(operator: "MassOperator", word: str, which: str, reason: str, *, yes: bool, as_json: bool) -> None:
+    """Decide about one device or about those that a filter means; ends with the command's exit code."""
+    from fleetward_server.mass_state import Action, MassWish
+
+    device_id = single(operator, which)
+    if device_id is None:
+        act_on_many(operator, MassWish(Action(word), {}, which, reason), yes=yes, as_json=as_json)
+        return
+    decisions = {
+        Action.REVOKE: operator.revoke,
+        Action.QUARANTINE: operator.quarantine,
+        Action.RELEASE: operator.release,
+        Action.REINSTATE: operator.reinstate,
+    }
+    show.record(summary(decisions[Action(word)](device_id, reason)), as_json=as_json)
 
 
 @app.command("tag", epilog=FILTER_HELP, context_settings=WORDS_MAY_BEGIN_WITH_MINUS)

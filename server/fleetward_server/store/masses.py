@@ -6,8 +6,9 @@ Source: mass_state.py.
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import CursorResult, delete, func, insert, select, tuple_, update
 
 from fleetward_schemas.topics import DeviceId
 from fleetward_server.mass_state import Action, MassAct, Outcome, Tally, Target
@@ -65,6 +66,16 @@ class MassQueries(Ground):
         for row in self._all(counted.group_by(_targets.c.outcome)):
             tally = replace(tally, **{row.outcome or "left": row.times})
         return tally
+
+    def forget_mass_targets(self, before: datetime, limit: int = 1000) -> int:
+        """Delete what became of single devices in acts that finished before ``before``; return how many rows went."""
+        old = select(_acts.c.id).where(_acts.c.finished_at < rows.stamp(before))
+        some = select(*_targets.primary_key).where(_targets.c.act_id.in_(old)).limit(limit)
+        with self._writing() as connection:
+            result: CursorResult[Any] = connection.execute(
+                delete(_targets).where(tuple_(*_targets.primary_key).in_(some))
+            )
+        return result.rowcount
 
     def mass_targets(self, act_id: str, outcomes: Iterable[Outcome] = Outcome) -> tuple[Target, ...]:
         """Return the devices of an act with one of these outcomes, by id."""
