@@ -43,11 +43,13 @@ class Runner:
     """How one kind of broker is run.
 
     start: write its files, start it and wait until it serves; given and returned is the port, 0 for any free one.
-    enforce: make the process with this id read the CRLs again, and end the connections of these principals.
+    enforce: make the process with this id read certificates and CRLs again, and end these principals' connections.
+    rereads_roots: it then reads the provider's roots again too.
     """
 
     start: Callable[[Config, int, Spawn], int]
     enforce: Callable[[Config, int, Sequence[str]], None]
+    rereads_roots: bool
 
 
 def _start_embedded(config: Config, port: int, spawn: Spawn) -> int:
@@ -91,8 +93,8 @@ def _enforce_mosquitto(config: Config, pid: int, principals: Sequence[str]) -> N
 
 
 RUNNERS = {
-    "embedded": Runner(_start_embedded, _enforce_embedded),
-    "mosquitto": Runner(_start_mosquitto, _enforce_mosquitto),
+    "embedded": Runner(_start_embedded, _enforce_embedded, rereads_roots=True),
+    "mosquitto": Runner(_start_mosquitto, _enforce_mosquitto, rereads_roots=False),
 }
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from fleetward_broker.pkcs11_uri import TokenUri, is_software, read_uri, show_uri
-from fleetward_broker.signers import KeyUnavailable, key_pem, make_key, needing_hsm, write_private
+from fleetward_broker.pkcs11_uri import SCHEME, TokenUri, is_software, read_uri, show_uri
+from fleetward_broker.signers import KeyUnavailable, file_of, key_pem, make_key, needing_hsm, write_private
 from fleetward_schemas.jws import Alg, PrivateKey
 
 WARNING = (
@@ -19,6 +19,7 @@ WARNING = (
 SOFT_WARNING = (
     "The keys of this provider are in SoftHSM, which keeps them in files of this host: good for tests, and no HSM."
 )
+ROOT_BITS = 3072
 NAMES = ("root", "device-ca", "factory-ca", "service-ca")
 IN_FILES = """\
 # FILES ARE NO HSM. Relative paths start from this file's folder.
@@ -47,6 +48,14 @@ class Keys(Protocol):
         """Look before anything is made. Raises KeyUnavailable: they cannot be made here."""
         ...
 
+    def uri(self, name: str) -> str:
+        """Return the URI of one."""
+        ...
+
+    def holds(self, name: str) -> bool:
+        """Say whether one of this name is there. Raises KeyUnavailable."""
+        ...
+
     def make(self, name: str, bits: int) -> PrivateKey:
         """Make one. Raises KeyUnavailable, OSError."""
         ...
@@ -54,14 +63,23 @@ class Keys(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class InFiles:
-    """Unencrypted PEM files of mode 0600."""
+    """Unencrypted PEM files of mode 0600. before: what comes before a file's name in its URI."""
 
     pki: Path
+    before: str = "file:pki/"
     table: str = IN_FILES
     warning: str = WARNING
 
     def prepare(self) -> None:
         """There is nothing to look at."""
+
+    def uri(self, name: str) -> str:
+        """Return the URI of one."""
+        return f"{self.before}{name}.key.pem"
+
+    def holds(self, name: str) -> bool:
+        """Say whether there is such a file."""
+        return (self.pki / f"{name}.key.pem").exists()
 
     def make(self, name: str, bits: int) -> PrivateKey:
         """Make one and write it down."""
@@ -92,15 +110,19 @@ class InToken:
 
     def prepare(self) -> None:
         """Refuse a token that holds one of the names: nothing in a token is ever replaced."""
-        with needing_hsm():
-            from fleetward_broker.token_keys import has_token_key
-
-            taken = [name for name in NAMES if has_token_key(self.uri(name))]
+        taken = [name for name in NAMES if self.holds(name)]
         if taken:
             raise KeyUnavailable(
                 f"token {self.token.token_name}: holds keys named {', '.join(taken)} already; nothing was made: "
                 "take another token, or delete them with the vendor's tool if no provider uses them"
             )
+
+    def holds(self, name: str) -> bool:
+        """Say whether the token has a key of this name."""
+        with needing_hsm():
+            from fleetward_broker.token_keys import has_token_key
+
+            return has_token_key(self.uri(name))
 
     def make(self, name: str, bits: int) -> PrivateKey:
         """Have the token make one."""
@@ -121,3 +143,22 @@ def keys_of(hsm: str, pki: Path) -> Keys:
     if token.label or token.id:
         raise KeyUnavailable("pkcs11 URI: object, id: name the token alone; the keys get their own names")
     return InToken(token)
+
+
+def beside(uri: str, base: Path) -> Keys:
+    """Return the place where a key is, for another one: its token, or its folder.
+
+    Raises:
+        KeyUnavailable: the URI is wrong.
+    """
+    if uri.startswith(SCHEME):
+        return InToken(replace(read_uri(uri, base), label="", id=b""))
+    head, slash, _ = uri.rpartition("/")
+    return InFiles(file_of(uri, base).parent, head + slash or "file:")
+
+
+def name_in(uri: str) -> str:
+    """Return how its place calls a key, empty if that cannot be told."""
+    if uri.startswith(SCHEME):
+        return read_uri(uri, Path()).label
+    return file_of(uri).name.removesuffix(".key.pem")

@@ -102,6 +102,18 @@ def in_office(config: Config, office: str) -> tuple[Issuer, Generation]:
     raise AuthorityProblem(f"{config.pki}/{names}: the certificate is for another key than {uri}")
 
 
+def holder(config: Config, office: str) -> Generation:
+    """Say who holds one of ``AUTHORITIES``; its key is asked only where the certificates leave it open.
+
+    Raises: as ``open_issuer``.
+    """
+    found = [(stem, one) for stem, one in _certificates(config, office) if stem not in config.keys.former]
+    if len(found) != 1:
+        return in_office(config, office)[1]
+    stem, certificate = found[0]
+    return Generation(office, stem, certificate, config.keys.by_name()[office])
+
+
 def former(config: Config) -> tuple[Generation, ...]:
     """Return the predecessors of the issuing CAs whose keys the configuration names, the ended ones too.
 

@@ -14,18 +14,17 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_broker import profiles
 from fleetward_broker.profiles import Issuer, Subject
-from fleetward_broker.signers import key_pem, make_key, open_key, write_durably, write_private
+from fleetward_broker.signers import open_key, write_durably
 from fleetward_schemas.certificates import Unit
 from fleetward_schemas.identity import Environment
-from fleetward_schemas.jws import MIN_RSA_BITS, Alg
+from fleetward_schemas.jws import MIN_RSA_BITS
 from fleetward_server.authority import BACKDATE, publish_revocations
-from fleetward_server.ca_keys import Keys, keys_of
+from fleetward_server.ca_keys import ROOT_BITS, Keys, keys_of
 from fleetward_server.ceremony_use import Held, offices, table
 from fleetward_server.config import FILE, ConfigProblem, load
+from fleetward_server.lines import make_line, subject_of_line
+from fleetward_server.standing import LINES
 from fleetward_server.store import open_store
-
-ROOT_BITS = 3072
-LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,9 @@ def make_provider(folder: Path, wish: Wish, now: datetime, say: Callable[[str], 
         folder.chmod(0o700)
         issuers = _taken(folder / "pki", held) if held else _made(folder / "pki", wish, keys, now, say)
         say("making the broker's and the server's certificates")
-        _service(folder / "pki", wish, issuers[Unit.SERVICE], now)
+        for line in LINES:
+            subject = subject_of_line(line, wish.name, wish.host)
+            make_line(folder / "pki", line, subject, issuers[Unit.SERVICE], now)
         # Last of all: a crash before this line leaves a folder that init will make anew.
         open_store(folder / "server.db", create=True).close()
         write_durably(path, TOML.format(wish=wish, keys=table(held) if held else keys.table).encode())
@@ -108,21 +109,8 @@ def _issuing(pki: Path, subject: Subject, keys: Keys, root: Issuer, now: datetim
     return Issuer(certificate, key)
 
 
-def _service(pki: Path, wish: Wish, service: Issuer, now: datetime) -> None:
-    hosts = tuple(dict.fromkeys((wish.host, *LOCAL_HOSTS)))
-    for file, profile, subject, alg in (
-        ("broker", profiles.SERVER_TLS, Subject(wish.host, wish.name, hosts=hosts), Alg.RS256),
-        ("server", profiles.SERVICE_CLIENT, Subject("server", wish.name), Alg.EDDSA),
-    ):
-        key = make_key(alg)
-        made = profiles.issue(profile, subject, key.public_key(), service, start=now - BACKDATE)
-        # These open TLS and nothing else, and Python's TLS reads keys from files.
-        write_private(pki / f"{file}.key.pem", key_pem(key))
-        _keep(pki, file, made, service.certificate)
-
-
-def _keep(pki: Path, name: str, *chain: x509.Certificate) -> None:
-    write_durably(pki / f"{name}.pem", b"".join(one.public_bytes(Encoding.PEM) for one in chain))
+def _keep(pki: Path, name: str, certificate: x509.Certificate) -> None:
+    write_durably(pki / f"{name}.pem", certificate.public_bytes(Encoding.PEM))
 
 
 TOML = """\

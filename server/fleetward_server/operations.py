@@ -20,6 +20,7 @@ from fleetward_server.selection import Selection
 from fleetward_server.standing import ChainTold, Standing
 from fleetward_server.state import Certificate, Command, Device, FtmRoot, Model, Report, Use
 from fleetward_server.store import AuditFilter, Counts, RefusalCount, ReportFilter
+from fleetward_server.succession import Successor
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +198,18 @@ class Certificates(Protocol):
         ...
 
 
+class Offices(Protocol):
+    """The provider's own keys."""
+
+    def rotate_authority(self, office: str, reason: str, *, to: str = "", root_delivered: bool = False) -> Successor:
+        """Give an office another key, and have what serves take it up."""
+        ...
+
+    def forget_root(self, reason: str, *, leave_behind: bool = False) -> tuple[str, ...]:
+        """Believe no root but the one in office; returns the names of those forgotten."""
+        ...
+
+
 class Records(Protocol):
     """What was said and done."""
 
@@ -217,5 +230,5 @@ class Records(Protocol):
         ...
 
 
-class Operator(Devices, Register, Commands, Masses, Trust, FtmRoots, Certificates, Records, Protocol):
+class Operator(Devices, Register, Commands, Masses, Trust, FtmRoots, Certificates, Offices, Records, Protocol):
     """All of it."""

@@ -6,7 +6,6 @@ Every act is one transaction and names its actor and reason in the audit. Source
 import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,14 +22,13 @@ from fleetward_schemas.topics import DeviceId
 from fleetward_server import admission, approval, ftm_root, revocation
 from fleetward_server.admission import Diff, Record
 from fleetward_server.generations import AuthorityProblem
+from fleetward_server.keeper import Keeper
 from fleetward_server.listing import Fields, Listed
 from fleetward_server.mosip import operating
 from fleetward_server.mosip.queue import Task
 from fleetward_server.problem import Kind, OperatorProblem, nearest
-from fleetward_server.reader import LocalReader, utc_now
+from fleetward_server.reader import utc_now
 from fleetward_server.state import (
-    AddAudit,
-    AuditEntry,
     Command,
     Cut,
     Device,
@@ -57,13 +55,12 @@ class Order:
     expires_in_s: int
 
 
-class LocalOperator(LocalReader):
+class LocalOperator(Keeper):
     """An operator with the provider's folder at hand; opens the store at the first act."""
 
     def __init__(self, folder: Path, actor: str, now: Callable[[], datetime] = utc_now) -> None:
         """Act in ``folder`` as ``actor``, which the audit shows as ``operator:<actor>``."""
-        super().__init__(folder, now)
-        self._actor = f"operator:{actor}"
+        super().__init__(folder, actor, now)
         self._last_id: str | None = None
 
     def import_list(self, rows: Sequence[Fields], *, dry_run: bool, places: Sequence[str] = ()) -> Diff:
@@ -163,8 +160,7 @@ class LocalOperator(LocalReader):
 
     def note_backup(self, manifest_hash: str) -> None:
         """Write into the audit that a copy of everything was made."""
-        with self._unit() as unit:
-            unit.apply([self._entry("backed-up", "server", "", manifest_hash)])
+        self._note("backed-up", "server", "", manifest_hash)
 
     def _decide(self, device_id: DeviceId, action: str, reason: str, decide: Callable[[Device], Device]) -> Device:
         with self._unit() as unit:
@@ -245,14 +241,6 @@ class LocalOperator(LocalReader):
             unit.put_ftm_root(root)
             unit.apply([self._entry(action, root.thumbprint, reason, " ".join([root.name, *root.leniencies]))])
         return root
-
-    def _entry(self, action: str, subject: str, reason: str, detail: str) -> AddAudit:
-        return AddAudit(AuditEntry(self._now(), self._actor, action, subject, reason, detail))
-
-    @contextmanager
-    def _unit(self) -> Iterator[Unit]:
-        with self.opened() as store, store.unit() as unit:
-            yield unit
 
 
 def _record(unit: Unit, listed: Listed) -> Record:

@@ -3,6 +3,8 @@
 import fcntl
 import json
 import os
+import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,10 @@ from typing import IO, Any
 
 RUN = "run.json"
 LOCK = ".lock"
+READY = ".server-ready"
+"""There once the server has its line."""
+RELOAD_S = 60.0
+LOOK_S = 0.05
 
 
 class Held(Exception):  # noqa: N818 - says what is so
@@ -32,6 +38,28 @@ def running(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return {"pid": int((folder / LOCK).read_text().strip() or 0)}
     return found if isinstance(found, dict) else None
+
+
+def reload_running(folder: Path) -> bool:
+    """Have the ``up`` that serves take up configuration and keys, and wait until it has; False if none serves.
+
+    Raises:
+        Held: it cannot, or does not; the message says what to do.
+    """
+    before = running(folder)
+    if before is None:
+        return False
+    if not before.get("hears"):
+        raise Held(f"{folder}: what serves it takes up nothing new; end it and start it again")
+    os.kill(int(before["pid"]), signal.SIGHUP)
+    deadline = time.monotonic() + RELOAD_S
+    while (found := running(folder)) is not None:
+        if found.get("server", before.get("server")) != before.get("server") and (folder / READY).exists():
+            return True
+        if time.monotonic() > deadline:
+            raise Held(f"{folder}: it serves on with the former keys; see {folder}/server.log and what up says")
+        time.sleep(LOOK_S)
+    return False
 
 
 @contextmanager

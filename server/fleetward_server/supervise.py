@@ -1,5 +1,7 @@
 """``fleetward up`` and ``down``: one broker and one server worker on this host, watched, restarted, ended together.
 
+SIGHUP: configuration, keys and certificates are taken up as they are now; nobody's connection to the broker ends by it.
+
 ``run.json`` in the provider's folder tells ports and process ids while they serve; a lock tells a live one from a
 stale one, and a second ``up`` who holds the folder. Children end with their supervisor, however it ends.
 """
@@ -17,19 +19,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fleetward_broker.signers import KeyUnavailable, write_durably
-from fleetward_server.authority import FormerKeyAway
+from fleetward_broker.mosquitto_admin import NotTold
+from fleetward_broker.signers import write_durably
 from fleetward_server.brokers import RUNNERS, NotInstalled
-from fleetward_server.config import Config, load
-from fleetward_server.generations import AuthorityProblem
+from fleetward_server.config import Config, ConfigProblem, load
+from fleetward_server.generations import ROOTS
+from fleetward_server.lines import finish_lines
 from fleetward_server.parts import STOP_S, Part, StartFailed, spawn
-from fleetward_server.revocation import publish
-from fleetward_server.running import RUN, Held, NotRunning, locked, running
-from fleetward_server.store import StoreProblem, open_store
+from fleetward_server.running import READY, RUN, Held, NotRunning, locked, running
+from fleetward_server.upkeep import TROUBLES, publish_lists, renew_lines
 
 log = logging.getLogger("fleetward.up")
 
-READY = ".server-ready"
 START_S = 30.0
 WATCH_S = 0.2
 STEADY_S = 2.0
@@ -39,7 +40,10 @@ MOST_WAIT_S = 3.0
 
 @dataclass(slots=True)
 class Up:
-    """The running whole of one folder. untold: run.json does not say yet what runs."""
+    """The running whole of one folder. untold: run.json does not say yet what runs.
+
+    hears: SIGHUP sets ``asked``. believed: the roots that the broker was started with.
+    """
 
     config: Config
     broker: str = "embedded"
@@ -50,11 +54,15 @@ class Up:
     wait_until: dict[str, float] = field(default_factory=dict)
     renew_at: float = field(default_factory=lambda: time.monotonic() + RENEW_S)
     untold: bool = False
+    hears: bool = False
+    asked: threading.Event = field(default_factory=threading.Event)
+    believed: bytes = b""
 
     def start(self) -> None:
         """Start the broker, then the server; ``run.json`` is written once both serve."""
         self.port = self.config.broker.port
-        self._publish_lists()
+        renew_lines(self.config, datetime.now(UTC))
+        publish_lists(self.config, datetime.now(UTC))
         self._start_broker()
         self._start_server()
         self._await_server()
@@ -70,6 +78,9 @@ class Up:
                     self._restart(name, again)
             if self.untold:
                 self._tell()
+            if self.asked.is_set():
+                self.asked.clear()
+                self.reload()
             if time.monotonic() >= self.renew_at:
                 self.renew_lists()
 
@@ -77,24 +88,52 @@ class Up:
         known = {"broker": self._start_broker, "server": self._start_server, "mosip": self._start_mosip}
         return [(name, again) for name, again in known.items() if name in self.parts]
 
+    def reload(self) -> None:
+        """Take up configuration, keys and certificates: the broker reads them, then another server takes the line.
+
+        A configuration that cannot be used leaves all as it is, and is told.
+        """
+        try:
+            self.config = load(self.config.folder)
+            # It ends first: it writes lists too, of the authorities that it knows.
+            self.parts["server"].end()
+            publish_lists(self.config, datetime.now(UTC))
+            self._renew_broker()
+            self._start_server()
+            if "mosip" in self.parts:
+                self.parts["mosip"].end()
+                self._start_mosip()
+        except (*TROUBLES, ConfigProblem, NotTold, StartFailed) as problem:
+            log.error("not reloaded", extra={"detail": str(problem)})  # noqa: TRY400
+            return
+        log.info("reloaded")
+        self.untold = True
+
+    def _renew_broker(self) -> None:
+        """Have the broker read its files; one that never reads roots again is started anew when there are others."""
+        runner = RUNNERS[self.broker]
+        finish_lines(self.config)
+        if not runner.rereads_roots and self._roots() != self.believed:
+            self.parts["broker"].end()
+            self._start_broker()
+        elif self.parts["broker"].alive:
+            runner.enforce(self.config, self.parts["broker"].process.pid, ())
+
+    def _roots(self) -> bytes:
+        return (self.config.pki / ROOTS).read_bytes()
+
     def renew_lists(self) -> None:
         """Write the CRLs anew and have the broker read them: a list that ends lets nobody in any more."""
         self.renew_at = time.monotonic() + RENEW_S
+        renew_lines(self.config, datetime.now(UTC))
         try:
-            self._publish_lists()
+            self.config = load(self.config.folder)
+            publish_lists(self.config, datetime.now(UTC))
             broker = self.parts.get("broker")
             if broker is not None and broker.alive:
                 RUNNERS[self.broker].enforce(self.config, broker.process.pid, ())
-        except (StoreProblem, AuthorityProblem, KeyUnavailable, OSError) as problem:
+        except (*TROUBLES, ConfigProblem) as problem:
             log.error("revocation lists not renewed", extra={"detail": str(problem)})  # noqa: TRY400
-
-    def _publish_lists(self) -> None:
-        try:
-            with open_store(self.config.store_path, create=True) as store:
-                publish(self.config, store, datetime.now(UTC))
-        except FormerKeyAway as problem:
-            # What it issued is judged by its last list, which is good for a year; everybody else has a new one.
-            log.error("a revocation list is not renewed", extra={"detail": str(problem)})  # noqa: TRY400
 
     def stop(self) -> None:
         """End the server first, so that it leaves the line politely, then the broker."""
@@ -115,6 +154,9 @@ class Up:
     def _restart(self, name: str, again: Any) -> None:
         failures = self.parts[name].failures
         self.wait_until.pop(name, None)
+        if name == "server":
+            # It may know authorities that came into office since the lists were written.
+            self.renew_lists()
         try:
             again()
         except (StartFailed, NotInstalled, OSError) as failed:
@@ -133,10 +175,13 @@ class Up:
 
     def _start_broker(self) -> None:
         # The port that was free at the first start stays ours for restarts: devices have it written down.
+        finish_lines(self.config)
+        self.believed = self._roots()
         runner = RUNNERS[self.broker]
         self.port = runner.start(self.config, self.port, lambda command, folder: self._spawn("broker", command, folder))
 
     def _start_server(self) -> None:
+        finish_lines(self.config)
         ready = self.config.folder / READY
         ready.unlink(missing_ok=True)
         folder = str(self.config.folder)
@@ -172,6 +217,7 @@ class Up:
             "mosip": self.parts["mosip"].process.pid if "mosip" in self.parts else None,
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
             "time": self.config.time.source,
+            "hears": self.hears,
         }
         write_durably(self.config.folder / RUN, json.dumps(found, indent=2).encode() + b"\n")
 
@@ -195,7 +241,7 @@ def up(
         if (folder / RUN).exists():
             log.warning("stale run.json", extra={"detail": "its process is gone; starting anew"})
         whole = Up(config, broker, log_level, log_format)
-        restore = _on_signals(stop) if stopping is None else {}
+        restore = _on_signals(stop, whole) if stopping is None else {}
         try:
             whole.start()
             whole.watch(stop)
@@ -225,6 +271,7 @@ def down(folder: Path) -> int:
     return pid
 
 
-def _on_signals(stop: threading.Event) -> dict[signal.Signals, Any]:
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    return {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
+def _on_signals(stop: threading.Event, whole: Up) -> dict[signal.Signals, Any]:
+    whole.hears = True
+    events = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: whole.asked}
+    return {number: signal.signal(number, lambda *_, event=event: event.set()) for number, event in events.items()}

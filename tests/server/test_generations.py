@@ -35,7 +35,7 @@ from fleetward_server.init import Wish, make_provider
 from fleetward_server.operator import LocalOperator
 from fleetward_server.state import AddCertificates, TakeCertificates, Use
 from fleetward_server.store import Store, open_store
-from fleetward_server.supervise import Up
+from fleetward_server.upkeep import publish_lists
 from tests.server.register import FIRST, certificate, device, kept
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -160,7 +160,7 @@ def test_a_former_key_that_is_away_keeps_nobody_else_from_a_new_list(folder: Pat
     assert (config.pki / "crl" / "device-ca-7.pem").read_bytes() == last
     assert len(read_crls(config.pki / "crl" / "all.pem")) == 4
     before = (config.pki / "crl" / "all.pem").read_bytes()
-    Up(config)._publish_lists()
+    publish_lists(config, NOW + timedelta(hours=1))
     assert (config.pki / "crl" / "all.pem").read_bytes() != before
     found = {finding.part: finding.health for finding in examine(folder)}
     assert found["key of former device-ca-7"] is Health.WARNS

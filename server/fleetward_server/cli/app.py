@@ -14,6 +14,7 @@ import typer
 from fleetward_broker.logs import FORMATS, LEVELS, start_logging
 from fleetward_server.cli import (
     audit,
+    authority,
     backup,
     broker,
     cert,
@@ -50,6 +51,7 @@ GROUPS = {
     "ftm-root": ftm_root.app,
     "telemetry": telemetry.app,
     "audit": audit.app,
+    "authority": authority.app,
     "backup": backup.app,
     "schema": schema.app,
     "topic": topic.app,

@@ -115,6 +115,15 @@ class Queries(Ground):
         ordered = found.order_by(table.c.not_after, table.c.thumbprint).limit(limit)
         return tuple(map(rows.to_certificate, self._all(ordered)))
 
+    def authorities(self, now: datetime) -> dict[bytes, int]:
+        """Return how many certificates of devices count now, by the authority that issued them, in DER."""
+        table = tables.certificates
+        counts = table.c.state.in_((CertificateState.ISSUED, CertificateState.CURRENT))
+        found = select(table.c.authority, func.count().label("times")).where(
+            counts, table.c.not_after > rows.stamp(now)
+        )
+        return {row.authority: int(row.times) for row in self._all(found.group_by(table.c.authority))}
+
     def reports(
         self, wanted: ReportFilter | None = None, *, after: str = "", limit: int = PAGE_ROWS
     ) -> tuple[Report, ...]:

@@ -1,0 +1,63 @@
+"""An operator's acts on the provider's own keys, and what every act has: an actor, and a row in the audit.
+
+Source: S5, S6; offices.py for what is refused.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from fleetward_server import offices
+from fleetward_server.reader import LocalReader, utc_now
+from fleetward_server.state import AddAudit, AuditEntry
+from fleetward_server.store import Unit
+from fleetward_server.succession import ROTATED, Successor
+
+
+class Keeper(LocalReader):
+    """Somebody who may give the provider's offices other keys."""
+
+    def __init__(self, folder: Path, actor: str, now: Callable[[], datetime] = utc_now) -> None:
+        """Act in ``folder`` as ``actor``, which the audit shows as ``operator:<actor>``."""
+        super().__init__(folder, now)
+        self._actor = f"operator:{actor}"
+
+    def rotate_authority(self, office: str, reason: str, *, to: str = "", root_delivered: bool = False) -> Successor:
+        """Give an office another key, and have what serves take it up.
+
+        Raises:
+            OperatorProblem: as ``offices.may_rotate`` and ``offices.rotate``; ``failed``: done, but what serves did not
+                take it up.
+        """
+        offices.may_rotate(self.config, office, to=to, root_delivered=root_delivered)
+        self._note(f"{ROTATED}-begun", office, reason, "")
+        with self.opened() as store:
+            made = offices.rotate(self.config, store, office, self._now(), to=to)
+        self._note(ROTATED, office, reason, f"{made.stem} {made.thumbprint}")
+        offices.take_up(self.config)
+        return made
+
+    def forget_root(self, reason: str, *, leave_behind: bool = False) -> tuple[str, ...]:
+        """Believe no root but the one in office, and have what serves do so.
+
+        Raises:
+            OperatorProblem: as ``offices.forget``; ``failed``: done, but what serves did not take it up.
+        """
+        with self.opened() as store:
+            forgotten = offices.forget(self.config, store, self._now(), leave_behind=leave_behind)
+        self._note("root-forgotten", "root", reason, "; ".join(forgotten))
+        offices.take_up(self.config)
+        return forgotten
+
+    def _note(self, action: str, subject: str, reason: str, detail: str) -> None:
+        with self._unit() as unit:
+            unit.apply([self._entry(action, subject, reason, detail)])
+
+    def _entry(self, action: str, subject: str, reason: str, detail: str) -> AddAudit:
+        return AddAudit(AuditEntry(self._now(), self._actor, action, subject, reason, detail))
+
+    @contextmanager
+    def _unit(self) -> Iterator[Unit]:
+        with self.opened() as store, store.unit() as unit:
+            yield unit

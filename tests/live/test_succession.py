@@ -1,0 +1,145 @@
+"""The provider's keys change hands while its fleet is at work: nobody is locked out, and nobody comes back in.
+
+Each end of every line is made to connect anew after it, so that what holds is not yesterday's handshake.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from fleetward_broker.token_keys import has_token_key, make_token_key
+from fleetward_sandbox.provision import Made
+from fleetward_sandbox.softhsm import SoftToken
+from fleetward_schemas.certificates import thumbprint
+from fleetward_schemas.jws import Alg
+from fleetward_server.config import load
+from fleetward_server.generations import AUTHORITIES, in_office
+from fleetward_server.problem import OperatorProblem
+from fleetward_server.standing import LINES
+from fleetward_server.state import Use
+from tests.live.house import BROKERS, House
+from tests.live.test_revocation import is_out, stolen
+
+pytestmark = pytest.mark.live
+
+
+def report_anew(house: House, made: Iterable[Made], what: str) -> None:
+    """Wait until each has reported more than once from now on."""
+    known = {one.id: len(house.reports(one.id)) for one in made}
+    house.wait(lambda: all(len(house.reports(name)) > count + 1 for name, count in known.items()), what)
+
+
+def authority_of(house: House, made: Made) -> str:
+    """Return who issued a device's own certificate."""
+    (own,) = [one for one in house.store.certificates(made.id) if one.use is Use.DEVICE]  # type: ignore[arg-type]
+    return thumbprint(own.authority)
+
+
+def in_office_now(house: House, office: str) -> str:
+    return thumbprint(in_office(load(house.folder), office)[0].certificate.public_bytes(Encoding.DER))
+
+
+def all_connect_anew(house: House, made: Iterable[Made]) -> None:
+    """End the broker: its successor shows its present certificate to everybody."""
+    before = house.found()["broker"]
+    house.kill("broker")
+    house.wait(lambda: house.found().get("broker", before) != before, "another broker")
+    report_anew(house, made, "all report to the next broker")
+
+
+@pytest.mark.parametrize("broker", BROKERS)
+def test_authorities_and_lines_change_hands_under_a_fleet_at_work(
+    tmp_path: Path, broker: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spent: dict[str, float] = {}
+    with House(tmp_path, broker=broker) as house:
+        fleet = house.provision(3)
+        agents = [house.start_agent(made.folder) for made in fleet]
+        report_anew(house, fleet, "all report")
+        old, serving = in_office_now(house, "device-ca"), house.found()
+        for office in (*AUTHORITIES, *LINES):
+            began = time.monotonic()
+            house.operator.rotate_authority(office, "yearly")
+            spent[office] = time.monotonic() - began
+            report_anew(house, fleet, f"all report after {office}")
+        assert (house.found()["broker"], house.found()["pid"]) == (serving["broker"], serving["pid"])
+        all_connect_anew(house, fleet)
+        (late,) = house.provision(1)
+        agents.append(house.start_agent(late.folder))
+        report_anew(house, [late], "one that comes later reports")
+        assert {authority_of(house, made) for made in fleet} == {old}
+        assert authority_of(house, late) == in_office_now(house, "device-ca") != old
+        bad, *good = (*fleet, late)
+        house.operator.revoke(bad.id, "stolen")
+        assert is_out(house, stolen(house, bad.folder), bad.id)
+        for made in (good[0], late):
+            assert not is_out(house, stolen(house, made.folder), made.id)
+        report_anew(house, good, "the others go on")
+        assert all(agent.poll() is None for agent in agents)
+    with capsys.disabled():
+        print(f"\n{broker}: taken up within " + ", ".join(f"{name} {took:.1f} s" for name, took in spent.items()))
+
+
+@pytest.mark.parametrize("broker", BROKERS)
+def test_a_root_is_followed_once_devices_know_its_successor(tmp_path: Path, broker: str) -> None:
+    with House(tmp_path, broker=broker) as house:
+        old, operator = house.provision(2), house.operator
+        agents = [house.start_agent(made.folder) for made in old]
+        report_anew(house, old, "all report")
+        operator.rotate_authority("root", "every ten years")
+        report_anew(house, old, "all report under the former root")
+        for made, agent in zip(old, agents, strict=True):
+            (made.folder / "provider-root.pem").write_bytes((house.folder / "pki" / "root.pem").read_bytes())
+            agent.terminate()
+            agent.wait(30)
+            house.start_agent(made.folder)
+        for office in (*AUTHORITIES, *LINES):
+            operator.rotate_authority(office, "every ten years", root_delivered=True)
+        all_connect_anew(house, old)
+        (new,) = house.provision(1)
+        house.start_agent(new.folder)
+        report_anew(house, [*old, new], "devices of either root report side by side")
+        with pytest.raises(OperatorProblem, match="they would be locked out"):
+            operator.forget_root("")
+        operator.forget_root("the former one is not to be trusted", leave_behind=True)
+        assert all(is_out(house, stolen(house, made.folder), made.id) for made in old)
+        assert not is_out(house, stolen(house, new.folder), new.id)
+        all_connect_anew(house, [new])
+
+
+def test_an_up_that_hears_nothing_is_told_of(tmp_path: Path) -> None:
+    with House(tmp_path) as house:
+        path = house.folder / "run.json"
+        path.write_text(path.read_text().replace('"hears": true', '"hears": false'))
+        with pytest.raises(OperatorProblem, match="end it and start it again"):
+            house.operator.rotate_authority("server", "")
+
+
+@pytest.mark.part
+@pytest.mark.parametrize("began", ["in the token", "in files"])
+def test_a_successor_is_made_in_the_token_and_is_the_one_that_issues(
+    tmp_path: Path, tokens: Callable[[str], SoftToken], began: str
+) -> None:
+    token = tokens(f"succession {began}")
+    where = token.uri if began == "in the token" else ""
+    with House(tmp_path, hsm=where) as house:
+        (old,) = house.provision(1)
+        house.start_agent(old.folder)
+        report_anew(house, [old], "one reports")
+        # Where its predecessor is not in a token, the operator says that it shall be.
+        told = house.operator.rotate_authority("device-ca", "", to="" if where else token.uri)
+        (new,) = house.provision(1)
+        house.start_agent(new.folder)
+        report_anew(house, [old, new], "both report")
+        assert authority_of(house, new) == in_office_now(house, "device-ca") == told.thumbprint
+        assert "object=device-ca-2?" in load(house.folder).keys.device_ca
+        assert not (house.folder / "pki" / "device-ca-2.key.pem").exists()
+        assert has_token_key(load(house.folder).keys.device_ca)
+        house.operator.revoke(old.id, "stolen")
+        assert is_out(house, stolen(house, old.folder), old.id)
+        # A key of the next name that is somebody else's is left alone.
+        make_token_key(token.key("device-ca-3"), Alg.RS256)
+        assert house.operator.rotate_authority("device-ca", "").stem == "device-ca-4"
