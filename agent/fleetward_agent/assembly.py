@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fleetward_agent.config import Config, ConfigProblem
 from fleetward_agent.device import Device
 from fleetward_agent.host import DeclaredScanner, HostGauge
-from fleetward_agent.keys import key_store
+from fleetward_agent.key_places import key_store
 from fleetward_agent.origin import Credential, Origin
 from fleetward_agent.outbox import FILE as OUTBOX_FILE
 from fleetward_agent.outbox import Limits, Outbox
@@ -50,8 +50,8 @@ def keys_of(config: Config) -> KeyStore:
     Raises:
         KeyUnavailable: the token's URI is wrong.
     """
-    identity = device_id(config.identity.digital_id)
-    return key_store(config.state_dir / "keys", config.keys.device, config.folder, identity)
+    identity, keys = device_id(config.identity.digital_id), config.keys
+    return key_store(config.state_dir / "keys", keys.device, keys.transport, config.folder, identity)
 
 
 def options_of(config: Config) -> Options:

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fleetward_agent.drivers import PAPERS, Driver, Facts, read_drivers
+from fleetward_agent.key_places import TPM, TRANSPORT_PLACES
 from fleetward_agent.reading import ConfigProblem, json_of, require_known, table_of, text_of
 from fleetward_schemas.identity import Certification, DigitalId, Environment, Purpose
 from fleetward_schemas.jws import Alg
@@ -18,6 +19,7 @@ from fleetward_schemas.jws import Alg
 __all__ = ["Config", "ConfigProblem", "Site", "for_scanner", "from_folder", "load", "load_site", "site_of_folder"]
 
 FILE = "agent.toml"
+PLACES = " or ".join(TRANSPORT_PLACES)
 NO_DATE = "1970-01-01T00:00:00Z"
 """Stands for ``dateTime`` until the identity is signed, which gives it its moment."""
 
@@ -45,7 +47,7 @@ class IdentityTable:
 class KeysTable:
     """Keys by URI, chains as PEM (leaf first, root left out); ``ftm`` counts at L1 alone.
 
-    device: the token that device keys are made in; empty: files below ``[state] dir``.
+    device: the token that device keys are made in; empty: files below ``[state] dir``. transport: ``file``, or ``tpm``.
     """
 
     ftm: str = "file:ftm.key.pem"
@@ -53,6 +55,7 @@ class KeysTable:
     factory: str = "file:factory.key.pem"
     factory_chain: str = "factory.chain.pem"
     device: str = ""
+    transport: str = "file"
     device_alg: Alg = Alg.RS256
     transport_alg: Alg = Alg.EDDSA
 
@@ -163,6 +166,10 @@ def load_site(path: Path) -> Site:
 
 
 def _check(site: Site, path: Path) -> None:
+    if site.keys.transport not in TRANSPORT_PLACES:
+        raise ConfigProblem(f"{path}: [keys] transport = {site.keys.transport!r}: expected {PLACES}")
+    if site.keys.transport == TPM and site.keys.transport_alg is not Alg.RS256:
+        raise ConfigProblem(f"{path}: [keys] transport = {TPM!r}: needs transport_alg = 'RS256': a TPM has RSA alone")
     if not site.drivers and not site.server.host:
         raise ConfigProblem(f"{path}: [server] needs host")
     state = Path(site.state.dir)

@@ -6,23 +6,21 @@ with it. A destroyed file is overwritten first; what a disk or a snapshot keeps 
 what a token is for. Source: protocol section 5 (idempotent enrolment; retirement); S4a.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from fleetward_agent.ports import KeyStore
-from fleetward_broker.pkcs11_uri import token_alone
 from fleetward_broker.signers import (
     KeyUnavailable,
     key_pem,
     make_key,
-    needing_hsm,
     open_key,
     shred,
     sync_folder,
     write_private,
 )
 from fleetward_schemas.jws import Alg, PrivateKey
-from fleetward_schemas.topics import DeviceId
 
 FOLDER_MODE = 0o700
 ENDING = ".key.pem"
@@ -30,29 +28,29 @@ DEVICE, TRANSPORT = "device-", "transport-"
 """How names of keys begin."""
 
 
-def key_store(folder: Path, token: str, base: Path, device_id: DeviceId) -> KeyStore:
-    """Return where a device's keys are: files in ``folder``, and with a token's URI its device keys there.
+def _open_plain(path: Path) -> PrivateKey:
+    return open_key(f"file:{quote(str(path))}")
 
-    base: folder that a relative ``pin-source`` starts from.
 
-    Raises:
-        KeyUnavailable: the URI is wrong, or the part for tokens is missing.
-    """
-    files = FileKeys(folder)
-    if not token:
-        return files
-    with needing_hsm():
-        from fleetward_agent.token_keys import SplitKeys, TokenKeys
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a key lies in a file. ending: of the file's name."""
 
-        return SplitKeys(TokenKeys(token_alone(token, base), device_id), files)
+    ending: str
+    make: Callable[[Alg], PrivateKey]
+    open: Callable[[Path], PrivateKey]
+
+
+PLAIN = Form(ENDING, make_key, _open_plain)
 
 
 class FileKeys:
     """A folder of keys."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, form: Form = PLAIN) -> None:
         """Hold keys in ``folder``, which is made when the first key is."""
         self._folder = folder
+        self._form = form
         self._opened: dict[str, PrivateKey] = {}
 
     def make(self, name: str, alg: Alg) -> PrivateKey:
@@ -64,7 +62,7 @@ class FileKeys:
         path = self._path(name)
         if path.exists():
             return self.open(name)
-        key = make_key(alg)
+        key = self._form.make(alg)
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
             write_private(path, key_pem(key))
@@ -80,7 +78,7 @@ class FileKeys:
             KeyUnavailable: see ``signers.open_key``.
         """
         if name not in self._opened:
-            self._opened[name] = open_key(f"file:{quote(str(self._path(name)))}")
+            self._opened[name] = self._form.open(self._path(name))
         return self._opened[name]
 
     def destroy(self, name: str) -> None:
@@ -91,7 +89,7 @@ class FileKeys:
         """
         self._opened.pop(name, None)
         try:
-            for path in [path for path in self._files() if _name_of(path) == name]:
+            for path in [path for path in self._files() if self._name_of(path) == name]:
                 shred(path)
             if self._folder.exists():
                 sync_folder(self._folder)
@@ -105,23 +103,22 @@ class FileKeys:
             KeyUnavailable: the folder cannot be read.
         """
         try:
-            return frozenset(map(_name_of, self._files()))
+            return frozenset(map(self._name_of, self._files()))
         except OSError as error:
             raise KeyUnavailable(f"{self._folder}: {error.strerror}") from None
 
     def _files(self) -> list[Path]:
         if not self._folder.exists():
             return []
-        return [path for path in self._folder.iterdir() if _is_key(path.name)]
+        return [path for path in self._folder.iterdir() if self._is_key(path.name)]
 
     def _path(self, name: str) -> Path:
-        return self._folder / f"{name}{ENDING}"
+        return self._folder / f"{name}{self._form.ending}"
 
+    def _is_key(self, file: str) -> bool:
+        """Say whether a file is a key, or what ``write_private`` writes first: ``.<name>.key.pem.<pid>.tmp``."""
+        ending = self._form.ending
+        return file.endswith(ending) or (file.startswith(".") and ending in file and file.endswith(".tmp"))
 
-def _is_key(file: str) -> bool:
-    """Say whether a file is a key, or what ``write_private`` writes first: ``.<name>.key.pem.<pid>.tmp``."""
-    return file.endswith(ENDING) or (file.startswith(".") and ENDING in file and file.endswith(".tmp"))
-
-
-def _name_of(path: Path) -> str:
-    return path.name.rpartition(ENDING)[0].removeprefix(".")
+    def _name_of(self, path: Path) -> str:
+        return path.name.rpartition(self._form.ending)[0].removeprefix(".")

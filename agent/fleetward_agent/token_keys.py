@@ -10,8 +10,6 @@ from dataclasses import replace
 
 from pkcs11 import ObjectClass
 
-from fleetward_agent.keys import DEVICE
-from fleetward_agent.ports import KeyStore
 from fleetward_broker.pkcs11 import module_at
 from fleetward_broker.pkcs11_uri import TokenUri, show_uri
 from fleetward_broker.token_keys import ID_BYTES, make_token_key, open_token_key
@@ -77,31 +75,3 @@ class TokenKeys:
     def _key(self, name: str) -> TokenUri:
         label = f"{self._prefix}{name}"
         return replace(self._uri, label=label, id=hashlib.sha256(label.encode()).digest()[:ID_BYTES])
-
-
-class SplitKeys:
-    """Device keys in a token, all others in files; a device key that was made in a file stays there until rotated."""
-
-    def __init__(self, token: KeyStore, files: KeyStore) -> None:
-        """Hold both."""
-        self._token, self._files = token, files
-
-    def make(self, name: str, alg: Alg) -> PrivateKey:
-        """See ``KeyStore``."""
-        return self._holder(name).make(name, alg)
-
-    def open(self, name: str) -> PrivateKey:
-        """See ``KeyStore``."""
-        return self._holder(name).open(name)
-
-    def destroy(self, name: str) -> None:
-        """See ``KeyStore``."""
-        self._holder(name).destroy(name)
-
-    def names(self) -> frozenset[str]:
-        """See ``KeyStore``."""
-        return self._token.names() | self._files.names()
-
-    def _holder(self, name: str) -> KeyStore:
-        in_token = name.startswith(DEVICE) and name not in self._files.names()
-        return self._token if in_token else self._files

@@ -69,6 +69,8 @@ def test_a_file_in_the_folder_wins(folder: Path) -> None:
         ('[server]\nhost = "h"\nport = "1"\n', r"\[server\] port = '1': expected int"),
         ('[server]\nhost = "h"\nport = true\n', r"\[server\] port = True: expected int"),
         ('[server]\nhost = "h"\nport = 70000\n', r"port = 70000: expected 1..65535"),
+        ('[server]\nhost = "h"\n[keys]\ntransport = "chip"\n', r"transport = 'chip': expected file or tpm"),
+        ('[server]\nhost = "h"\n[keys]\ntransport = "tpm"\n', r"needs transport_alg = 'RS256': a TPM has RSA alone"),
         ('[server]\nhost = "h"\nkeep_alive_s = 90\n', r"keep_alive_s = 90: expected 5..60"),
         ('[server]\nhost = "h"\nenv = "Prod"\n', r"env = 'Prod': expected one of Staging"),
         ('[server]\nhost = "h"\n[keys]\ndevice_alg = "ES256"\n', r"device_alg = 'ES256': expected one of"),

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from pkcs11 import Attribute, ObjectClass, Session
 
-from fleetward_agent.keys import FileKeys, key_store
+from fleetward_agent.key_places import FILES, key_store
+from fleetward_agent.keys import FileKeys
 from fleetward_agent.token_keys import TokenKeys
 from fleetward_broker.pkcs11 import Token, module_at
 from fleetward_broker.pkcs11_uri import token_alone
@@ -118,7 +119,7 @@ def test_half_a_pair_is_named_and_makes_room(token: SoftToken, keys: TokenKeys, 
 
 
 def test_transport_keys_stay_files_and_device_keys_go_into_the_token(token: SoftToken, tmp_path: Path) -> None:
-    keys = key_store(tmp_path / "keys", token.uri, tmp_path, OTHER)
+    keys = key_store(tmp_path / "keys", token.uri, FILES, tmp_path, OTHER)
     device, _ = keys.make("device-1", Alg.RS256), keys.make("transport-1", Alg.EDDSA)
 
     assert [path.name for path in (tmp_path / "keys").iterdir()] == ["transport-1.key.pem"]
@@ -131,7 +132,7 @@ def test_transport_keys_stay_files_and_device_keys_go_into_the_token(token: Soft
 
 def test_a_device_key_from_before_the_token_works_until_it_is_replaced(token: SoftToken, tmp_path: Path) -> None:
     before = FileKeys(tmp_path / "keys").make("device-old", Alg.RS256)
-    keys = key_store(tmp_path / "keys", token.uri, tmp_path, OTHER)
+    keys = key_store(tmp_path / "keys", token.uri, FILES, tmp_path, OTHER)
 
     assert thumbprint(keys.open("device-old")) == thumbprint(before)
     keys.destroy("device-old")

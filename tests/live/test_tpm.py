@@ -1,16 +1,17 @@
 """A device whose FTM key and device key are in a TPM 2.0: made there, enrolled, at work; nothing of them is outside."""
 
-import os
 import re
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from fleetward_broker.pkcs11_uri import show_uri
+from fleetward_broker.pkcs11_uri import TokenUri, show_uri
+from fleetward_broker.tss_keys import BEGIN
 from fleetward_sandbox.provision import Made
 from fleetward_sandbox.softhsm import SoftToken
 from fleetward_schemas.commands import Step
@@ -39,25 +40,34 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 @pytest.fixture(scope="module")
 def scanner(house: House, tpm: Tpm) -> Iterator[Made]:
     """A provisioned device whose chip made its FTM key, and its agent at work."""
+    made = provisioned(house, tpm, tpm.token)
+    with at_work(house, made, tpm.environment):
+        house.wait(lambda: house.reports(made.id), "a device with its keys in a TPM reports")
+        yield made
 
+
+def provisioned(house: House, tpm: Tpm, token: TokenUri, **keys: str) -> Made:
     def chip(serial: str) -> PublicKey:
-        return load_pem_public_key(tpm.child("make", ftm(tpm, serial)).encode())  # type: ignore[return-value]
+        return load_pem_public_key(tpm.child("make", ftm(tpm.token, serial)).encode())  # type: ignore[return-value]
 
     (made,) = house.provision(1, chip=chip)
-    name_keys(made.folder, ftm=ftm(tpm, made.identity.serialNo), device=tpm.uri)
-    before = dict(os.environ)
-    os.environ.update(tpm.environment)
-    agent = house.start_agent(made.folder)
-    os.environ.clear()
-    os.environ.update(before)
-    house.wait(lambda: house.reports(made.id), "a device with its keys in a TPM reports")
-    yield made
+    name_keys(made.folder, ftm=ftm(token, made.identity.serialNo), device=show_uri(token), **keys)
+    return made
+
+
+@contextmanager
+def at_work(house: House, made: Made, environment: dict[str, str]) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        agent = house.start_agent(made.folder)
+    yield
     agent.terminate()
     agent.wait(30)
 
 
-def ftm(tpm: Tpm, serial: str) -> str:
-    return show_uri(replace(tpm.token, label=f"ftm {serial}"))
+def ftm(token: TokenUri, serial: str) -> str:
+    return show_uri(replace(token, label=f"ftm {serial}"))
 
 
 def device_key(tpm: Tpm, made: Made) -> str:
@@ -76,7 +86,7 @@ def test_it_registers_with_no_key_of_message_or_chip_in_any_file(house: House, t
 
 
 def test_its_keys_were_made_in_the_tpm_and_cannot_leave_it(tpm: Tpm, scanner: Made) -> None:
-    for uri in (device_key(tpm, scanner), ftm(tpm, scanner.identity.serialNo)):
+    for uri in (device_key(tpm, scanner), ftm(tpm.token, scanner.identity.serialNo)):
         said = tpm.child("attributes", uri)
         assert {name: said[name] for name in MUST_SAY} == MUST_SAY
 
@@ -119,9 +129,27 @@ def test_signing_rates_of_tpm_and_token_are_told(
     assert min(chip, token) > 1
 
 
+def test_a_line_is_opened_by_a_transport_key_that_is_in_the_tpm_too(house: House, tpm: Tpm) -> None:
+    made = provisioned(house, tpm, tpm.served, transport="tpm", transport_alg="RS256")
+    keys = made.folder / "state" / "keys"
+    with at_work(house, made, tpm.beside_provider):
+        house.wait(lambda: house.reports(made.id), "a device with its transport key in a TPM reports")
+        (before,) = keys.iterdir()
+        assert (before.name.endswith(".tss2.pem"), before.read_bytes().startswith(BEGIN)) == (True, True)
+
+        order = house.operator.send_command(made.id, "rotate-key", {}, 600, "test")
+        house.wait(lambda: step(house, order.id) is Step.SUCCEEDED, "it has rotated")
+        house.wait(lambda: len(list(keys.iterdir())) == 1, "its old transport key is gone")
+        (after,) = keys.iterdir()
+        assert after.name != before.name
+        assert after.read_bytes().startswith(BEGIN)
+        count = len(house.reports(made.id))
+        house.wait(lambda: len(house.reports(made.id)) > count, "it goes on")
+
+
 def test_its_keys_change_hands_inside_the_tpm_and_the_old_one_is_gone(house: House, tpm: Tpm, scanner: Made) -> None:
     (old,) = tpm.child("names", scanner.id)
-    wrapped, chip = blob_of(tpm, device_key(tpm, scanner)), blob_of(tpm, ftm(tpm, scanner.identity.serialNo))
+    wrapped, chip = blob_of(tpm, device_key(tpm, scanner)), blob_of(tpm, ftm(tpm.token, scanner.identity.serialNo))
     order = house.operator.send_command(scanner.id, "rotate-key", {}, 600, "test")
     house.wait(lambda: step(house, order.id) is Step.SUCCEEDED, "it has rotated")
     house.wait(lambda: tpm.child("names", scanner.id) not in ([old], []), "its old key is gone")
@@ -131,19 +159,20 @@ def test_its_keys_change_hands_inside_the_tpm_and_the_old_one_is_gone(house: Hou
     house.wait(lambda: len(house.reports(scanner.id)) > count + 1, "it goes on under its new key")
     assert tpm.child("names", scanner.id) != [old]
     assert wrapped.encode() not in tpm.store.read_bytes()
-    assert blob_of(tpm, ftm(tpm, scanner.identity.serialNo)) == chip
+    assert blob_of(tpm, ftm(tpm.token, scanner.identity.serialNo)) == chip
     assert tpm.child("attributes", device_key(tpm, scanner))["never-extractable"] == "yes"
 
 
 def test_a_retired_device_leaves_nothing_in_the_tpm_but_its_chips_key(house: House, tpm: Tpm, scanner: Made) -> None:
-    wrapped = blob_of(tpm, device_key(tpm, scanner))
+    wrapped, before = blob_of(tpm, device_key(tpm, scanner)), tpm.stored(PRIVATE_BLOB)
     order = house.operator.send_command(scanner.id, "retire", {}, 600, "test")
     house.wait(lambda: step(house, order.id) is Step.SUCCEEDED, "its last word is heard")
 
     house.wait(lambda: tpm.child("names", scanner.id) == [], "its device key is gone", within_s=20)
     house.wait(lambda: not list((scanner.folder / "state" / "keys").iterdir()), "its transport key too", within_s=20)
     assert wrapped.encode() not in tpm.store.read_bytes()
-    assert tpm.stored(PRIVATE_BLOB) == {blob_of(tpm, ftm(tpm, scanner.identity.serialNo))}
+    assert tpm.stored(PRIVATE_BLOB) == before - {wrapped}
+    assert blob_of(tpm, ftm(tpm.token, scanner.identity.serialNo)) in before
 
 
 def blob_of(tpm: Tpm, uri: str) -> str:

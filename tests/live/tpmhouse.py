@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,6 +30,8 @@ from fleetward_schemas.jws import Alg, sign, verify
 from fleetward_schemas.topics import DeviceId
 
 LABEL = "scanner"
+MODULE = "libtpm2_pkcs11.so"
+PROVIDER = Path(__file__).parents[2] / "deploy" / "tpm" / "openssl.cnf"
 WAIT_S = 20.0
 RATE_S = 2.0
 PAYLOAD = bytes(400)
@@ -59,14 +61,26 @@ class Tpm:
             "TPM2_PKCS11_STORE": str(self.folder / "store"),
             "TPM2_PKCS11_TCTI": "tabrmd:bus_type=session",
             "TPM2TOOLS_TCTI": "tabrmd:bus_type=session",
+            "TPM2OPENSSL_TCTI": "tabrmd:bus_type=session",
             "TSS2_LOG": "all+none",
         }
 
     @property
+    def beside_provider(self) -> dict[str, str]:
+        """What a process needs that has its transport key in the TPM too: OpenSSL's provider, its module elsewhere."""
+        server = {"P11_KIT_SERVER_ADDRESS": f"unix:path={self.folder}/p11"}
+        return self.environment | server | {"OPENSSL_CONF": str(PROVIDER)}
+
+    @property
     def token(self) -> TokenUri:
         """Its token's URI, naming no key."""
-        module = next(Path("/usr/lib").glob("*/pkcs11/libtpm2_pkcs11.so"))
+        module = next(Path("/usr/lib").glob(f"*/pkcs11/{MODULE}"))
         return TokenUri(module, str(self.folder / "pin"), token=LABEL, digest="inside", wait_s=30)
+
+    @property
+    def served(self) -> TokenUri:
+        """The same token, its module in another process."""
+        return replace(self.token, module=self.token.module.with_name("p11-kit-client.so"))
 
     @property
     def uri(self) -> str:
@@ -110,6 +124,8 @@ class Tpm:
         root = ("--allow-root",) if os.geteuid() == 0 else ()
         self._start("tpm2-abrmd", "--session", *root, "--tcti", f"swtpm:path={socket}", until=self._answers)
         self._make_token()
+        serve = ("--foreground", "--name", str(self.folder / "p11"), "--provider", str(self.token.module))
+        self._start("p11-kit", "server", *serve, "pkcs11:", until=(self.folder / "p11").exists)
 
     def stop(self) -> None:
         """End what was started, last first."""
