@@ -1,4 +1,4 @@
-"""``fleetward-agent run | status | doctor``. Exit codes stand in agent/README.md.
+"""``fleetward-agent run | status | doctor | bundle apply``. Exit codes stand in agent/README.md.
 
 argparse and nothing else: start-up time and memory are the device's.
 """
@@ -22,10 +22,11 @@ from fleetward_agent.doctor import examine, examine_plugs
 from fleetward_agent.lock import Busy, alone
 from fleetward_agent.run import Host, World
 from fleetward_agent.state import StateProblem
-from fleetward_agent.status import NotStarted, status_of
+from fleetward_agent.status import NotRegistered, NotStarted, status_of
 from fleetward_broker.link import SelectorLink
 from fleetward_broker.logs import FORMATS, LEVELS, start_logging
-from fleetward_broker.signers import KeyUnavailable
+from fleetward_broker.signers import KeyUnavailable, write_durably
+from fleetward_schemas.errors import Refused
 
 CLOSE_WITHIN_S = 6.0
 POLL_S = 0.5
@@ -55,9 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(asked.command(_site(asked), asked))
     except (ConfigProblem, KeyUnavailable) as problem:
         return _say(problem, Exit.USAGE)
-    except NotStarted as problem:
+    except (NotStarted, NotRegistered) as problem:
         return _say(problem, Exit.NOT_FOUND)
-    except StateProblem as problem:
+    except (StateProblem, Refused) as problem:
         return _say(problem, Exit.VERIFICATION)
     except (Busy, OSError, sqlite3.Error) as problem:
         return _say(problem, Exit.UNEXPECTED)
@@ -71,7 +72,7 @@ def _say(problem: Exception, code: Exit) -> Exit:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fleetward-agent", description=__doc__)
     parser.add_argument("--version", action="version", version=f"fleetward-agent {VERSION}")
-    commands = parser.add_subparsers(required=True, metavar="run | status | doctor")
+    commands = parser.add_subparsers(required=True, metavar="run | status | doctor | bundle")
     for name, command, tells in (
         ("run", run, "work until told to stop"),
         ("status", status, "say what the state files say"),
@@ -80,7 +81,18 @@ def _parser() -> argparse.ArgumentParser:
         one = commands.add_parser(name, help=tells, description=tells)
         one.set_defaults(command=command)
         _options(one)
+    _bundle_options(commands)
     return parser
+
+
+def _bundle_options(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    tells = "take a bundle that was brought by hand; the agent must not run"
+    words = commands.add_parser("bundle", help=tells, description=tells).add_subparsers(required=True, metavar="apply")
+    one = words.add_parser("apply", help=tells, description=tells)
+    one.set_defaults(command=apply_bundle)
+    one.add_argument("file", type=Path, metavar="FILE", help="the bundle")
+    one.add_argument("--answers", type=Path, metavar="FILE", help="write what is to be carried back")
+    _options(one)
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -163,6 +175,25 @@ def log(event: str, fields: Mapping[str, str | int]) -> None:
     """Write one line."""
     level = logging.WARNING if event in WARNINGS else logging.DEBUG if event in QUIET else logging.INFO
     logging.getLogger("fleetward.agent").log(level, event, extra=dict(fields))
+
+
+def apply_bundle(site: Site, asked: argparse.Namespace) -> Exit:
+    """Take a bundle, and write what is to be carried back."""
+    # Only here: an agent on the line needs none of it.
+    from fleetward_agent.visit import Visit
+
+    start_logging(asked.log_level or site.log.level, asked.log_format or site.log.format)
+    config, world = declared(site), World.real(log)
+    whole = asked.file.read_bytes()
+    with alone(config.state_dir):
+        visit = Visit(assemble(config), world.boot_id, world.instant())
+        done = visit.apply(whole, world.instant())
+        found = {"taken": dict(done.taken), "held": done.held, "left": list(done.left), "others": done.others}
+        if asked.answers is not None:
+            answers, found["answers"] = visit.answers(world.instant())
+            write_durably(asked.answers, answers)
+    _print(found, asked, lambda: "\n".join(f"{name:8} {value}" for name, value in found.items()))
+    return Exit.OK
 
 
 def status(site: Site, asked: argparse.Namespace) -> Exit:

@@ -56,6 +56,7 @@ class Crafts:
         self._options = options
         self._seals: dict[Role, tuple[Pair | None, Seal]] = {}
         self._seqs: dict[str, int] = {}
+        self._least_seq = 0
         self._tidy = False
 
     def shown_at(self, door: Door, session: Session) -> Credential:
@@ -71,10 +72,19 @@ class Crafts:
         now = session.clock.now(at.boot_us)
         if session.digital_id is None:
             raise LocalMistake(f"{say.kind} before there is a digital ID")
-        seq = next_seq(to_ms(now), self._seqs.get(topic, 0))
+        seq = next_seq(to_ms(now), self._seqs.get(topic, self._least_seq))
         self._seqs[topic] = seq
         draft = Draft(topic, say.id, seq, session.digital_id, say.body, say.in_reply_to)
         return seal(draft, self._voice(session), now)
+
+    def count_from(self, seq: int) -> None:
+        """Use no number up to ``seq``: they were used before, at a time that may not have moved on since."""
+        self._least_seq = seq
+
+    @property
+    def highest_seq(self) -> int:
+        """The highest number used so far."""
+        return max(self._seqs.values(), default=self._least_seq)
 
     def perform(self, effect: Effect, session: Session, at: Instant) -> Outcome:
         """Do what a step asked for."""

@@ -6,6 +6,7 @@ must be ours. While the time is unknown nothing but ``time`` is looked at. Sourc
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from fleetward_agent import clock, commands, enrol, key_order, receipts, retirement, rotation, telemetry
 from fleetward_agent.instant import Instant
@@ -80,7 +81,13 @@ def open_message(session: Session, raw: bytes, topic: str, chains: Chains, at: I
     Raises:
         Refused: see ``open_sealed``; also ``wrong-topic`` for what is addressed to nobody here.
     """
-    now = session.clock.now(at.boot_us) if session.clock.synced(at.boot_us) else None
+    return open_at(
+        session, raw, topic, chains, session.clock.now(at.boot_us) if session.clock.synced(at.boot_us) else None
+    )
+
+
+def open_at(session: Session, raw: bytes, topic: str, chains: Chains, now: datetime | None) -> tuple[Opened, Chain]:
+    """Open one message as judged at ``now``; None: while the time is unknown. Raises what ``open_message`` raises."""
     trust = Downlink(chains, session.clock, now)
     opened = open_sealed(raw, topic, trust, now)
     if not _ours(session, opened.address) or trust.chain is None:

@@ -13,20 +13,20 @@ from fleetward_agent.birth import born, with_suffixes
 from fleetward_agent.crafts import Crafts
 from fleetward_agent.due import due_us
 from fleetward_agent.instant import SECOND_US, Instant
+from fleetward_agent.known import known_to
 from fleetward_agent.origin import Origin
 from fleetward_agent.outbox import Report
 from fleetward_agent.parts import Options, Parts
 from fleetward_agent.session import Session
 from fleetward_agent.trust import Chains
-from fleetward_agent.turn import Effect, Known, Note, Say, Turn
+from fleetward_agent.turn import Effect, Note, Say, Turn
 from fleetward_agent.walk import DOORS, Door, Stage
 from fleetward_agent.world import World
 from fleetward_broker.line import Arrived, Connected, Delivered, Dial, Event, LineId, Link, Loss, Lost, Will
 from fleetward_broker.signers import KeyUnavailable
-from fleetward_schemas.commands import Command
 from fleetward_schemas.errors import LocalMistake, Refused
 from fleetward_schemas.presence import StatusReason
-from fleetward_schemas.receipts import Ack, AlertCode
+from fleetward_schemas.receipts import AlertCode
 from fleetward_schemas.topics import DeviceId, Role, up
 
 __all__ = ["Device", "Options", "Parts"]
@@ -146,18 +146,8 @@ class Device:
     def _turn(self, arrived: Arrived, at: Instant) -> Turn:
         opened, chain = desk.open_message(self.session, arrived.payload, arrived.topic, self._chains, at)
         admitted = desk.take(self.session, opened, chain)
-        turn = desk.handle(admitted, self._know(admitted), self.session, at)
+        turn = desk.handle(admitted, known_to(self.parts.outbox, admitted.said.body), self.session, at)
         return replace(turn, notes=(Note("took", (("kind", opened.kind.name),)), *turn.notes))
-
-    def _know(self, admitted: desk.Admitted) -> Known:
-        match admitted.said.body:
-            case Command(commandId=command_id):
-                return Known(command=self.parts.outbox.command(command_id))
-            case Ack() as ack:
-                ids = {*ack.ids, *(one.id for one in ack.refused)}
-                return Known(kinds={one.id: one.kind for one in self.parts.outbox.reports(ids).values()})
-            case _:
-                return Known()
 
     def _refused(self, arrived: Arrived, refusal: Refused, at: Instant) -> Turn:
         turn = receipts.refuse(self.session, refusal.code, at)

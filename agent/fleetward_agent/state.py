@@ -77,6 +77,15 @@ class KeyOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class CarriedQuestion:
+    """A time question that is carried by hand; it counts in the boot it was asked in, and no longer."""
+
+    nonce: str
+    boot_us: int
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Gone:
     """The server said retired or revoked. at_ms: when, in trusted time."""
 
@@ -98,7 +107,8 @@ class Kept:
     """The whole of it. telemetry_s, time_s: the server's settings.
 
     previous: the pair that ``pair`` replaces, until the first ``online`` under the new one is acknowledged. doomed:
-    names of keys that nothing needs any more, until they are destroyed.
+    names of keys that nothing needs any more, until they are destroyed. carried, carried_seq: of bundles, the time
+    question without an answer and the highest number used.
     """
 
     suffixes: Suffixes = field(default_factory=Suffixes)
@@ -112,6 +122,8 @@ class Kept:
     device_code: str | None = None
     telemetry_s: int = 30
     time_s: int = 600
+    carried: CarriedQuestion | None = None
+    carried_seq: int = 0
 
     def texts(self) -> frozenset[str]:
         """Return every text in it: a key whose name is none of them was never written down, or is forgotten."""

@@ -20,6 +20,10 @@ class NotStarted(Exception):  # noqa: N818 - says what was found
     """No agent has ever run on this state folder."""
 
 
+class NotRegistered(Exception):  # noqa: N818 - says what is the matter
+    """There is no certificate to speak under: only a device that has enrolled takes bundles and answers them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """What there is to know. phase: ``new``, ``enrolling``, ``registered``, or why the server sent the device away.

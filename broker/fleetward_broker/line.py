@@ -99,7 +99,15 @@ Event = Connected | Lost | Arrived | Delivered | Readable
 DialMaker = Callable[[], Dial]
 
 
-class Link(Protocol):
+class Publisher(Protocol):
+    """Whatever takes sealed messages: a line, or a file that is carried."""
+
+    def publish(self, line: LineId, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> Token | None:
+        """Queue a publish; None when the line is not connected (nothing is kept)."""
+        ...
+
+
+class Link(Publisher, Protocol):
     """The guarded line as its owner sees it; one thread owns it."""
 
     def open(self, dial: DialMaker, *, after_s: float = 0.0) -> LineId:
@@ -108,10 +116,6 @@ class Link(Protocol):
 
     def poll(self, timeout_s: float, most: int = 1000) -> list[Event]:
         """Return at most about ``most`` events, waiting up to ``timeout_s`` for the first."""
-        ...
-
-    def publish(self, line: LineId, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> Token | None:
-        """Queue a publish; None when the line is not connected (nothing is kept)."""
         ...
 
     def ack(self, arrived: Arrived) -> None:

@@ -19,6 +19,8 @@ from fleetward_schemas.shapes import Digest, DownBody, Moment, UpBody
 
 DRIFT_PPM = 200
 MAX_DELAY_US = 5_000_000
+CARRIED_DELAY_US = 30 * 24 * 3600 * 1_000_000
+"""For an answer that is carried by hand: as true as any, and the interval as wide as the way was long."""
 SYNCED_WIDTH_US = 20_000_000
 SIGNER_AGE = timedelta(days=7)
 MILLISECOND_US = 1000
@@ -59,10 +61,11 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """An outstanding nonce and when it was sent."""
+    """An outstanding nonce, when it was sent, and how long its answer may have been on the way."""
 
     nonce: str
     boot_us: int
+    most_delay_us: int = MAX_DELAY_US
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,8 @@ def accept_answer(clock: Clock, answer: TimeAnswer, signer: Signer, boot_us: int
     """Return the clock after one signed answer, received at ``boot_us``.
 
     Raises:
-        Refused: ``bad-nonce`` not the outstanding nonce; ``stale`` a delay outside 0..5000 ms; ``wrong-server`` a
+        Refused: ``bad-nonce`` not the outstanding nonce; ``stale`` a delay below 0 or over the question's (5000 ms,
+            30 days for one that is carried); ``wrong-server`` a
             signer not valid at ``sent`` or more than 7 days older than the newest seen; ``clock-jump`` when the answer
             cannot be true together with what is known.
     """
@@ -132,8 +136,9 @@ def accept_answer(clock: Clock, answer: TimeAnswer, signer: Signer, boot_us: int
     elapsed = boot_us - question.boot_us
     sent, received = moment.parse(answer.sent), moment.parse(answer.received)
     delay = elapsed - (_us(sent) - _us(received))
-    if not 0 <= delay <= MAX_DELAY_US:
-        raise Refused(Code.STALE, f"delay {delay // MILLISECOND_US} ms: 0..{MAX_DELAY_US // MILLISECOND_US} ms count")
+    if not 0 <= delay <= question.most_delay_us:
+        most_ms = question.most_delay_us // MILLISECOND_US
+        raise Refused(Code.STALE, f"delay {delay // MILLISECOND_US} ms: 0..{most_ms} ms count")
     clock = _trust(clock, signer, sent, boot_us)
     radius = answer.radiusMs * MILLISECOND_US
     earliest = max(clock.earliest_at(boot_us), _us(sent) - radius)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from fleetward_schemas.errors import Refused
 from fleetward_schemas.receipts import Ack, Refusal
 from fleetward_schemas.shapes import MAX_IDS
 from fleetward_schemas.topics import DeviceId
@@ -26,10 +27,14 @@ class Receipts:
 
 @dataclass(slots=True)
 class Outgoing:
-    """What a batch will send once it is committed: replies, and for each device the receipts of its reports."""
+    """What a batch will send once it is committed: replies, and for each device the receipts of its reports.
+
+    refusals: of which topics a message was refused, and why.
+    """
 
     replies: list[Reply] = field(default_factory=list)
     receipts: dict[DeviceId, Receipts] = field(default_factory=dict)
+    refusals: list[tuple[str, Refused]] = field(default_factory=list)
 
     def ack(self, device_id: DeviceId, digital_id: str, ids: Iterable[str], refused: Iterable[tuple[str, str]]) -> None:
         """Add to the receipts this device gets for the batch; the digital ID is the one it has by the batch's end."""

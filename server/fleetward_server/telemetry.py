@@ -15,11 +15,11 @@ def stored(said: Said) -> AddReport:
     return AddReport(Report(said.device_id, said.id, said.opened.kind.name, said.opened.at, said.arrived_at, body))
 
 
-def on_telemetry(said: Said, known: Known, _: Policy) -> Turn:
+def on_telemetry(said: Said, known: Known, policy: Policy) -> Turn:
     """Keep readings. Who speaks after being given up as silent is there after all."""
     turn = Turn(changes=(stored(said), Seen(said.device_id, said.arrived_at)), acks=(said.id,))
     device = known.device
-    if device is None or device.presence is not Presence.OFFLINE or device.presence_at is None:
+    if policy.by_hand or device is None or device.presence is not Presence.OFFLINE or device.presence_at is None:
         return turn
     if said.opened.at <= device.presence_at:
         return turn

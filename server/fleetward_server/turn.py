@@ -17,7 +17,10 @@ from fleetward_server.state import Certificate, Challenge, Change, Command, Devi
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the provider decided. listing: ``listed`` or ``open``; see enrol.py."""
+    """What the provider decided. listing: ``listed`` or ``open``; see enrol.py.
+
+    by_hand: messages came in a bundle, so that nobody is on a line for having sent them.
+    """
 
     listing: str
     environment: Environment
@@ -27,6 +30,7 @@ class Policy:
     time_s: int
     radius_ms: int
     retry_after_s: int = 60
+    by_hand: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import logging
 import secrets
 from datetime import datetime, timedelta
 
-from fleetward_broker.line import Arrived, LineId, Link
+from fleetward_broker.line import Arrived, LineId, Publisher
 from fleetward_broker.signers import KeyUnavailable
 from fleetward_schemas.certificates import Anchors
 from fleetward_schemas.clock import Beacon
@@ -46,7 +46,7 @@ class Worker:
     """Everything a turn needs, and the little that outlives one."""
 
     def __init__(
-        self, store: Store, link: Link, authority: Authority, policy: Policy, own: Anchors, now: datetime
+        self, store: Store, link: Publisher, authority: Authority, policy: Policy, own: Anchors, now: datetime
     ) -> None:
         """Make this start's signing key. own: the provider's root."""
         self._store = store
@@ -98,6 +98,7 @@ class Worker:
             opened = open_sealed(one.payload, one.topic, trust, now)
         except Refused as refusal:
             self._refused(one.topic, refusal, rows, now)
+            out.refusals.append((one.topic, refusal))
             return
         if trust.speaker is None:
             raise LocalMistake("a message was opened without a speaker")
@@ -110,6 +111,7 @@ class Worker:
                 self._handle(taken, rows, out, now)
         except Refused as refusal:
             self._refused(one.topic, refusal, rows, now)
+            out.refusals.append((one.topic, refusal))
             self._tell(opened, refusal, rows, out)
 
     def _handle(self, admitted: Admitted, rows: Unit, out: Outgoing, now: datetime) -> None:

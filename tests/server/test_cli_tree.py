@@ -49,7 +49,8 @@ def test_the_whole_tree_is_the_one_that_was_promised() -> None:
     promised = """init up down doctor version device-list device-show device-import device-approve device-refuse
         device-revoke device-retire device-quarantine device-release device-reinstate device-tag key-rotate
         command-send command-show command-list mass-list mass-show
-        mass-resume cert-list cert-expiring cert-chain key-list model-add model-revoke model-list ftm-root-add
+        mass-resume bundle-create bundle-take
+        cert-list cert-expiring cert-chain key-list model-add model-revoke model-list ftm-root-add
         ftm-root-revoke ftm-root-list ftm-root-check telemetry-list telemetry-export audit-list audit-verify
         backup-create backup-verify backup-restore
         schema-export topic-tail config-show config-check broker-config-mosquitto broker-config-acl
