@@ -6,7 +6,7 @@ cannot be done to keeps nobody else waiting. Source: operations.py "Masses"; arc
 
 import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -57,30 +57,47 @@ class MassOperator(LocalOperator):
         act = self.mass_act(act_id)
         if act.finished_at is not None:
             raise OperatorProblem(Kind.CONFLICT, f"mass act {act_id}: finished at {act.finished_at:%Y-%m-%d %H:%M}Z")
-        # Of a run that broke off, the broker may not have heard.
-        untold = [one.device_id for one in self.mass_targets(act_id, (Outcome.DONE, Outcome.UNCHANGED))]
+        untold = self._untold(act)
+        tally = self.mass_tally(act_id)
         try:
-            while settled := self._batch(act):
-                untold += settled
+            for settled in self._batches(act):
+                untold += [one.device_id for one in settled]
                 if len(untold) >= ENFORCE_EVERY:
                     self._tell_broker(act, untold)
-                told(self.mass_tally(act_id))
+                tally = tally.settled(settled)
+                told(tally)
         finally:
             self._tell_broker(act, untold)
+        # Another may have done a part of it meanwhile, and even the last.
         tally = self.mass_tally(act_id)
         with self._unit() as unit:
-            unit.finish_mass(act_id, self._now())
-            said = f"{tally.done} done, {tally.unchanged} unchanged, {tally.failed} failed"
-            unit.apply([self._entry("mass-finished", act_id, act.reason, said)])
+            if unit.finish_mass(act_id, self._now()):
+                said = f"{tally.done} done, {tally.unchanged} unchanged, {tally.failed} failed"
+                unit.apply([self._entry("mass-finished", act_id, act.reason, said)])
         return tally
 
-    def _batch(self, act: MassAct) -> tuple[DeviceId, ...]:
-        with self._unit() as unit:
-            waiting = unit.waiting_targets(act.id, BATCH)
-            unit.prefetch(waiting, ())
-            for device_id in waiting:
-                unit.settle_target(act.id, self._part(unit, device_id, act))
-        return waiting
+    def _untold(self, act: MassAct) -> list[DeviceId]:
+        """Return of whom the broker may not have heard, when a run broke off."""
+        if act.action is not Action.REVOKE:
+            return []
+        return [one.device_id for one in self.mass_targets(act.id, (Outcome.DONE, Outcome.UNCHANGED))]
+
+    def _batches(self, act: MassAct) -> Iterator[tuple[Target, ...]]:
+        """Do what is left, a transaction each; go on after the last, so that none is looked for from the beginning."""
+        after = ""
+        while True:
+            with self._unit() as unit:
+                waiting = unit.waiting_targets(act.id, after, BATCH)
+                unit.prefetch(waiting, ())
+                settled = tuple(self._part(unit, device_id, act) for device_id in waiting)
+                for target in settled:
+                    unit.settle_target(act.id, target)
+            if not settled and not after:
+                return
+            # At the end once more from the beginning: another may have gone on with the same act and broken off.
+            after = waiting[-1] if waiting else ""
+            if settled:
+                yield settled
 
     def _part(self, unit: Unit, device_id: DeviceId, act: MassAct) -> Target:
         """Do it to one device; where it cannot be done, nothing has changed."""

@@ -3,7 +3,8 @@
 Whom it means is fixed when it begins. Source: operations.py "Masses".
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -80,3 +81,13 @@ class Tally:
     def total(self) -> int:
         """How many devices it means."""
         return self.done + self.unchanged + self.failed + self.left
+
+    def settled(self, targets: Sequence[Target]) -> "Tally":
+        """Return the numbers after these were done."""
+        now = Counter(target.outcome for target in targets)
+        return Tally(
+            self.done + now[Outcome.DONE],
+            self.unchanged + now[Outcome.UNCHANGED],
+            self.failed + now[Outcome.FAILED],
+            self.left - len(targets),
+        )

@@ -179,6 +179,18 @@ def test_a_decision_takes_one_device_or_a_filter(fleetward: Fleetward, store: St
     assert {one.state for one in store.devices()} == {State.REGISTERED}
 
 
+def test_a_filter_may_begin_with_a_minus_and_a_wrong_option_is_still_one(fleetward: Fleetward, store: Store) -> None:
+    kept(store, device(2, tags=("gate",)))
+    assert fleetward("device", "quarantine", "-tag:gate", "--reason", "odd", "--yes").code == 0
+    assert [one.id for one in store.devices() if one.state is State.QUARANTINED] == [FIRST]
+    for words in (["--yess", "tag:gate"], ["tag:gate", "--yess"], ["--reson", "tag:gate"], ["--yess"]):
+        done = fleetward("device", "quarantine", *words, "--reason", "odd", "--json")
+        assert (done.code, json.loads(done.err)["error"]["kind"]) == (2, "usage")
+    assert fleetward("command", "send", "tag:gate", "--yess", "--yes").code == 2
+    assert store.device(device(2).id) == device(2, tags=("gate",))
+    assert store.commands() == ()
+
+
 def test_waiting_is_for_one_device(fleetward: Fleetward, store: Store) -> None:
     assert fleetward("command", "send", "model:Slap-4", "sync-time", "--wait", "1", "--yes").code == 2
     assert store.commands() == ()

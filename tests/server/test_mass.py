@@ -148,6 +148,22 @@ def test_a_break_between_transactions_keeps_what_was_done(store: Store) -> None:
     assert {len(store.history(device(number).id)) for number in range(1, MANY + 1)} == {1}
 
 
+def test_two_who_go_on_with_one_act_share_it(store: Store) -> None:
+    fleet(store)
+    with operator(store) as eve, operator(store) as ann:
+        act = begun(eve, COMMAND)
+        ends: list[Tally] = []
+
+        def join(tally: Tally) -> None:
+            if tally.left == 3:
+                ends.append(ann.continue_mass(act))
+
+        ends.append(eve.continue_mass(act, join))
+    assert ends == [Tally(done=MANY)] * 2
+    assert len(commands(store)) == MANY == sum(commands(store).values())
+    assert [link.entry.action for link in store.history(act)] == ["mass-begun", "mass-finished"]
+
+
 def test_one_that_cannot_keeps_nobody_waiting(store: Store) -> None:
     fleet(store, 3)
     kept(store, device(2, state=State.PENDING))

@@ -7,7 +7,7 @@ import typer
 
 from fleetward_server.cli import show
 from fleetward_server.cli.exit_codes import ExitCode
-from fleetward_server.cli.filters import FILTER_HELP
+from fleetward_server.cli.filters import FILTER_HELP, WORDS_MAY_BEGIN_WITH_MINUS
 from fleetward_server.cli.many import Which, Yes, act_on_many, single
 from fleetward_server.cli.options import HERE, PAGE, Actor, Dir, Json, Limit, Reason
 from fleetward_server.cli.telling import acting
@@ -31,7 +31,7 @@ ENDS = {
 }
 
 
-@app.command(epilog=FILTER_HELP)
+@app.command(epilog=FILTER_HELP, context_settings=WORDS_MAY_BEGIN_WITH_MINUS)
 def send(
     which: Which,
     verb: Annotated[str, typer.Argument(metavar="COMMAND", help="collect-info, sync-time, rotate-key or retire.")],

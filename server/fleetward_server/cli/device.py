@@ -117,7 +117,7 @@ def refuse(name: Name, folder: Dir = HERE, reason: Reason = "", actor: Actor = "
         show.record(summary(operator.refuse(operator.device(name).id, reason)), as_json=as_json)
 
 
-@app.command(epilog=FILTER_HELP)
+@app.command(epilog=FILTER_HELP, context_settings=WORDS_MAY_BEGIN_WITH_MINUS)
 def revoke(
     which: Which, reason: Why, folder: Dir = HERE, actor: Actor = "", *, yes: Yes = False, as_json: Json = False
 ) -> None:
@@ -126,7 +126,7 @@ def revoke(
         _decide(operator, "revoke", which, reason, yes=yes, as_json=as_json)
 
 
-@app.command(epilog=FILTER_HELP)
+@app.command(epilog=FILTER_HELP, context_settings=WORDS_MAY_BEGIN_WITH_MINUS)
 def retire(
     which: Which,
     reason: Why,
@@ -146,7 +146,7 @@ def retire(
         give(operator, which, order, reason, wait=0, yes=yes, as_json=as_json)
 
 
-@app.command(epilog=FILTER_HELP)
+@app.command(epilog=FILTER_HELP, context_settings=WORDS_MAY_BEGIN_WITH_MINUS)
 def quarantine(
     which: Which, reason: Why, folder: Dir = HERE, actor: Actor = "", *, yes: Yes = False, as_json: Json = False
 ) -> None:
@@ -155,7 +155,7 @@ def quarantine(
         _decide(operator, "quarantine", which, reason, yes=yes, as_json=as_json)
 
 
-@app.command(epilog=FILTER_HELP)
+@app.command(epilog=FILTER_HELP, context_settings=WORDS_MAY_BEGIN_WITH_MINUS)
 def release(
     which: Which, folder: Dir = HERE, reason: Reason = "", actor: Actor = "", *, yes: Yes = False, as_json: Json = False
 ) -> None:
@@ -164,7 +164,7 @@ def release(
         _decide(operator, "release", which, reason, yes=yes, as_json=as_json)
 
 
-@app.command(epilog=FILTER_HELP)
+@app.command(epilog=FILTER_HELP, context_settings=WORDS_MAY_BEGIN_WITH_MINUS)
 def reinstate(
     which: Which, reason: Why, folder: Dir = HERE, actor: Actor = "", *, yes: Yes = False, as_json: Json = False
 ) -> None:

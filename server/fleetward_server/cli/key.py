@@ -7,7 +7,7 @@ import typer
 from fleetward_server.cli import show
 from fleetward_server.cli.command import WEEK_S, give
 from fleetward_server.cli.exit_codes import ExitCode
-from fleetward_server.cli.filters import FILTER_HELP
+from fleetward_server.cli.filters import FILTER_HELP, WORDS_MAY_BEGIN_WITH_MINUS
 from fleetward_server.cli.many import Which, Yes
 from fleetward_server.cli.options import HERE, Actor, Dir, Json, Reason
 from fleetward_server.cli.telling import acting, translated
@@ -34,7 +34,7 @@ def list_keys(
             raise typer.Exit(ExitCode.CONFLICT)
 
 
-@app.command(epilog=FILTER_HELP)
+@app.command(epilog=FILTER_HELP, context_settings=WORDS_MAY_BEGIN_WITH_MINUS)
 def rotate(
     which: Which,
     folder: Dir = HERE,

@@ -14,6 +14,7 @@ import typer
 
 from fleetward_server.cli import show
 from fleetward_server.cli.exit_codes import ExitCode
+from fleetward_server.cli.filters import plain_words
 from fleetward_server.problem import Kind, OperatorProblem
 
 if TYPE_CHECKING:
@@ -21,9 +22,18 @@ if TYPE_CHECKING:
     from fleetward_server.mass import MassOperator
     from fleetward_server.mass_state import MassAct, MassWish, Tally
 
+
+def _no_option(word: str) -> str:
+    return plain_words([word])[0]
+
+
 Which = Annotated[
     str,
-    typer.Argument(metavar="DEVICE|FILTER", help="An id, 4 or more of its first characters, a serial; or a filter."),
+    typer.Argument(
+        metavar="DEVICE|FILTER",
+        help="An id, 4 or more of its first characters, a serial; or a filter.",
+        callback=_no_option,
+    ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before acting on many.")]
 SHOWN_FAILURES = 20

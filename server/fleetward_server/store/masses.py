@@ -30,9 +30,10 @@ class MassUnit(Lookups):
         if each:
             self._connection.execute(insert(_targets), each)
 
-    def waiting_targets(self, act_id: str, limit: int) -> tuple[DeviceId, ...]:
-        """Return devices whose part is not done, by id."""
-        waiting = select(_targets.c.device_id).where(_targets.c.act_id == act_id, _targets.c.outcome.is_(None))
+    def waiting_targets(self, act_id: str, after: str, limit: int) -> tuple[DeviceId, ...]:
+        """Return devices whose part is not done, by id, those after ``after``."""
+        own = select(_targets.c.device_id).where(_targets.c.act_id == act_id, _targets.c.device_id > after)
+        waiting = own.where(_targets.c.outcome.is_(None))
         found = self._all(waiting.order_by(_targets.c.device_id).limit(limit))
         return tuple(DeviceId(row.device_id) for row in found)
 
@@ -41,9 +42,11 @@ class MassUnit(Lookups):
         own = update(_targets).where(_targets.c.act_id == act_id, _targets.c.device_id == target.device_id)
         self._connection.execute(own.values(outcome=target.outcome, detail=target.detail))
 
-    def finish_mass(self, act_id: str, now: datetime) -> None:
-        """Say that nothing of an act is left to do."""
-        self._connection.execute(update(_acts).where(_acts.c.id == act_id).values(finished_at=rows.stamp(now)))
+    def finish_mass(self, act_id: str, now: datetime) -> bool:
+        """Say that nothing of an act is left to do; False if somebody said so before."""
+        own = update(_acts).where(_acts.c.id == act_id, _acts.c.finished_at.is_(None))
+        result: CursorResult[Any] = self._connection.execute(own.values(finished_at=rows.stamp(now)))
+        return result.rowcount == 1
 
 
 class MassQueries(Ground):
