@@ -18,6 +18,7 @@ from pathlib import Path
 from fleetward_agent import VERSION
 from fleetward_agent.assembly import assemble
 from fleetward_agent.config import FILE, Config, ConfigProblem, Site, declared, load_site, site_of_folder
+from fleetward_agent.device import Device
 from fleetward_agent.doctor import examine, examine_plugs
 from fleetward_agent.lock import Busy, alone
 from fleetward_agent.run import Host, World
@@ -25,14 +26,15 @@ from fleetward_agent.state import StateProblem
 from fleetward_agent.status import NotRegistered, NotStarted, status_of
 from fleetward_broker.link import SelectorLink
 from fleetward_broker.logs import FORMATS, LEVELS, start_logging
-from fleetward_broker.signers import KeyUnavailable, write_durably
+from fleetward_broker.signers import KeyUnavailable, TokenLost, WrongPin, write_durably
 from fleetward_schemas.errors import Refused
 
 CLOSE_WITHIN_S = 6.0
 POLL_S = 0.5
+AGAIN_S = 3.0
 WARNINGS = frozenset(
     {"refused", "storage-failed", "effect-failed", "key-unavailable", "report-refused", "state-from-backup", "alert"}
-    | {"scanner-problem"}
+    | {"scanner-problem", "waiting-for-keys"}
 )
 QUIET = frozenset({"took", "line", "looked", "left"})
 
@@ -124,11 +126,30 @@ def run(site: Site, asked: argparse.Namespace) -> Exit:
 def _serve_one(config: Config, stop: "Stop") -> None:
     """Work for the device that the papers declare."""
     with alone(config.state_dir):
-        device = assemble(config)
+        device = _assembled(config, stop)
+        if device is None:
+            return
         link = SelectorLink(time.monotonic)
         host = Host(link, [device], World.real(log))
         host.run(stop, POLL_S)
         _close(host, link)
+
+
+def _assembled(config: Config, stop: "Stop") -> Device | None:
+    """Return the device, or None when told to stop before its keys are there.
+
+    A token that is away, or wants another PIN, is waited for here: each new process would try a wrong PIN again.
+    """
+    said = ""
+    while not stop():
+        try:
+            return assemble(config)
+        except (TokenLost, WrongPin) as problem:
+            if str(problem) != said:
+                said = str(problem)
+                log("waiting-for-keys", {"problem": said})
+            stop.wait(AGAIN_S)
+    return None
 
 
 def _serve_plugs(site: Site, stop: "Stop") -> None:
@@ -169,6 +190,12 @@ class Stop:
     def __call__(self) -> bool:
         """Say whether to stop."""
         return self.by is not None
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, unless told to stop."""
+        deadline = time.monotonic() + seconds
+        while not self() and time.monotonic() < deadline:
+            time.sleep(POLL_S)
 
 
 def log(event: str, fields: Mapping[str, str | int]) -> None:

@@ -145,6 +145,45 @@ def test_a_pulled_token_is_waited_for_and_its_reports_come_all(house: House, tok
     house.wait(lambda: len(house.reports(made.id)) > before + 2, "it reports again")
 
 
+def waits(made: Made) -> bool:
+    return "waiting-for-keys" in (made.folder / "agent.log").read_text()
+
+
+def test_an_agent_that_starts_without_its_token_waits_for_it(house: House, token: SoftToken) -> None:
+    made = provisioned(house, token, Certification.L1)
+    token.take_away()
+    agent = house.start_agent(made.folder)
+    house.wait(lambda: waits(made), "the agent says that it waits")
+    assert agent.poll() is None
+    token.give_back()
+
+    house.wait(lambda: house.reports(made.id), "it reports")
+
+
+def test_an_agent_that_is_given_a_wrong_pin_tries_it_once_and_waits_for_another(house: House, token: SoftToken) -> None:
+    made, right = provisioned(house, token, Certification.L1), token.pin.read_text()
+    token.pin.write_text("0000\n")
+    agent = house.start_agent(made.folder)
+    house.wait(lambda: "not tried again" in (made.folder / "agent.log").read_text(), "it waits for another PIN")
+    token.pin.write_text(right)
+
+    house.wait(lambda: house.reports(made.id), "it reports")
+    assert agent.poll() is None
+    assert (made.folder / "agent.log").read_text().count("PinIncorrect") == 1
+
+
+def test_an_agent_that_waits_for_its_token_ends_when_it_is_told_to(house: House, token: SoftToken) -> None:
+    made = provisioned(house, token, Certification.L1)
+    token.take_away()
+    agent = house.start_agent(made.folder)
+    house.wait(lambda: waits(made), "the agent says that it waits")
+    agent.terminate()
+    ended = agent.wait(20)
+    token.give_back()
+
+    assert ended == 0
+
+
 def test_the_doctor_looks_into_the_token_and_says_what_it_cannot_do(house: House, token: SoftToken) -> None:
     made = provisioned(house, token, Certification.L1)
     found = {one.check: one for one in examine(from_folder(made.folder))}
