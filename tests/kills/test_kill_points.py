@@ -1,0 +1,163 @@
+"""Every point of enrolment, rotation and retirement where a crash can fall: found by a dry run, killed on both sides.
+
+Each is killed twice, before and after. Whatever died: it converges; a registered device is never without a valid pair;
+one request never has two pairs of certificates; and no acknowledged retirement leaves a key.
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from fleetward_agent.walk import Stage
+from fleetward_sandbox.provision import Order, provision
+from fleetward_schemas.commands import Step
+from fleetward_schemas.enrol import State
+from fleetward_schemas.identity import Certification
+from fleetward_schemas.jws import Alg
+from fleetward_schemas.topics import DeviceId
+from fleetward_server.init import Wish, make_provider
+from fleetward_server.operator import LocalOperator
+from fleetward_server.state import CertificateState, Use
+from tests.kills.scene import Kill, Scene
+from tests.kills.sides import FORK
+from tests.world_line import FakeClock
+
+pytestmark = pytest.mark.slow
+KINDS = {
+    "enrol": {"commit", "fsync", "rename", "publish", "key-made"},
+    "rotate": {"commit", "fsync", "rename", "publish", "key-made", "key-destroyed"},
+    "retire": {"commit", "fsync", "rename", "publish", "key-made", "key-destroyed"},
+}
+Done = Callable[[Scene], bool]
+
+
+@dataclass
+class Flow:
+    """One walk. begin: what starts it, on the provider's folder; done: when it is over."""
+
+    name: str
+    verb: str | None
+    done: Done
+    within_s: float
+
+
+def state(scene: Scene) -> State | None:
+    device = scene.store.device(scene.device_id)
+    return None if device is None else device.state
+
+
+def at_work(scene: Scene) -> bool:
+    settled = scene.kept.order is None and scene.kept.previous is None and not scene.kept.doomed
+    return scene.stage is Stage.WORKING and settled and len(scene.keys) == 2
+
+
+def ordered(scene: Scene) -> Step:
+    (command,) = scene.store.commands(scene.device_id)
+    return command.step
+
+
+def rotated(scene: Scene) -> bool:
+    return at_work(scene) and ordered(scene) is Step.SUCCEEDED
+
+
+def retired(scene: Scene) -> bool:
+    return state(scene) is State.RETIRED and not scene.keys and scene.kept.gone is not None and not scene.kept.doomed
+
+
+FLOWS = (
+    Flow("enrol", None, at_work, 3600),
+    Flow("rotate", "rotate-key", rotated, 3600),
+    Flow("retire", "retire", retired, 7200),
+)
+
+
+@dataclass
+class Template:
+    """Folders as they stand before each flow."""
+
+    home: Path
+    device_id: DeviceId
+    now: datetime
+    boot_us: int
+
+    def scene(self, flow: Flow, out: Path, kill: Kill | None) -> Scene:
+        """Return a fresh stage for one run of a flow."""
+        shutil.copytree(self.home / flow.name, out)
+        clock = FakeClock(self.now, self.boot_us)
+        if flow.verb is not None:
+            with LocalOperator(out / "provider", "eve", lambda: self.now) as eve:
+                eve.send_command(self.device_id, flow.verb, {}, 3600, "test")
+        return Scene(out, self.device_id, clock, kill)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
+    home = tmp_path_factory.mktemp("kills")
+    first = home / "enrol"
+    make_provider(first / "provider", Wish("Kill Devices Ltd", "kill", port=1, telemetry_s=86_400), datetime.now(UTC))
+    (made,) = provision(first / "provider", Order(1, first / "made", Certification.L1, alg=Alg.EDDSA), port=1)
+    made.folder.rename(first / "device")
+    shutil.rmtree(first / "made")
+    begun = datetime.now(UTC) + timedelta(seconds=5)
+    device_id = DeviceId(made.id)
+    scene = Template(home, device_id, begun, 500_000_000).scene(FLOWS[0], home / "rotate", None)
+    scene.run(FLOWS[0].done, FLOWS[0].within_s)
+    scene.end()
+    shutil.copytree(home / "rotate", home / "retire")
+    return Template(home, device_id, scene.clock.now + timedelta(seconds=5), scene.clock.boot_us + 5_000_000)
+
+
+def dry_run(template: Template, flow: Flow, out: Path) -> list[Kill]:
+    """Return every point there is, twice."""
+    scene = template.scene(flow, out, None)
+    scene.run(flow.done, flow.within_s)
+    scene.end()
+    found = [(side, number, label) for side, labels in scene.labels.items() for number, label in enumerate(labels)]
+    assert {label.split()[0] for _, _, label in found} == KINDS[flow.name]
+    return [Kill(side, number, when, label) for side, number, label in found for when in ("before", "after")]
+
+
+def never_locked_out(scene: Scene) -> None:
+    assert scene.has_a_valid_pair(), f"{scene.kill}: no pair that the server takes"
+
+
+def one_pair_per_request(scene: Scene) -> None:
+    per_request = Counter((one.pair, one.use) for one in scene.certificates())
+    assert set(per_request.values()) == {1}, f"{scene.kill}: {per_request}"
+    if state(scene) is State.REGISTERED:
+        current = Counter(one.use for one in scene.certificates() if one.state is CertificateState.CURRENT)
+        assert current == Counter({Use.DEVICE: 1, Use.TRANSPORT: 1}), f"{scene.kill}: {current}"
+
+
+def survive(template: Template, flow: str, kill: Kill, out: Path) -> None:
+    """Run a flow, one of its ends dying where ``kill`` says."""
+    chosen = next(one for one in FLOWS if one.name == flow)
+    scene = template.scene(chosen, out, kill)
+    scene.on_death = never_locked_out if flow == "rotate" else scene.on_death
+    try:
+        scene.run(chosen.done, chosen.within_s)
+        assert scene.fatal == kill.label, f"{kill}: died at {scene.fatal}"
+        one_pair_per_request(scene)
+    finally:
+        scene.end()
+    shutil.rmtree(out)
+
+
+@pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
+def test_a_crash_at_any_point_is_survived(
+    template: Template, flow: Flow, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kills = dry_run(template, flow, tmp_path / "dry")
+    with ProcessPoolExecutor(mp_context=FORK) as pool:
+        runs = [pool.submit(survive, template, flow.name, kill, tmp_path / str(n)) for n, kill in enumerate(kills)]
+        for one in runs:
+            one.result()
+    sides = Counter(kill.side for kill in kills)
+    with capsys.disabled():
+        print(f"\n{flow.name}: {len(kills)} kills survived ({sides['agent']} agent, {sides['server']} server)")
