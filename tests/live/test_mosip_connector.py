@@ -85,6 +85,7 @@ def test_who_is_gone_here_is_deregistered_there(here, state):
     here.work()
     assert here.mosip.done == [("register", "code-1"), ("deregister", "code-1")]
     assert here.told(L0)[1] == ("deregister", "done", "code-1")
+    assert here.code(L0) is None
 
 
 def test_who_was_never_told_of_is_not_taken_back(here):
@@ -186,7 +187,7 @@ def test_a_crash_between_the_answer_and_the_commit_doubles_nothing(pms, act, mon
     pms.work()
     assert Counter(pms.mosip.done)[act, "code-1"] == 1
     assert pms.told(L0)[-1] == (act, "done", "code-1")
-    assert pms.code(L0) == "code-1"
+    assert pms.code(L0) == ("code-1" if act == "register" else None)
 
 
 def test_a_lost_answer_of_masterdata_leaves_its_code_unknown_and_says_so(tmp_path, served, clock):
@@ -480,6 +481,20 @@ def test_since_1_2_who_is_reinstated_is_taken_off_the_hotlist_and_put_on_it_agai
         crypto.change(L0, state=state)
         crypto.work()
     assert crypto.mosip.register.hotlist == {("DEVICE", "SN-0001AcmeSlap-4"): ["BLOCKED", "UNBLOCKED", "BLOCKED"]}
+    crypto.change(L0, state=State.REGISTERED)
+    crypto.work()
+    assert crypto.code(L0) == "SN-0001"
+
+
+def test_a_device_that_another_profile_knew_is_told_of_within_ten_minutes(pms):
+    pms.add(L0, device_code="of another register")
+    pms.connector.plan(pms.clock.now - timedelta(minutes=9))
+    with pms.store.unit() as unit:
+        unit.put_mosip_task(replace(pms.tasks(L0)[0], state=TaskState.DROPPED, profile=Profile.MASTERDATA))
+    pms.work()
+    assert len(pms.tasks(L0)) == 1
+    pms.work_for(minutes=2, every_s=20)
+    assert pms.code(L0) == "code-1"
 
 
 def test_who_was_never_blocked_is_off_the_hotlist_already(crypto):

@@ -122,7 +122,30 @@ def test_the_store_finds_whom_a_task_is_lacking_for_and_nobody_else(store, profi
     wanted = 3 if profile is Profile.CRYPTO_ONLY else 2
     lacking = {Scanner(number).id for number, case in enumerate(WHAT_IS_DUE, 1) if case[wanted] != Due()}
     assert {one.device_id for one in store.mosip_unlike(profile)} == lacking
+    assert {one.device_id for one in store.mosip_unlike(profile, whole=False)} == lacking
     assert len(lacking) > 2
+
+
+def test_a_quick_look_leaves_out_whoever_has_a_code_and_is_not_gone(store):
+    rows = [Scanner(1).row(device_code="c"), Scanner(2).row(device_code="c", state=State.REVOKED)]
+    with store.unit() as unit:
+        unit.apply([PutDevice(row) for row in rows])
+        unit.put_mosip_task(replace(task(state=TaskState.DONE), device_id=rows[1].id))
+    assert {one.device_id for one in store.mosip_unlike(Profile.PMS)} == {row.id for row in rows}
+    assert [one.device_id for one in store.mosip_unlike(Profile.PMS, whole=False)] == [rows[1].id]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_look_is_served_by_indices(store, whole):
+    from sqlalchemy import text
+
+    seen: list[str] = []
+    with store._engine.connect() as connection:
+        for statement in store.mosip_looks(Profile.PMS, whole=whole):
+            compiled = statement.compile(connection, compile_kwargs={"literal_binds": True})
+            seen += [str(row[-1]) for row in connection.execute(text(f"EXPLAIN QUERY PLAN {compiled}"))]
+    assert not [line for line in seen if line.startswith("SCAN devices") and "INDEX" not in line]
+    assert any("devices_without_code" in line for line in seen) is not whole
 
 
 def test_another_profiles_tasks_are_not_ours(store):

@@ -16,6 +16,7 @@ from fleetward_broker.signers import KeyUnavailable
 from fleetward_schemas.errors import Refused
 from fleetward_schemas.identity import Certification
 from fleetward_schemas.ids import RANDOM_BYTES, next_id
+from fleetward_schemas.moment import EPOCH
 from fleetward_server.mosip import queue
 from fleetward_server.mosip.answers import STALE, Fault, Meaning, errors_of, faults, judged
 from fleetward_server.mosip.exchange import Answer, Asked, Unreachable
@@ -32,6 +33,8 @@ log = logging.getLogger("fleetward.mosip")
 MOST_ASKING = 50
 """Devices asked for device info at once: no more than can be told while their answers are fresh."""
 LATER = timedelta(seconds=5)
+WHOLE_LOOK = timedelta(minutes=10)
+"""How often every device is compared; in between, those that lack a code or are gone."""
 NO_CODE = Fault("no-device-code", "MOSIP's code for it is not known; give it with: fleetward mosip retry --device-code")
 NO_INFO = Fault("no-device-info", "the device was asked for device info and sent none that is fresh")
 OWN_MISTAKE = Fault("own-mistake", "our own code stumbled over it; see the log")
@@ -63,6 +66,7 @@ class Connector:
         self._chance = chance
         self._last_id: str | None = None
         self._current: Task | None = None
+        self._whole_at = EPOCH
         self.pause = Pause()
 
     @property
@@ -72,8 +76,9 @@ class Connector:
 
     def plan(self, now: datetime) -> int:
         """Make the tasks that the register asks for, and drop those that it no longer does; return how many changed."""
-        changed = 0
-        for unlike in self._store.mosip_unlike(self.profile):
+        changed, whole = 0, now >= self._whole_at
+        self._whole_at = now + WHOLE_LOOK if whole else self._whole_at
+        for unlike in self._store.mosip_unlike(self.profile, whole=whole):
             found = queue.due(unlike.state, unlike.last, self.profile)
             if found.drop or found.act is not None:
                 self._make(unlike, found, now)
@@ -238,9 +243,13 @@ class Connector:
         log.info("told", extra={"act": task.act, "device": task.device_id, "code": done.code or ""})
 
     def _name_device(self, unit: Unit, task: Task) -> None:
+        """Give a device the code MOSIP knows it by, or take it: a device without one is looked at again."""
         device = unit.device(task.device_id)
-        if task.act is Act.REGISTER and task.device_code and device is not None:
-            unit.apply([PutDevice(replace(device, device_code=task.device_code))])
+        if device is None:
+            return
+        codes = {Act.REGISTER: task.device_code, Act.UNBLOCK: device.identity.serialNo}
+        if device.device_code != codes.get(task.act):
+            unit.apply([PutDevice(replace(device, device_code=codes.get(task.act)))])
 
     def _refuse(self, task: Task, fault: Fault, now: datetime) -> None:
         """Put it aside with the reason: no repetition would change it, an operator can."""

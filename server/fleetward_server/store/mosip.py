@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, true
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, true
 
 from fleetward_schemas.commands import FINAL, Step
 from fleetward_schemas.enrol import State
@@ -18,12 +18,12 @@ from fleetward_server.mosip.encryption import EncryptionCertificate
 from fleetward_server.mosip.queue import GONE, OPEN, PRESENT, Act, Task, TaskState
 from fleetward_server.mosip.settings import Profile
 from fleetward_server.state import Presence
-from fleetward_server.store import rows, tables
+from fleetward_server.store import mosip_tables, rows, tables
 from fleetward_server.store.ground import Ground
 from fleetward_server.store.rows import AnyRow, Values
 
 PAGE_ROWS = 500
-_tasks, _devices, _commands = tables.mosip_tasks, tables.devices, tables.commands
+_tasks, _devices, _commands = mosip_tables.mosip_tasks, tables.devices, tables.commands
 _ANSWERED = (*FINAL, Step.EXPIRED)
 
 
@@ -62,24 +62,20 @@ class MosipRows(Ground):
         row = self._first(statement.order_by(_tasks.c.next_at, _tasks.c.number).limit(1))
         return None if row is None else to_task(row)
 
-    def mosip_unlike(self, profile: Profile, limit: int = PAGE_ROWS) -> tuple[Unlike, ...]:
-        """Return devices for which a task may be lacking; ``queue.due`` says which."""
-        last = (
-            select(_tasks.c.device_id, func.max(_tasks.c.number).label("number"))
-            .where(_tasks.c.profile == profile)
-            .group_by(_tasks.c.device_id)
-            .subquery()
-        )
+    def mosip_unlike(self, profile: Profile, limit: int = PAGE_ROWS, *, whole: bool = True) -> tuple[Unlike, ...]:
+        """Return devices for which a task may be lacking; ``queue.due`` says which.
+
+        whole: look at every registered device. Otherwise at those that have no code yet, which an index knows; one that
+        has its code from another profile is seen by the whole look alone.
+        """
+        found = (self._all(statement.limit(limit)) for statement in self.mosip_looks(profile, whole=whole))
+        return tuple(_unlike_row(row) for some in found for row in some)
+
+    def mosip_looks(self, profile: Profile, *, whole: bool) -> tuple[Select[Any], Select[Any]]:
+        """Return the two statements of such a look: for those in use, and for those that are gone."""
         task = _tasks.alias()
-        statement = (
-            select(_devices.c.id, _devices.c.state.label("device_state"), task)
-            .outerjoin(last, last.c.device_id == _devices.c.id)
-            .outerjoin(task, task.c.number == last.c.number)
-            .where(or_(*_unlike(profile, task)))
-            .order_by(_devices.c.id)
-            .limit(limit)
-        )
-        return tuple(_unlike_row(row) for row in self._all(statement))
+        present = _present(task) if whole else and_(_devices.c.device_code.is_(None), _present(task))
+        return _lasting(profile, task).where(present), _lasting(profile, task).where(_gone(profile, task))
 
     def mosip_asking(self, profile: Profile) -> int:
         """Return how many devices were asked for device info and have not answered."""
@@ -112,13 +108,13 @@ class MosipRows(Ground):
 
     def encryption_certificate(self, env: Environment, domain_uri: str) -> EncryptionCertificate | None:
         """Return what is kept for one environment and domain."""
-        table = tables.encryption_certificates
+        table = mosip_tables.encryption_certificates
         row = self._first(select(table).where(table.c.env == env, table.c.domain_uri == domain_uri))
         return None if row is None else _to_encryption(row)
 
     def encryption_certificates(self) -> tuple[EncryptionCertificate, ...]:
         """Return all that are kept."""
-        table = tables.encryption_certificates
+        table = mosip_tables.encryption_certificates
         return tuple(map(_to_encryption, self._all(select(table).order_by(table.c.env, table.c.domain_uri))))
 
 
@@ -153,14 +149,24 @@ def from_encryption(kept: EncryptionCertificate) -> Values:
     }
 
 
-def _unlike(profile: Profile, task: Any) -> tuple[ColumnElement[bool], ...]:
-    never = task.c.number.is_(None)
-    told_gone = and_(task.c.act.not_in(PRESENT), task.c.state.not_in(OPEN))
-    present = and_(_devices.c.state == State.REGISTERED, or_(never, told_gone))
-    still = and_(task.c.act == Act.REGISTER, task.c.state.not_in((TaskState.DEAD, TaskState.DROPPED)))
-    if profile is Profile.CRYPTO_ONLY:
-        still = or_(never, task.c.act != Act.HOTLIST)
-    return present, and_(_devices.c.state.in_(GONE), still)
+def _lasting(profile: Profile, task: Any) -> Select[Any]:
+    """Devices, each with the last task of the profile."""
+    last = select(func.max(_tasks.c.number)).where(_tasks.c.device_id == _devices.c.id, _tasks.c.profile == profile)
+    joined = _devices.outerjoin(task, task.c.number == last.scalar_subquery())
+    statement = select(_devices.c.id, _devices.c.state.label("device_state"), task).select_from(joined)
+    return statement.order_by(_devices.c.id)
+
+
+def _present(task: Any) -> ColumnElement[bool]:
+    never, told_gone = task.c.number.is_(None), and_(task.c.act.not_in(PRESENT), task.c.state.not_in(OPEN))
+    return and_(_devices.c.state == State.REGISTERED, or_(never, told_gone))
+
+
+def _gone(profile: Profile, task: Any) -> ColumnElement[bool]:
+    never, still = task.c.number.is_(None), task.c.state.not_in((TaskState.DEAD, TaskState.DROPPED))
+    in_1_1 = and_(task.c.act == Act.REGISTER, still)
+    wanted = or_(never, task.c.act != Act.HOTLIST) if profile is Profile.CRYPTO_ONLY else in_1_1
+    return and_(_devices.c.state.in_(GONE), wanted)
 
 
 def _unlike_row(row: AnyRow) -> Unlike:

@@ -71,6 +71,7 @@ devices = Table(
 Index("devices_by_serial", devices.c.serial)
 Index("devices_by_state", devices.c.state, devices.c.id)
 Index("devices_retiring", devices.c.retire_at, sqlite_where=text("retire_at IS NOT NULL"))
+Index("devices_without_code", devices.c.state, devices.c.id, sqlite_where=text("device_code IS NULL"))
 Index("devices_waiting", devices.c.asking_key, sqlite_where=text("asking_key IS NOT NULL"))
 
 tags = Table(
@@ -258,43 +259,3 @@ audit = Table(
     sqlite_autoincrement=True,
 )
 Index("audit_by_subject", audit.c.subject, audit.c.seq)
-
-mosip_tasks = Table(
-    "mosip_tasks",
-    META,
-    Column("number", Integer, primary_key=True),
-    _device(),
-    Column("profile", Text, nullable=False),
-    Column("act", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("next_at", BigInteger, nullable=False),
-    Column("created_at", BigInteger, nullable=False),
-    Column("changed_at", BigInteger, nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("refusals", Integer, nullable=False),
-    Column("asked", Text),
-    Column("code", Text),
-    Column("detail", Text),
-    Column("device_code", Text),
-)
-# Two open tasks of one device could be done in the wrong order.
-_OPEN_TASK = text("state IN ('waiting', 'asking')")
-Index("one_open_mosip_task", mosip_tasks.c.device_id, unique=True, sqlite_where=_OPEN_TASK)
-Index("mosip_tasks_by_device", mosip_tasks.c.device_id, mosip_tasks.c.number)
-Index("mosip_tasks_due", mosip_tasks.c.state, mosip_tasks.c.next_at)
-
-encryption_certificates = Table(
-    "encryption_certificates",
-    META,
-    Column("env", Text, nullable=False),
-    Column("domain_uri", Text, nullable=False),
-    Column("next_at", BigInteger, nullable=False),
-    Column("source", Text),
-    Column("der", LargeBinary),
-    Column("not_after", BigInteger),
-    Column("fetched_at", BigInteger),
-    Column("failures", Integer, nullable=False),
-    Column("code", Text),
-    Column("detail", Text),
-    PrimaryKeyConstraint("env", "domain_uri"),
-)

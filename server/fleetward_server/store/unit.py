@@ -40,7 +40,7 @@ from fleetward_server.state import (
     Seen,
     TakeCertificates,
 )
-from fleetward_server.store import journal, rows, tables
+from fleetward_server.store import journal, mosip_tables, rows, tables
 from fleetward_server.store.lookups import LIVE, WindowKey
 from fleetward_server.store.masses import MassUnit
 from fleetward_server.store.memory import Memory
@@ -127,11 +127,11 @@ class Unit(MassUnit):
         Raises:
             LocalMistake: a second open one of its device, at the commit.
         """
-        self._connection.execute(upsert(tables.mosip_tasks), from_task(task))
+        self._connection.execute(upsert(mosip_tables.mosip_tasks), from_task(task))
 
     def put_encryption_certificate(self, kept: EncryptionCertificate) -> None:
         """Keep what biometrics are encrypted for."""
-        self._connection.execute(upsert(tables.encryption_certificates), from_encryption(kept))
+        self._connection.execute(upsert(mosip_tables.encryption_certificates), from_encryption(kept))
 
     def flush(self) -> None:
         """Write what was gathered; ``Store.unit`` calls it before the commit."""
