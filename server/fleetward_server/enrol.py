@@ -70,7 +70,7 @@ def on_hello(said: Said, known: Known, policy: Policy) -> Turn:
         seen_at=said.arrived_at,
     )
     if judged.reason is None and kept:
-        return _with(_registered(said, kept, policy), PutDevice(device))
+        return _with(_registered(said, kept, policy, device.device_code), PutDevice(device))
     if judged.reason is not None:
         return _with(_answer(said, policy, judged.reason), *_refusal(said, known.device, device, judged.reason))
     return _challenge(said, known, policy, device)
@@ -176,7 +176,8 @@ def _again(said: Said, known: Known, policy: Policy, keys: tuple[str, str]) -> T
     held = {c.key_thumbprint: c for c in known.chains}
     used_by = None if known.challenge is None else known.challenge.used_by
     if used_by in {None, keys} and all(key in held for key in keys):
-        return _registered(said, (held[keys[0]], held[keys[1]]), policy)
+        code = None if known.device is None else known.device.device_code
+        return _registered(said, (held[keys[0]], held[keys[1]]), policy, code)
     return _with(_answer(said, policy, Reason.CHALLENGE_EXPIRED), _count(said, Code.BAD_NONCE))
 
 
@@ -206,7 +207,7 @@ def on_issued(said: Said, issued: Issued, known: Known, policy: Policy) -> Turn:
     )
     if ftm_key is not None:
         changes = (BindFtm(ftm_key, said.device_id), *changes)
-    return _with(_registered(said, issued.certificates, policy), *changes)
+    return _with(_registered(said, issued.certificates, policy, device.device_code), *changes)
 
 
 def on_busy(said: Said, _: Known, policy: Policy) -> Turn:
@@ -226,12 +227,21 @@ def approved_reply(device: Device, policy: Policy) -> Reply | None:
     return Reply(down(f"f-{device.id}", "enrolled"), body, device.hello_digital_id, in_reply_to=device.hello_id)
 
 
-def _registered(said: Said, pair: tuple[Certificate, ...], policy: Policy) -> Turn:
+def late_code(said: Said, known: Known, policy: Policy) -> tuple[Reply, ...]:
+    """Return the word to a device that does not know its code yet: what it holds, sent again with the code."""
+    speaker = said.speaker.certificate
+    pair = () if speaker is None else _pair(known, speaker.pair)
+    code = None if known.device is None else known.device.device_code
+    return _registered(said, pair, policy, code).replies if pair and code is not None else ()
+
+
+def _registered(said: Said, pair: tuple[Certificate, ...], policy: Policy, code: str | None = None) -> Turn:
     device, transport = pair
     body = Enrolled(
         status="registered",
         deviceChain=[show_der(device.der), show_der(device.authority)],
         transportChain=[show_der(transport.der), show_der(transport.authority)],
+        deviceCode=code,
         env=policy.environment,
     )
     return Turn(replies=(Reply(down(_principal(said), "enrolled"), body, said.digital_id, in_reply_to=said.id),))

@@ -29,6 +29,7 @@ from fleetward_schemas.envelope import Header, Members, Opened, admit, read_body
 from fleetward_schemas.errors import Code, LocalMistake, Refused
 from fleetward_schemas.foreign import Anchor, ForeignAnchors
 from fleetward_schemas.identity import Certification, SignedIdentity, device_id, read_identity
+from fleetward_schemas.inventory import Info
 from fleetward_schemas.jws import PublicKey
 from fleetward_schemas.moment import parse_loose
 from fleetward_schemas.presence import Status
@@ -263,6 +264,8 @@ def know(said: Said, rows: Rows, random: bytes) -> Known:
             return Known(device, command=rows.command(command_id))
         case Status():
             return Known(device)
+        case Info():
+            return Known(device, chains=rows.chains(said.device_id))
         case Csr() as csr:
             chains = rows.chains(said.device_id)
             return Known(device, command=rows.command(csr.commandId), chains=chains, taken_keys=_taken(csr, rows))

@@ -7,13 +7,14 @@ from dataclasses import replace
 
 from fleetward_schemas.errors import Code, LocalMistake, Refused
 from fleetward_schemas.inventory import Info, read_info
+from fleetward_server.enrol import late_code
 from fleetward_server.state import PutDevice
 from fleetward_server.telemetry import stored
 from fleetward_server.turn import Known, Policy, Said, Turn
 
 
-def on_info(said: Said, known: Known, _: Policy) -> Turn:
-    """Keep device info as it came.
+def on_info(said: Said, known: Known, policy: Policy) -> Turn:
+    """Keep device info as it came; a device that does not know its code, as MOSIP gave it, is told.
 
     Raises:
         Refused: ``bad-body``: not signed by this device's key, another digital ID inside, or a claim that differs.
@@ -27,4 +28,5 @@ def on_info(said: Said, known: Known, _: Policy) -> Turn:
     if (info.certification, info.purpose) != (device.certification, device.purpose):
         raise Refused(Code.BAD_BODY, f"deviceInfo claims {info.certification} {info.purpose}: the record differs")
     device = replace(device, device_info=said.body.deviceInfo, seen_at=said.arrived_at)
-    return Turn(changes=(stored(said), PutDevice(device)), acks=(said.id,))
+    replies = () if device.device_code in {None, info.deviceCode} else late_code(said, known, policy)
+    return Turn(changes=(stored(said), PutDevice(device)), replies=replies, acks=(said.id,))

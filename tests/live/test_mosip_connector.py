@@ -118,8 +118,14 @@ def test_fresh_device_info_is_used_without_asking(pms):
     pms.add(L0, device_info=L0.info(START))
     pms.clock.go(seconds=90)
     pms.work()
-    assert pms.store.commands() == ()
-    assert pms.code(L0) == "code-1"
+    assert (pms.code(L0), pms.tasks(L0)[0].asked) == ("code-1", None)
+
+
+def test_a_device_is_asked_once_more_so_that_it_learns_its_code(here):
+    here.add(L0, device_info=L0.info(START))
+    here.work(until=lambda: here.code(L0) is not None)
+    (command,) = here.store.commands()
+    assert (command.verb, command.reason) == ("collect-info", "for MOSIP")
 
 
 def test_a_device_that_is_away_is_waited_for(here):

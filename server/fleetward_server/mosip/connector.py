@@ -24,7 +24,7 @@ from fleetward_server.mosip.profiles import Told, Voice, code_found, is_fresh, s
 from fleetward_server.mosip.queue import ASK_LIFE, Act, Task, TaskEvent, TaskState
 from fleetward_server.mosip.settings import Profile
 from fleetward_server.mosip.tokens import NoToken, Tokens
-from fleetward_server.state import AddAudit, AuditEntry, Device, Presence, PutCommand, PutDevice
+from fleetward_server.state import AddAudit, AuditEntry, Command, Device, Presence, PutCommand, PutDevice
 from fleetward_server.store import Store, Unit
 from fleetward_server.store.mosip import Unlike
 
@@ -137,12 +137,15 @@ class Connector:
         if device.presence is not Presence.ONLINE or self._store.mosip_asking(self.profile) >= MOST_ASKING:
             self._keep(queue.advance(task, TaskEvent.AGAIN, now, next_at=now + LATER))
             return
-        self._last_id = next_id(now, self._last_id, secrets.token_bytes(RANDOM_BYTES))
-        command = queue.collect_info(self._last_id, device.id, now)
+        command = self._order(device, now)
         with self._store.unit() as unit:
             unit.apply([PutCommand(command)])
             asking = queue.advance(task, TaskEvent.ASK, now, next_at=now + ASK_LIFE, asked=command.id)
             unit.put_mosip_task(asking)
+
+    def _order(self, device: Device, now: datetime) -> Command:
+        self._last_id = next_id(now, self._last_id, secrets.token_bytes(RANDOM_BYTES))
+        return queue.collect_info(self._last_id, device.id, now)
 
     def _find_code(self, task: Task, device: Device, now: datetime) -> None:
         """Look for what MOSIP calls a device whose registration was answered into the void."""
@@ -247,9 +250,12 @@ class Connector:
         device = unit.device(task.device_id)
         if device is None:
             return
-        codes = {Act.REGISTER: task.device_code, Act.UNBLOCK: device.identity.serialNo}
-        if device.device_code != codes.get(task.act):
-            unit.apply([PutDevice(replace(device, device_code=codes.get(task.act)))])
+        code = {Act.REGISTER: task.device_code, Act.UNBLOCK: device.identity.serialNo}.get(task.act)
+        if device.device_code != code:
+            unit.apply([PutDevice(replace(device, device_code=code))])
+        if code is not None and device.presence is Presence.ONLINE:
+            # Its next device info shows that it does not know its code, and it is told (inventory.py).
+            unit.apply([PutCommand(self._order(device, task.changed_at))])
 
     def _refuse(self, task: Task, fault: Fault, now: datetime) -> None:
         """Put it aside with the reason: no repetition would change it, an operator can."""
