@@ -220,6 +220,10 @@ def test_a_key_that_is_not_there_is_told_and_the_root_may_be_away(fleetward: Fle
     pki = store.path.parent / "pki"
     (pki / "root.key.pem").unlink()
     assert fleetward("key", "list", "--check").code == 0
+    toml = pki.parent / "fleetward.toml"
+    former = '\n[keys.former]\nroot-2 = "file:pki/root-2.key.pem"\n[retention]\n'
+    toml.write_text(toml.read_text().replace("\n[retention]\n", former, 1))
+    assert fleetward("key", "list", "--check").code == 0
     (pki / "device-ca.key.pem").chmod(0o644)
     done = fleetward("key", "list", "--check", "--json")
     assert done.code == 5

@@ -21,7 +21,7 @@ def list_keys(
     folder: Dir = HERE,
     *,
     ask: Annotated[
-        bool, typer.Option("--check", help="Open each; exit 5 if one is not there, the root's aside.")
+        bool, typer.Option("--check", help="Open each; exit 5 if one is not there, the roots' aside.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -29,8 +29,8 @@ def list_keys(
     with acting(folder, as_json=as_json) as operator, translated():
         found = operator.keys(ask=ask)
         show.rows(COLUMNS, map(show.plain, found), as_json=as_json)
-        # The root's belongs offline.
-        if ask and any(one.state != "there" for one in found if one.name != "keys.root"):
+        # Those of roots belong offline.
+        if ask and any(one.state != "there" for one in found if ".root" not in one.name):
             raise typer.Exit(ExitCode.CONFLICT)
 
 
