@@ -89,11 +89,12 @@ class Stage:
         self.log: list[tuple[str, Mapping[str, str | int]]] = []
         self.shown: list[bytes] = []
         self.boot_id = "boot-1"
+        self.options = Options(device_alg=Alg.EDDSA)
         self.start()
 
     def start(self) -> None:
         """Start the agent (again): what it holds in memory is gone."""
-        self.device = Device(self.origin, self.parts, Options(device_alg=Alg.EDDSA))
+        self.device = Device(self.origin, self.parts, self.options)
         self.host = Host(self.link, [self.device], self.world())
 
     def world(self) -> World:
@@ -103,6 +104,7 @@ class Stage:
             random=_counted(),
             context=self._context,
             log=lambda event, fields: self.log.append((event, fields)),
+            slept_us=lambda: self.clock.slept_us,
         )
 
     def _context(self, _: Roots, shown: Credential, __: bool) -> ssl.SSLContext:

@@ -4,6 +4,7 @@ import itertools
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from math import ceil
 
 from fleetward_broker.gate import Action, may
 from fleetward_broker.line import Arrived, Connected, Dial, DialMaker, Event, LineId, Loss, Lost, Token
@@ -19,10 +20,18 @@ class FakeClock:
 
     now: datetime = START
     boot_us: int = 500 * SECOND_US
+    slept_us: int = 0
+    drift_ppm: int = 0
+
+    def suspend(self, seconds: float, off_s: float = 0.0) -> None:
+        """Sleep; the hardware clock counts ``off_s`` too much of it."""
+        self.pass_s(seconds)
+        self.boot_us += int(off_s * SECOND_US)
+        self.slept_us += int((seconds + off_s) * SECOND_US)
 
     def pass_s(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
-        self.boot_us += int(seconds * SECOND_US)
+        self.boot_us += ceil(seconds * (SECOND_US + self.drift_ppm)) if self.drift_ppm else int(seconds * SECOND_US)
 
 
 @dataclass

@@ -63,6 +63,8 @@ def options_of(config: Config) -> Options:
         device_alg=config.keys.device_alg,
         transport_alg=config.keys.transport_alg,
         keep_alive_s=config.server.keep_alive_s,
+        need_ms=config.clock.need_ms,
+        drift_ppm=config.clock.drift_ppm,
     )
 
 

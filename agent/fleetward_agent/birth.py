@@ -11,6 +11,7 @@ from fleetward_agent.enrol import DAY_S
 from fleetward_agent.instant import Instant
 from fleetward_agent.origin import Origin
 from fleetward_agent.outbox import Outbox
+from fleetward_agent.parts import Options, Parts
 from fleetward_agent.session import Session, facts_of
 from fleetward_agent.state import Kept, Suffixes
 from fleetward_agent.walk import Stage
@@ -29,11 +30,12 @@ def with_suffixes(kept: Kept, at: Instant) -> Kept:
     return replace(kept, suffixes=Suffixes(*made))
 
 
-def born(origin: Origin, kept: Kept, outbox: Outbox, boot_id: str, at: Instant) -> Session:
+def born(origin: Origin, kept: Kept, parts: Parts, options: Options, boot_id: str, at: Instant) -> Session:
     """Return the session of a device that was just started."""
-    clock = law.restore(kept.clock, BUILT, boot_id, at.boot_us)
+    outbox, drift_ppm = parts.outbox, options.drift_ppm
+    clock = law.restore(kept.clock, BUILT, boot_id, at.boot_us, drift_ppm=drift_ppm, slept_us=at.slept_us)
     session = Session(
-        facts=facts_of(origin, boot_id, at.boot_us),
+        facts=facts_of(origin, boot_id, at.boot_us, options.need_ms),
         kept=kept,
         clock=clock,
         stage=Stage.FACTORY_TIME if kept.pair is None else Stage.DEVICE_TIME,
@@ -42,6 +44,7 @@ def born(origin: Origin, kept: Kept, outbox: Outbox, boot_id: str, at: Instant) 
         windows=outbox.windows(),
         jobs=tuple(job_of(row) for row in outbox.open_commands() if Verb(row.verb) not in KEY_VERBS),
         order_row=_told(kept, outbox),
+        refused_times=kept.refused_times,
     )
     return session if kept.gone is None else _resting(session, kept.gone.at_ms, at)
 

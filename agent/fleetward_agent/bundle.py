@@ -22,7 +22,7 @@ from fleetward_agent.trust import Chains
 from fleetward_agent.turn import Known, Turn, in_order
 from fleetward_agent.walk import Stage
 from fleetward_schemas.bundle import Carried
-from fleetward_schemas.clock import CARRIED_DELAY_US, FAR_FUTURE_US, Question
+from fleetward_schemas.clock import CARRIED_DELAY_US, FAR_FUTURE_US, SLEEP_LEAST_US, Question
 from fleetward_schemas.commands import ResultReason, ResultState, Verb
 from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.strict import b64url
@@ -62,7 +62,7 @@ def read(messages: Sequence[Carried], session: Session, know: Knows, chains: Cha
     """
     if not messages or messages[0].topic != BEACON:
         raise Refused(Code.MALFORMED, "line 2: a bundle for devices begins with a beacon")
-    done = Read(Turn(_asking(session)))
+    done = Read(Turn(_asking(session, at)))
     for number, one in enumerate(messages, start=2):
         try:
             done = _next(done, number, one, know, chains, at)
@@ -73,13 +73,18 @@ def read(messages: Sequence[Carried], session: Session, know: Knows, chains: Cha
     return done
 
 
-def _asking(session: Session) -> Session:
-    """Return the session with the carried question outstanding, if it was asked in this boot."""
+def _asking(session: Session, at: Instant) -> Session:
+    """Return the session with the carried question outstanding, if it still counts."""
     kept = session.kept.carried
-    if kept is None or kept.boot_id != session.facts.boot_id:
+    if kept is None or not _counts(kept, session, at):
         return session
     question = Question(kept.nonce, kept.boot_us, CARRIED_DELAY_US)
     return replace(session, clock=replace(session.clock, question=question))
+
+
+def _counts(kept: CarriedQuestion, session: Session, at: Instant) -> bool:
+    """Say whether the time since a question was measured: in this boot, and without a suspend."""
+    return kept.boot_id == session.facts.boot_id and at.slept_us - kept.slept_us < SLEEP_LEAST_US
 
 
 def _next(done: Read, number: int, one: Carried, know: Knows, chains: Chains, at: Instant) -> Read:
@@ -146,9 +151,9 @@ def _sync_time(session: Session, at: Instant) -> Turn:
 def asked(session: Session, at: Instant) -> Session:
     """Return the session with a question to carry: the one without an answer, else a new one."""
     kept = session.kept.carried
-    if kept is not None and kept.boot_id == session.facts.boot_id:
+    if kept is not None and _counts(kept, session, at):
         return session
-    question = CarriedQuestion(b64url(at.draw("carried nonce")), at.boot_us, session.facts.boot_id)
+    question = CarriedQuestion(b64url(at.draw("carried nonce")), at.boot_us, session.facts.boot_id, at.slept_us)
     return replace(session, kept=replace(session.kept, carried=question))
 
 

@@ -13,6 +13,8 @@ from pydantic import ValidationError
 from fleetward_agent.drivers import PAPERS, Driver, Facts, read_drivers
 from fleetward_agent.key_places import TPM, TRANSPORT_PLACES
 from fleetward_agent.reading import ConfigProblem, json_of, require_known, table_of, text_of
+from fleetward_schemas.clock import DRIFT_PPM
+from fleetward_schemas.drift import MOST_PPM
 from fleetward_schemas.identity import Certification, DigitalId, Environment, Purpose
 from fleetward_schemas.jws import Alg
 
@@ -20,6 +22,8 @@ __all__ = ["Config", "ConfigProblem", "Site", "for_scanner", "from_folder", "loa
 
 FILE = "agent.toml"
 PLACES = " or ".join(TRANSPORT_PLACES)
+LEAST_NEED_MS, MOST_NEED_MS = 5, 10_000
+"""MOSIP's authentication bears 30 s; beyond half of 20 s a device falls silent."""
 NO_DATE = "1970-01-01T00:00:00Z"
 """Stands for ``dateTime`` until the identity is signed, which gives it its moment."""
 
@@ -76,6 +80,14 @@ class LimitsTable:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockTable:
+    """need_ms: how far off the time may be for the host's work. drift_ppm: how far its oscillator may run off."""
+
+    need_ms: int = 1000
+    drift_ppm: int = DRIFT_PPM
+
+
+@dataclass(frozen=True, slots=True)
 class LogTable:
     """How the log is written, to stderr."""
 
@@ -102,6 +114,7 @@ class Tables:
     keys: KeysTable = field(default_factory=KeysTable)
     state: StateTable = field(default_factory=StateTable)
     limits: LimitsTable = field(default_factory=LimitsTable)
+    clock: ClockTable = field(default_factory=ClockTable)
     log: LogTable = field(default_factory=LogTable)
 
 
@@ -141,6 +154,7 @@ _TABLES: dict[str, type] = {
     "keys": KeysTable,
     "state": StateTable,
     "limits": LimitsTable,
+    "clock": ClockTable,
     "log": LogTable,
 }
 
@@ -172,6 +186,12 @@ def _check(site: Site, path: Path) -> None:
         raise ConfigProblem(f"{path}: [keys] transport = {TPM!r}: needs transport_alg = 'RS256': a TPM has RSA alone")
     if not site.drivers and not site.server.host:
         raise ConfigProblem(f"{path}: [server] needs host")
+    for name, value, least, most in (
+        ("need_ms", site.clock.need_ms, LEAST_NEED_MS, MOST_NEED_MS),
+        ("drift_ppm", site.clock.drift_ppm, 1, MOST_PPM),
+    ):
+        if not least <= value <= most:
+            raise ConfigProblem(f"{path}: [clock] {name} = {value}: expected {least}..{most}")
     state = Path(site.state.dir)
     if site.drivers and (state.is_absolute() or ".." in state.parts):
         raise ConfigProblem(f"{path}: [state] dir = {str(state)!r}: with drivers, a path inside each scanner's folder")

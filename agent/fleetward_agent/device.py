@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
 
-from fleetward_agent import desk, dialing, presence, receipts
+from fleetward_agent import clock, desk, dialing, presence, receipts
 from fleetward_agent.birth import born, with_suffixes
 from fleetward_agent.crafts import Crafts
 from fleetward_agent.due import due_us
@@ -92,7 +92,7 @@ class Device:
         whole = with_suffixes(kept, at)
         if whole != kept:
             self.parts.state.save(whole)
-        self._session = born(self.origin, whole, self.parts.outbox, world.boot_id, at)
+        self._session = born(self.origin, whole, self.parts, self.options, world.boot_id, at)
         self._log(Note("begun", (("stage", self.stage), ("waiting", self.parts.outbox.depth))))
 
     def due_us(self, boot_us: int) -> int:
@@ -103,6 +103,7 @@ class Device:
 
     def step(self, at: Instant) -> None:
         """Do what is due: steps, reports to send, the line to open or to change."""
+        self._session = clock.awake(self.session, at)
         if self.shutting or at.boot_us < self._stalled_us:
             return
         if self._apply(desk.step(self.session, at), at):
@@ -111,6 +112,7 @@ class Device:
 
     def on_event(self, event: Event, at: Instant) -> None:
         """Take one event of this device's line."""
+        self._session = clock.awake(self.session, at)
         match event:
             case Connected(line=line) if line == self.line:
                 self._apply(dialing.on_connected(self.session, at), at)
@@ -150,7 +152,7 @@ class Device:
         return replace(turn, notes=(Note("took", (("kind", opened.kind.name),)), *turn.notes))
 
     def _refused(self, arrived: Arrived, refusal: Refused, at: Instant) -> Turn:
-        turn = receipts.refuse(self.session, refusal.code, at)
+        turn = receipts.refuse(clock.refused(self.session, arrived.topic, refusal, at), refusal.code, at)
         fields = (("topic", arrived.topic[:MOST_TOPIC_CHARS]), ("code", refusal.code), ("detail", refusal.detail))
         return replace(turn, notes=(Note("refused", fields),))
 

@@ -5,6 +5,7 @@ Source: protocol section 5 "Operation"; a device refused by the broker for an ho
 
 from dataclasses import replace
 
+from fleetward_agent.clock import time_first
 from fleetward_agent.instant import SECOND_US, Instant
 from fleetward_agent.presence import greet
 from fleetward_agent.session import LEAST_GAP_US, Session, count, drop_ask, move, swapped
@@ -58,7 +59,8 @@ def on_connected(session: Session, at: Instant) -> Turn:
     if session.door is not None and session.door.role is Role.DEVICE:
         session = replace(session, refused_since_us=None, pair_refusals=0)
     note = Note("connected", (("as", session.principal), ("stage", session.stage)))
-    return replace(greet(session, at), notes=(note,))
+    # The time first: what follows is stamped with it.
+    return replace(greet(time_first(session, at), at), notes=(note,))
 
 
 def _soonest(session: Session, kind: str, at: Instant) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from fleetward_agent.clock import wanted_us
 from fleetward_agent.commands import MOST_JOB_S
 from fleetward_agent.instant import SECOND_US
 from fleetward_agent.key_order import unsaid
@@ -47,8 +48,8 @@ def _while_connected(session: Session) -> Iterator[int]:
     yield from (ask.due_us for ask in session.asks.values())
     if session.stage is Stage.HELLO and "hello" not in session.asks:
         yield session.hello_us
-    if session.synced_us is not None and "time" not in session.asks:
-        yield session.synced_us + session.kept.time_s * SECOND_US
+    if "time" not in session.asks:
+        yield wanted_us(session)
     if session.stage is Stage.WORKING:
         yield from (flight.due_us for flight in session.flight.values())
         yield from (_job(job) for job in session.jobs[:1])

@@ -9,10 +9,14 @@ SEED_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Instant:
-    """boot_us: CLOCK_BOOTTIME in microseconds. seed: 32 fresh random bytes, never used in two turns."""
+    """boot_us: CLOCK_BOOTTIME in microseconds. seed: 32 fresh random bytes, never used in two turns.
+
+    slept_us: CLOCK_BOOTTIME less CLOCK_MONOTONIC, which grows by each suspend.
+    """
 
     boot_us: int
     seed: bytes
+    slept_us: int = 0
 
     def draw(self, label: str, size_bytes: int = 32) -> bytes:
         """Return up to 32 bytes for one purpose of this turn; the same label gives the same bytes."""

@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from fleetward_agent.outbox import Outbox
 from fleetward_agent.ports import Gauge, KeyStore, Scanner
 from fleetward_agent.state import StateFile
+from fleetward_schemas.clock import DRIFT_PPM
 from fleetward_schemas.jws import Alg
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Where to connect, and with which keys. keep_alive_s: at most 60."""
+    """Where to connect, and with which keys. keep_alive_s: at most 60.
+
+    need_ms: how sure of the time the host's work must be. drift_ppm: how far its oscillator may run off.
+    """
 
     host: str = "localhost"
     port: int = 8883
@@ -18,6 +22,8 @@ class Options:
     device_alg: Alg = Alg.RS256
     transport_alg: Alg = Alg.EDDSA
     keep_alive_s: int = 20
+    need_ms: int = 1000
+    drift_ppm: int = DRIFT_PPM
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from fleetward_agent.instant import SECOND_US, Instant
 from fleetward_agent.keys import DEVICE, TRANSPORT
 from fleetward_agent.origin import Origin
-from fleetward_agent.state import Kept, Pair
+from fleetward_agent.state import Kept, Pair, RefusedTime
 from fleetward_agent.walk import DOORS, QUESTIONS, Door, Stage, Step, advance
 from fleetward_schemas.certificates import Anchors, read_certificate, thumbprint
 from fleetward_schemas.clock import Clock
@@ -47,10 +47,11 @@ class Facts:
     boot_id: str
     started_us: int
     ftm: bool
+    need_ms: int = 1000
 
 
-def facts_of(origin: Origin, boot_id: str, boot_us: int) -> Facts:
-    """Take from the factory's work what steps may know; no keys."""
+def facts_of(origin: Origin, boot_id: str, boot_us: int, need_ms: int) -> Facts:
+    """Take from the factory's work what steps may know; no keys. need_ms: how sure of the time its work must be."""
     return Facts(
         device_id=origin.device_id,
         identity=origin.digital_id,
@@ -61,6 +62,7 @@ def facts_of(origin: Origin, boot_id: str, boot_us: int) -> Facts:
         boot_id=boot_id,
         started_us=boot_us,
         ftm=origin.ftm is not None,
+        need_ms=need_ms,
     )
 
 
@@ -128,7 +130,8 @@ class Session:
     refused_since_us: since when the broker refuses <id>. ignored_us: for how long a server that is there has answered
     <id> nothing; beacon_us: when it was heard last. presence: this connection's name in ``status``.
     provisional: digital ID used before the time is known. asked_us: when a question of each kind left last.
-    synced_us: when the time was learnt last. counts: for telemetry and tests.
+    synced_us: when the time was learnt last. refused_times: answers and beacons that did not count; disputes: how many
+    in a row contradict the clock. counts: for telemetry and tests.
     old: the pair in use is the previous one. redial: the line is to be closed and another opened. pair_refusals,
     pair_us: refused dials with the pair in use, and since when its ``online`` may be answered. order_row: what the
     outbox says of the key command. retired, emptied: nothing is said any more, nor kept in the outbox; the keys go.
@@ -158,6 +161,8 @@ class Session:
     asks: Mapping[str, Ask] = field(default_factory=dict)
     asked_us: Mapping[str, int] = field(default_factory=dict)
     synced_us: int | None = None
+    refused_times: tuple[RefusedTime, ...] = ()
+    disputes: int = 0
     last_id: str | None = None
     windows: Mapping[tuple[str, str], ReplayWindow] = field(default_factory=dict)
     flight: Mapping[str, Flight] = field(default_factory=dict)

@@ -78,11 +78,12 @@ class KeyOrder:
 
 @dataclass(frozen=True, slots=True)
 class CarriedQuestion:
-    """A time question that is carried by hand; it counts in the boot it was asked in, and no longer."""
+    """A time question that is carried by hand; it counts in the boot it was asked in, up to the next suspend."""
 
     nonce: str
     boot_us: int
     boot_id: str
+    slept_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,16 @@ class Gone:
 
     reason: str
     at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedTime:
+    """One answer or beacon that did not count. at_ms: in trusted time, or the floor while there is none."""
+
+    at_ms: int
+    kind: str
+    code: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +115,7 @@ class Suffixes:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The whole of it. telemetry_s, time_s: the server's settings.
+    """The whole of it. telemetry_s, time_s: the server's settings. synced_ms: when an answer last counted, 0: never.
 
     previous: the pair that ``pair`` replaces, until the first ``online`` under the new one is acknowledged. doomed:
     names of keys that nothing needs any more, until they are destroyed. carried, carried_seq: of bundles, the time
@@ -124,6 +135,8 @@ class Kept:
     time_s: int = 600
     carried: CarriedQuestion | None = None
     carried_seq: int = 0
+    synced_ms: int = 0
+    refused_times: tuple[RefusedTime, ...] = ()
 
     def texts(self) -> frozenset[str]:
         """Return every text in it: a key whose name is none of them was never written down, or is forgotten."""

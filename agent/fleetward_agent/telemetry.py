@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 
+from fleetward_agent.clock import REFUSED_TIMES
 from fleetward_agent.instant import SECOND_US, Instant
 from fleetward_agent.outbox import DROPPED
 from fleetward_agent.reports import add_report
@@ -72,9 +73,19 @@ def _metrics(outcome: ReadingTaken, session: Session, at: Instant) -> dict[str, 
         "outboxDepth": outcome.depth,
         DROPPED: outcome.dropped,
         "reconnects": session.counts.get("connections", 0),
-        "clockWidthMs": session.clock.width_at(at.boot_us) // 1000,
+        **clock_metrics(session, at.boot_us),
         "scannerReady": int(outcome.sighting.status is DeviceStatus.READY),
     }
+
+
+def clock_metrics(session: Session, boot_us: int) -> dict[str, float]:
+    """Return how the clock stands. clockAgeS: left out while no answer has counted since the start."""
+    found: dict[str, float] = {
+        "clockWidthMs": session.clock.width_at(boot_us) // 1000,
+        "clockDriftPpm": session.clock.bound_ppm,
+        "clockRefused": session.counts.get(REFUSED_TIMES, 0),
+    }
+    return found if session.synced_us is None else found | {"clockAgeS": (boot_us - session.synced_us) // SECOND_US}
 
 
 def lawful(metrics: Mapping[str, float]) -> dict[str, float]:

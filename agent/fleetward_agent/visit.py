@@ -38,7 +38,7 @@ class Visit:
         """
         self._parts = device.parts
         self._parts.state.sweep()
-        self._session = born(device.origin, self._parts.state.load(), self._parts.outbox, boot_id, at)
+        self._session = born(device.origin, self._parts.state.load(), device.parts, device.options, boot_id, at)
         if self._session.kept.pair is None:
             raise NotRegistered(f"{device.id}: no certificate yet, or none any more: it must enrol on the line first")
         self._chains = Chains(device.origin.anchors)

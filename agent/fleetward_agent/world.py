@@ -1,6 +1,7 @@
 """The outside world as one value: the boot clock, randomness, TLS contexts, and where the log goes.
 
-CLOCK_BOOTTIME counts through suspend; the operating system's time of day is never read (S3). Keys are shown to OpenSSL
+CLOCK_BOOTTIME counts through suspend and CLOCK_MONOTONIC does not, so that a suspend shows between them; the operating
+system's time of day is never read (S3). Keys are shown to OpenSSL
 through an anonymous file in memory, so a key from any store is never copied to a disk.
 """
 
@@ -27,6 +28,11 @@ Roots = tuple[x509.Certificate, ...]
 Log = Callable[[str, Mapping[str, str | int]], None]
 
 
+def _awake() -> int:
+    """Tell of no suspend."""
+    return 0
+
+
 def _silent(_: str, __: Mapping[str, str | int]) -> None:
     """Keep no log."""
 
@@ -40,20 +46,26 @@ class World:
     random: Callable[[int], bytes]
     context: Callable[[Roots, Credential, bool], ssl.SSLContext]
     log: Log = _silent
+    slept_us: Callable[[], int] = _awake
 
     @classmethod
     def real(cls, log: Log = _silent) -> "World":
         """Return this machine's world."""
-        return cls(boot_us, BOOT_ID.read_text().strip(), os.urandom, tls_context, log)
+        return cls(boot_us, BOOT_ID.read_text().strip(), os.urandom, tls_context, log, slept_us)
 
     def instant(self) -> Instant:
         """Read the clock once."""
-        return Instant(self.boot_us(), self.random(SEED_BYTES))
+        return Instant(self.boot_us(), self.random(SEED_BYTES), self.slept_us())
 
 
 def boot_us() -> int:
     """Return CLOCK_BOOTTIME in microseconds."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // NS_PER_US
+
+
+def slept_us() -> int:
+    """Return how long this host was suspended since its boot: the most of three readings, each of which falls short."""
+    return max(boot_us() - time.clock_gettime_ns(time.CLOCK_MONOTONIC) // NS_PER_US for _ in range(3))
 
 
 def tls_context(roots: Roots, shown: Credential, check_time: bool) -> ssl.SSLContext:

@@ -1,7 +1,8 @@
 """Trusted time: an interval [earliest, latest] that only signed answers move; the operating system's clock never does.
 
 The true time lies inside the interval always. Its ends drift apart by the local oscillator's bound; a nonce-bound
-answer narrows it; a beacon may only raise ``earliest``. A reboot keeps no more than the floor.
+answer is intersected with it; a beacon may only raise ``earliest``. A reboot keeps no more than the floor, a suspend
+widens it by what the hardware clock may err. When answers contradict it, ``earliest`` waits for them to catch up.
 Source: S3, protocol section 5 "Time"; the interval form is Roughtime's (RFC 10049), the floor Uptane's.
 
 All moments here are whole microseconds: ``*_us`` of true time since 1970, ``boot_us`` of CLOCK_BOOTTIME.
@@ -14,6 +15,7 @@ from typing import Annotated
 from pydantic import Field
 
 from fleetward_schemas import moment
+from fleetward_schemas.drift import MILLION, NOTHING_MEASURED, Measuring, Rate, Sample, bound_ppm
 from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.shapes import Digest, DownBody, Moment, UpBody
 
@@ -24,6 +26,10 @@ CARRIED_DELAY_US = 30 * 24 * 3600 * 1_000_000
 SYNCED_WIDTH_US = 20_000_000
 SIGNER_AGE = timedelta(days=7)
 MILLISECOND_US = 1000
+# A hardware clock tells a suspend's length in whole seconds, read at both of its ends.
+SLEEP_ERROR_US = 1_000_000
+# Less between the two boot clocks is how long it took to read them.
+SLEEP_LEAST_US = 100_000
 FAR_FUTURE_US = 253402300799_000_000
 """The end of the year 9999: ``latest`` while nothing is known."""
 
@@ -74,6 +80,7 @@ class Clock:
 
     earliest_us, latest_us: the interval as it stood at ``boot_us``; latest is FAR_FUTURE_US while unsynced.
     signer_us: newest notBefore of an accepted server signing leaf. question: the one outstanding, or None.
+    drift_ppm: as configured; ``bound_ppm`` is in force. slept_us: of all suspends so far. held: earliest stands still.
     """
 
     earliest_us: int
@@ -82,15 +89,27 @@ class Clock:
     signer_us: int = 0
     question: Question | None = None
     drift_ppm: int = DRIFT_PPM
+    measuring: Measuring = NOTHING_MEASURED
+    slept_us: int = 0
+    held: bool = False
+
+    @property
+    def bound_ppm(self) -> int:
+        """How far our oscillator may run off: as configured, or more where more was measured."""
+        return bound_ppm(self.drift_ppm, self.measuring.rate)
 
     def earliest_at(self, boot_us: int) -> int:
         """Return the earliest true time possible now: our oscillator may run fast."""
-        age = max(0, boot_us - self.boot_us)
-        return self.earliest_us + age - _share(age, self.drift_ppm, 1_000_000 + self.drift_ppm)
+        return self.earliest_us + (0 if self.held else _shortest(max(0, boot_us - self.boot_us), self.bound_ppm))
 
     def latest_at(self, boot_us: int) -> int:
         """Return the latest true time possible now: our oscillator may run slow."""
-        return min(FAR_FUTURE_US, self.latest_us + _longest(max(0, boot_us - self.boot_us), self.drift_ppm))
+        return min(FAR_FUTURE_US, self.latest_us + _longest(max(0, boot_us - self.boot_us), self.bound_ppm))
+
+    def wide_at(self, width_us: int) -> int:
+        """Return the boot clock from which the interval is at least ``width_us`` wide, or within 1 % of it."""
+        left_us = width_us - (self.latest_us - self.earliest_us)
+        return self.boot_us + max(0, left_us) * MILLION // (2 * self.bound_ppm + 1)
 
     def width_at(self, boot_us: int) -> int:
         """Return the interval's width in microseconds."""
@@ -133,20 +152,54 @@ def accept_answer(clock: Clock, answer: TimeAnswer, signer: Signer, boot_us: int
     question = clock.question
     if question is None or question.nonce != answer.nonce:
         raise Refused(Code.BAD_NONCE, "no such question is outstanding")
+    sample = _sample(question, answer, boot_us, clock.bound_ppm)
+    clock = _trust(clock, signer, moment.parse(answer.sent), boot_us)
+    earliest, known = max(clock.earliest_at(boot_us), sample.earliest_us), clock.latest_at(boot_us)
+    if (early_us := earliest - sample.latest_us) > 0:
+        raise Refused(Code.CLOCK_JUMP, f"answer ends {early_us // MILLISECOND_US} ms before what is known")
+    # Where the answer lies wholly above what was known, it stands alone: an oscillator that is worse than its bound
+    # must not shut the truth out.
+    latest = min(known, sample.latest_us) if sample.earliest_us <= known else sample.latest_us
+    # Over a long way the oscillator is part of the sample, and cannot be measured by it.
+    quick = question.most_delay_us <= MAX_DELAY_US
+    measuring = clock.measuring.taken(sample) if quick else clock.measuring
+    told = replace(clock, question=None, measuring=measuring, held=False)
+    return replace(told, earliest_us=earliest, latest_us=latest, boot_us=boot_us)
+
+
+def _sample(question: Question, answer: TimeAnswer, boot_us: int, drift_ppm: int) -> Sample:
+    """Return what the answer says by itself."""
     elapsed = boot_us - question.boot_us
-    sent, received = moment.parse(answer.sent), moment.parse(answer.received)
-    delay = elapsed - (_us(sent) - _us(received))
-    if not 0 <= delay <= question.most_delay_us:
-        most_ms = question.most_delay_us // MILLISECOND_US
-        raise Refused(Code.STALE, f"delay {delay // MILLISECOND_US} ms: 0..{most_ms} ms count")
-    clock = _trust(clock, signer, sent, boot_us)
+    sent_us, received_us = _us(moment.parse(answer.sent)), _us(moment.parse(answer.received))
+    delay, most = elapsed - (sent_us - received_us), question.most_delay_us
+    if not 0 <= delay <= most:
+        raise Refused(Code.STALE, f"delay {delay // MILLISECOND_US} ms: 0..{most // MILLISECOND_US} ms count")
     radius = answer.radiusMs * MILLISECOND_US
-    earliest = max(clock.earliest_at(boot_us), _us(sent) - radius)
     # received + elapsed is sent + delay; elapsed was measured by our oscillator, which may run slow.
-    latest = _us(received) + _longest(elapsed, clock.drift_ppm) + radius
-    if latest < earliest:
-        raise Refused(Code.CLOCK_JUMP, f"answer ends {(earliest - latest) // MILLISECOND_US} ms before what is known")
-    return replace(clock, earliest_us=earliest, latest_us=latest, boot_us=boot_us, question=None)
+    return Sample(sent_us - radius, received_us + _longest(elapsed, drift_ppm) + radius, boot_us)
+
+
+def hold(clock: Clock, boot_us: int) -> Clock:
+    """Return the clock when good answers say again and again that it is earlier than we know: one of us was lied to.
+
+    It is unsynced, and ``earliest`` waits until an answer reaches it: never backwards, and not ahead for ever.
+    """
+    return replace(clock, earliest_us=clock.earliest_at(boot_us), latest_us=FAR_FUTURE_US, boot_us=boot_us, held=True)
+
+
+def wake(clock: Clock, boot_us: int, slept_us: int) -> Clock:
+    """Return the clock when the host may have been suspended; the very same when it was not.
+
+    slept_us: CLOCK_BOOTTIME less CLOCK_MONOTONIC. An open question is given up: its delay was not measured.
+    """
+    more = slept_us - clock.slept_us
+    if more < SLEEP_LEAST_US:
+        return clock
+    earliest = clock.earliest_at(boot_us)
+    earliest -= 0 if clock.held else min(SLEEP_ERROR_US, _shortest(more, clock.bound_ppm))
+    latest = min(FAR_FUTURE_US, clock.latest_at(boot_us) + SLEEP_ERROR_US)
+    awake = replace(clock, question=None, measuring=clock.measuring.broken(), slept_us=slept_us)
+    return replace(awake, earliest_us=earliest, latest_us=latest, boot_us=boot_us)
 
 
 def accept_beacon(clock: Clock, timestamp: datetime, signer: Signer, boot_us: int) -> Clock:
@@ -197,9 +250,14 @@ def _raise(clock: Clock, floor_us: int, boot_us: int) -> Clock:
     )
 
 
+def _shortest(age_us: int, drift_ppm: int) -> int:
+    """Return the shortest true stretch behind ``age_us``: a fast oscillator shows (1 + drift) of it."""
+    return age_us - _share(age_us, drift_ppm, MILLION + drift_ppm)
+
+
 def _longest(age_us: int, drift_ppm: int) -> int:
     """Return the longest true stretch behind ``age_us``: a slow oscillator shows only (1 - drift) of it."""
-    return age_us + _share(age_us, drift_ppm, 1_000_000 - drift_ppm)
+    return age_us + _share(age_us, drift_ppm, MILLION - drift_ppm)
 
 
 def _share(age_us: int, part: int, whole: int) -> int:
@@ -220,22 +278,32 @@ class Saved:
     boot_us: int
     signer_us: int
     boot_id: str
+    slept_us: int = 0
+    held: bool = False
+    rate: Rate | None = None
 
 
 def save(clock: Clock, boot_id: str, boot_us: int) -> Saved:
     """Return what to write down at ``boot_us``; earliest is a floor for any later boot."""
-    return Saved(clock.earliest_at(boot_us), clock.latest_at(boot_us), boot_us, clock.signer_us, boot_id)
+    ends = (clock.earliest_at(boot_us), clock.latest_at(boot_us))
+    return Saved(*ends, boot_us, clock.signer_us, boot_id, clock.slept_us, clock.held, clock.measuring.rate)
 
 
-def restore(saved: Saved | None, built: datetime, boot_id: str, boot_us: int, *, drift_ppm: int = DRIFT_PPM) -> Clock:
+def restore(
+    saved: Saved | None, built: datetime, boot_id: str, boot_us: int, *, drift_ppm: int = DRIFT_PPM, slept_us: int = 0
+) -> Clock:
     """Return the clock after a start: whole within the same boot, the floor alone after a reboot.
 
-    built: when this software was built, a floor of its own.
+    built: when this software was built, a floor of its own. slept_us: as for ``wake``.
     """
     if saved is None:
-        return start(built, boot_us, drift_ppm=drift_ppm)
+        return replace(start(built, boot_us, drift_ppm=drift_ppm), slept_us=slept_us)
     floor = max(saved.earliest_us, saved.signer_us, _us(built))
-    if saved.boot_id == boot_id and saved.boot_us <= boot_us:
-        kept = Clock(saved.earliest_us, saved.latest_us, saved.boot_us, saved.signer_us, drift_ppm=drift_ppm)
-        return _raise(kept, floor, boot_us)
-    return Clock(floor, FAR_FUTURE_US, boot_us, saved.signer_us, drift_ppm=drift_ppm)
+    known = Clock(
+        floor, FAR_FUTURE_US, boot_us, saved.signer_us, None, drift_ppm, Measuring(None, saved.rate), slept_us
+    )
+    if saved.boot_id != boot_id or saved.boot_us > boot_us:
+        return known
+    ends = replace(known, earliest_us=saved.earliest_us, latest_us=saved.latest_us, boot_us=saved.boot_us)
+    kept = replace(ends, slept_us=saved.slept_us, held=saved.held)
+    return _raise(wake(kept, boot_us, slept_us), floor, boot_us)

@@ -52,7 +52,7 @@ class Hello(UpBody):
 
 
 class Settings(DownBody):
-    """How often to speak. telemetryS, timeS: seconds between reports and between time questions."""
+    """How often to speak. telemetryS: seconds between reports; timeS: at least, between time questions."""
 
     telemetryS: Annotated[int, Field(ge=1, le=86400)]  # noqa: N815
     timeS: Annotated[int, Field(ge=10, le=86400)]  # noqa: N815

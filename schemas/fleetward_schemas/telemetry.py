@@ -21,6 +21,9 @@ METRICS: dict[str, tuple[float, float, str]] = {
     "outboxDropped": (0, 1e12, "telemetry reports given up since first start, oldest first"),
     "reconnects": (0, 1e12, "connections made since the agent started"),
     "clockWidthMs": (0, 1e9, "width of the trusted time interval, milliseconds"),
+    "clockAgeS": (0, 1e10, "seconds since a time answer last counted"),
+    "clockDriftPpm": (0, 1e6, "how far the host's oscillator may run off, configured or measured, parts per million"),
+    "clockRefused": (0, 1e12, "time answers and beacons that did not count since the agent started"),
     "scannerReady": (0, 1, "1 when the scanner answers, else 0"),
 }
 """Every metric there is: name -> (lowest, highest, meaning with unit)."""

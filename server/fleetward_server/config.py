@@ -68,7 +68,7 @@ class EnrolTable:
 
 @dataclass(frozen=True, slots=True)
 class DevicesTable:
-    """What devices are told. telemetry_s, time_s: seconds between reports, and between time questions."""
+    """What devices are told. telemetry_s: seconds between reports; time_s: least between time questions."""
 
     telemetry_s: int = 30
     time_s: int = 600

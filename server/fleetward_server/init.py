@@ -139,7 +139,7 @@ policy = "{wish.policy}"          # listed: on the provider's list -> registered
 
 [devices]
 telemetry_s = {wish.telemetry_s}  # seconds between a device's reports
-# time_s = 600                    # seconds between a device's time questions
+# time_s = 600                    # least seconds between a device's time questions
 
 [keys]
 # require_hsm = false             # true: no key of an authority in a file; the production profile implies it

@@ -202,6 +202,19 @@ def test_an_answer_from_before_a_reboot_tells_nothing(office: Office) -> None:
     assert "time: bad-nonce" in done.left[0]
 
 
+def test_an_answer_from_before_a_suspend_tells_nothing(office: Office) -> None:
+    stage, order = office.stage, office.order()
+    reboot(stage)
+    first = bring(stage, office.write())
+    answer = office.answer(first)
+    stage.clock.suspend(3600, 1.0)
+    one = visit(stage)
+    done = one.apply(office.write(answer, order), stage.world().instant())
+
+    assert (done.held, len(done.left)) == (1, 1)
+    assert "time: bad-nonce" in done.left[0]
+
+
 @pytest.mark.parametrize("days", [29, 31])
 def test_an_answer_may_be_thirty_days_on_its_way(office: Office, days: int) -> None:
     stage = office.stage

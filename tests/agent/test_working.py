@@ -116,13 +116,6 @@ def test_a_report_refused_for_now_is_sent_again(working: Stage) -> None:
     working.until(lambda: refused in working.server.reports, 120)
 
 
-def test_the_time_is_asked_again_before_it_is_too_old(working: Stage) -> None:
-    working.server.heard.clear()
-    working.pass_s(1900)
-
-    assert len(working.server.said("time")) == 3
-
-
 def test_a_width_beyond_twenty_seconds_silences_all_but_time(working: Stage) -> None:
     working.server.silent.add("time")
     working.pass_s(14 * 3600)

@@ -171,7 +171,7 @@ def test_sealing_another_kinds_body_is_our_mistake(cast, by_b):
 
 def test_the_largest_telemetry_fits_and_more_is_our_mistake(cast, author):
     full = READING.model_copy(update={"metrics": {name: high for name, (_, high, _) in METRICS.items()}})
-    assert author.from_a("full", "telemetry", Telemetry(readings=[full] * 90))
+    assert author.from_a("full", "telemetry", Telemetry(readings=[full] * 70))
     big = Telemetry.model_construct(readings=[full] * (MAX_READINGS * 2))
     with pytest.raises(LocalMistake):
         author.from_a("big", "telemetry", big)
