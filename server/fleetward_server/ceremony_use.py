@@ -50,6 +50,19 @@ def offices(folders: Iterable[Path], organisation: str) -> dict[str, Held]:
     return {office: found[office] for office in OFFICES}
 
 
+def successor(folder: Path, office: str, organisation: str) -> Held:
+    """Return who is to hold an office after the one who holds it now.
+
+    Raises:
+        ConfigProblem: the protocol proves nothing, tells of no such office or of two, or of another organisation's.
+    """
+    found = [held for name, held in _held(_proven(folder / PROTOCOL)) if name == office]
+    if len(found) != 1:
+        raise ConfigProblem(f"{folder}: made {len(found)} of {office}: expected one")
+    _own(office, found[0].certificate, organisation)
+    return found[0]
+
+
 def table(held: dict[str, Held]) -> str:
     """Return the lines below ``[keys]``."""
     return NOTE + "".join(f'{office.replace("-", "_")} = "{one.uri}"\n' for office, one in held.items())
@@ -78,10 +91,14 @@ def _held(report: Report) -> Iterable[tuple[str, Held]]:
 
 def _check(office: str, found: dict[str, Held], organisation: str) -> None:
     certificate, root = found[office].certificate, found[ROOT].certificate
-    names = [one.value for one in certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
-    if names != [organisation]:
-        raise ConfigProblem(f"{office} is for {certificate.subject.rfc4514_string()}: expected O={organisation}")
+    _own(office, certificate, organisation)
     try:
         certificate.verify_directly_issued_by(root)
     except (ValueError, TypeError, InvalidSignature):
         raise ConfigProblem(f"{office} was not issued by the root {root.subject.rfc4514_string()}") from None
+
+
+def _own(office: str, certificate: x509.Certificate, organisation: str) -> None:
+    names = [one.value for one in certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
+    if names != [organisation]:
+        raise ConfigProblem(f"{office} is for {certificate.subject.rfc4514_string()}: expected O={organisation}")

@@ -73,7 +73,7 @@ def open_root(config: Config) -> Issuer:
     """
     key = open_key(config.keys.root, config.folder)
     for certificate in roots(config):
-        if _fits(certificate, key):
+        if fits(certificate, key):
             return Issuer(certificate, key)
     raise AuthorityProblem(f"{config.pki / ROOTS}: no certificate is for the key {config.keys.root}")
 
@@ -96,7 +96,7 @@ def in_office(config: Config, office: str) -> tuple[Issuer, Generation]:
         raise AuthorityProblem(f"{config.pki / office}.pem: not there")
     key = open_key(uri, config.folder)
     for stem, certificate in found.items():
-        if _fits(certificate, key):
+        if fits(certificate, key):
             return Issuer(certificate, key), Generation(office, stem, certificate, uri)
     names = ", ".join(f"{stem}.pem" for stem in found)
     raise AuthorityProblem(f"{config.pki}/{names}: the certificate is for another key than {uri}")
@@ -134,7 +134,7 @@ def open_former(config: Config, one: Generation) -> Issuer:
         KeyUnavailable: its key cannot be opened. AuthorityProblem: it is for another certificate.
     """
     key = open_key(one.uri, config.folder)
-    if not _fits(one.certificate, key):
+    if not fits(one.certificate, key):
         raise AuthorityProblem(f"{config.pki / one.stem}.pem: the certificate is for another key than {one.uri}")
     return Issuer(one.certificate, key)
 
@@ -182,5 +182,6 @@ def _read(path: Path) -> x509.Certificate:
         raise AuthorityProblem(f"{path}: not a readable certificate: {error}") from None
 
 
-def _fits(certificate: x509.Certificate, key: PrivateKey) -> bool:
+def fits(certificate: x509.Certificate, key: PrivateKey) -> bool:
+    """Say whether a certificate is for a key."""
     return key_thumbprint(public_key(certificate)) == key_thumbprint(key.public_key())

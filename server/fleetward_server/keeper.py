@@ -12,7 +12,7 @@ from fleetward_server import offices
 from fleetward_server.reader import LocalReader, utc_now
 from fleetward_server.state import AddAudit, AuditEntry
 from fleetward_server.store import Unit
-from fleetward_server.succession import ROTATED, Successor
+from fleetward_server.succession import BESIDE, ROTATED, Making, Successor
 
 
 class Keeper(LocalReader):
@@ -23,17 +23,19 @@ class Keeper(LocalReader):
         super().__init__(folder, now)
         self._actor = f"operator:{actor}"
 
-    def rotate_authority(self, office: str, reason: str, *, to: str = "", root_delivered: bool = False) -> Successor:
+    def rotate_authority(
+        self, office: str, reason: str, making: Making = BESIDE, *, root_delivered: bool = False
+    ) -> Successor:
         """Give an office another key, and have what serves take it up.
 
         Raises:
             OperatorProblem: as ``offices.may_rotate`` and ``offices.rotate``; ``failed``: done, but what serves did not
                 take it up.
         """
-        offices.may_rotate(self.config, office, to=to, root_delivered=root_delivered)
+        offices.may_rotate(self.config, office, making, root_delivered=root_delivered)
         self._note(f"{ROTATED}-begun", office, reason, "")
         with self.opened() as store:
-            made = offices.rotate(self.config, store, office, self._now(), to=to)
+            made = offices.rotate(self.config, store, office, self._now(), making)
         self._note(ROTATED, office, reason, f"{made.stem} {made.thumbprint}")
         offices.take_up(self.config)
         return made

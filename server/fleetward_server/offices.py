@@ -19,14 +19,23 @@ from fleetward_server.config import Config, ConfigProblem
 from fleetward_server.generations import AuthorityProblem, former
 from fleetward_server.problem import Kind, OperatorProblem, nearest
 from fleetward_server.running import Held, reload_running
-from fleetward_server.standing import LINES
+from fleetward_server.standing import LINES, is_signed_by
 from fleetward_server.store import Store
-from fleetward_server.succession import OFFICES, Successor, follows_other_root, forget_root, stands_under, succeed
+from fleetward_server.succession import (
+    BESIDE,
+    OFFICES,
+    Making,
+    Successor,
+    follows_other_root,
+    forget_root,
+    root_in_office,
+    succeed,
+)
 
 log = logging.getLogger("fleetward.offices")
 
 
-def may_rotate(config: Config, office: str, *, to: str, root_delivered: bool) -> None:
+def may_rotate(config: Config, office: str, making: Making, *, root_delivered: bool) -> None:
     """Refuse what cannot be done, or would lock devices out.
 
     Raises:
@@ -35,25 +44,27 @@ def may_rotate(config: Config, office: str, *, to: str, root_delivered: bool) ->
     """
     if office not in OFFICES:
         raise OperatorProblem(Kind.INVALID, f"{office!r} is no office; {nearest(office, OFFICES)}")
-    if to and office in LINES:
+    if making != BESIDE and office in LINES:
         raise OperatorProblem(Kind.INVALID, f"{office}: its key opens TLS and is a file")
+    if making.to and making.ceremony:
+        raise OperatorProblem(Kind.INVALID, "--to, --ceremony: one or the other: the key is made, or was made")
     with _troubled():
-        if not root_delivered and follows_other_root(config, office):
+        if not root_delivered and follows_other_root(config, office, making):
             raise OperatorProblem(
                 Kind.HELD,
-                f"{office} would stand under the root in office, which its predecessor does not: bring "
+                f"{office} would stand under another root than its predecessor: bring "
                 f"{config.pki}/root.pem to every device first, and then say --root-delivered",
             )
 
 
-def rotate(config: Config, store: Store, office: str, now: datetime, *, to: str = "") -> Successor:
+def rotate(config: Config, store: Store, office: str, now: datetime, making: Making = BESIDE) -> Successor:
     """Give an office another key; what serves has not taken it up yet.
 
     Raises:
         OperatorProblem: ``invalid``, ``failed``: it cannot be done; the former one is in office.
     """
     with _troubled():
-        return succeed(config, office, now, lambda after: _announce(after, store, now), to=to)
+        return succeed(config, office, now, lambda after: _announce(after, store, now), making)
 
 
 def forget(config: Config, store: Store, now: datetime, *, leave_behind: bool) -> tuple[str, ...]:
@@ -63,9 +74,10 @@ def forget(config: Config, store: Store, now: datetime, *, leave_behind: bool) -
         OperatorProblem: ``held``: devices stand under another root. ``conflict``: there is no other, or an office does.
     """
     with _troubled(Kind.CONFLICT):
-        left = sum(n for der, n in store.authorities(now).items() if not stands_under(config, _read(der)))
+        root = root_in_office(config)
+        left = sum(n for der, n in store.authorities(now).items() if not is_signed_by(_read(der), root))
         made = [one for one in former(config) if one.office == "factory-ca" and not one.has_ended(now)]
-        made = [one for one in made if not stands_under(config, one.certificate)]
+        made = [one for one in made if not is_signed_by(one.certificate, root)]
         if (left or made) and not leave_behind:
             raise OperatorProblem(
                 Kind.HELD,

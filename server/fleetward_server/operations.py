@@ -20,7 +20,7 @@ from fleetward_server.selection import Selection
 from fleetward_server.standing import ChainTold, Standing
 from fleetward_server.state import Certificate, Command, Device, FtmRoot, Model, Report, Use
 from fleetward_server.store import AuditFilter, Counts, RefusalCount, ReportFilter
-from fleetward_server.succession import Successor
+from fleetward_server.succession import BESIDE, Making, Successor
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,9 @@ class Certificates(Protocol):
 class Offices(Protocol):
     """The provider's own keys."""
 
-    def rotate_authority(self, office: str, reason: str, *, to: str = "", root_delivered: bool = False) -> Successor:
+    def rotate_authority(
+        self, office: str, reason: str, making: Making = BESIDE, *, root_delivered: bool = False
+    ) -> Successor:
         """Give an office another key, and have what serves take it up."""
         ...
 

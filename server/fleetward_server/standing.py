@@ -183,7 +183,7 @@ def _path(config: Config, leaf: x509.Certificate, others: list[x509.Certificate]
     known = [*others, *(one.certificate for one in all_generations(config)), *roots(config)]
     path = [leaf]
     while path[-1].issuer != path[-1].subject and len(path) < LONGEST_CHAIN:
-        above = [one for one in known if _is_signed_by(path[-1], one)]
+        above = [one for one in known if is_signed_by(path[-1], one)]
         if not above:
             break
         path.append(above[0])
@@ -208,13 +208,14 @@ def _link(certificate: x509.Certificate, issuer: x509.Certificate, now: datetime
         certificate.not_valid_before_utc,
         certificate.not_valid_after_utc,
         _thumbprint(certificate),
-        _is_signed_by(certificate, issuer),
+        is_signed_by(certificate, issuer),
         certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc,
         certificate.public_bytes(Encoding.PEM).decode(),
     )
 
 
-def _is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+def is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Say whether a certificate was issued by another."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature):

@@ -10,25 +10,28 @@ Source: S6; RFC 4210 section 4.4.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_broker import profiles
 from fleetward_broker.profiles import Subject
-from fleetward_broker.signers import file_of, write_durably
+from fleetward_broker.signers import KeyUnavailable, file_of, open_key, write_durably
 from fleetward_schemas.certificates import Unit, thumbprint
 from fleetward_schemas.jws import MIN_RSA_BITS
 from fleetward_server import amend
 from fleetward_server.authority import BACKDATE
-from fleetward_server.ca_keys import ROOT_BITS, Keys, beside, keys_of, name_in
+from fleetward_server.ca_keys import ROOT_BITS, beside, keys_of, name_in
+from fleetward_server.ceremony_use import successor
 from fleetward_server.config import Config
 from fleetward_server.generations import (
     AUTHORITIES,
     ROOT,
     ROOTS,
     AuthorityProblem,
+    all_generations,
+    fits,
     holder,
     number_of,
     office_of,
@@ -37,7 +40,7 @@ from fleetward_server.generations import (
     stem_of,
 )
 from fleetward_server.lines import alone, mend, renew_line
-from fleetward_server.standing import LINES, read_line
+from fleetward_server.standing import LINES, is_signed_by, read_line
 
 OFFICES = (ROOT, *AUTHORITIES, *LINES)
 ROTATED = "authority-rotated"
@@ -61,8 +64,22 @@ class Successor:
     not_after: datetime
 
 
-def succeed(config: Config, office: str, now: datetime, announce: Announce, *, to: str = "") -> Successor:
-    """Give an office another key and put that in office. to: the token to make it in; where the former is if left out.
+@dataclass(frozen=True, slots=True)
+class Making:
+    """Where a successor comes from. to: the token to make it in; ceremony: folder of the one that made it already.
+
+    Neither: it is made where its predecessor is.
+    """
+
+    to: str = ""
+    ceremony: Path | None = None
+
+
+BESIDE = Making()
+
+
+def succeed(config: Config, office: str, now: datetime, announce: Announce, making: Making = BESIDE) -> Successor:
+    """Give an office another key and put that in office.
 
     Raises:
         AuthorityProblem, KeyUnavailable, ConfigProblem, OSError: the former one is still in office.
@@ -71,20 +88,37 @@ def succeed(config: Config, office: str, now: datetime, announce: Announce, *, t
         mend(config)
         if office in LINES:
             return _told(office, office, "", renew_line(config, office, now))
-        return _root(config, now, to) if office == ROOT else _issuing(config, office, now, announce, to)
+        _discard(config, office)
+        planned = _taken(config, office, making.ceremony) if making.ceremony else _planned(config, office, now, making)
+        return _believe(config, planned) if office == ROOT else _install(config, office, planned, announce)
 
 
-def follows_other_root(config: Config, office: str) -> bool:
+def follows_other_root(config: Config, office: str, making: Making = BESIDE) -> bool:
     """Say whether a successor would stand under another root than the holder does, which devices must believe by then.
 
     Raises: as ``succeed``.
     """
     if office in AUTHORITIES and office != UNHEEDED:
-        return _root_of(config, holder(config, office).certificate) != open_root(config).certificate
+        made = None if making.ceremony is None else successor(making.ceremony, office, config.provider.name).certificate
+        above = open_root(config).certificate if made is None else _root_of(config, made)
+        # What no root of ours issued is refused by all means.
+        return above is not None and _root_of(config, holder(config, office).certificate) != above
     if office == "broker":
         issuer = holder(config, "service-ca").certificate
         return _root_of(config, issuer) != _root_of(config, _issuer_of_line(config, office))
     return False
+
+
+def root_in_office(config: Config) -> x509.Certificate:
+    """Return the certificate of the root in office; where its key is away, that is the newest.
+
+    Raises:
+        AuthorityProblem: the roots cannot be read, or none is for the key.
+    """
+    try:
+        return open_root(config).certificate
+    except KeyUnavailable:
+        return roots(config)[-1]
 
 
 def forget_root(config: Config) -> tuple[x509.Certificate, ...]:
@@ -92,17 +126,17 @@ def forget_root(config: Config) -> tuple[x509.Certificate, ...]:
 
     Raises:
         AuthorityProblem: something at work stands under another, or there is no other; nothing was changed.
-        KeyUnavailable, ConfigProblem, OSError.
+        ConfigProblem, OSError.
     """
     with alone(config):
-        root = open_root(config).certificate
+        root = root_in_office(config)
         others = tuple(one for one in roots(config) if one != root)
         left = {stem: uri for stem, uri in config.keys.former.items() if office_of(stem) != ROOT}
         if not others and len(left) == len(config.keys.former):
             raise AuthorityProblem(f"{config.pki / ROOTS}: holds the root in office alone")
         at_work = {office: holder(config, office).certificate for office in AUTHORITIES}
         for name, issuer in (at_work | {line: _issuer_of_line(config, line) for line in LINES}).items():
-            if not _is_under(issuer, root):
+            if not is_signed_by(issuer, root):
                 raise AuthorityProblem(f"{name} stands under another root; run: fleetward authority rotate {name}")
         _, raw = amend.with_keys(config, {}, left)
         write_durably(config.pki / ROOTS, root.public_bytes(Encoding.PEM))
@@ -110,65 +144,97 @@ def forget_root(config: Config) -> tuple[x509.Certificate, ...]:
         return others
 
 
-def stands_under(config: Config, issuer: x509.Certificate) -> bool:
-    """Say whether an authority stands under the root in office. Raises: as ``succeed``."""
-    return _is_under(issuer, open_root(config).certificate)
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A successor before it is there. uri: of its key. before: name and URI of the predecessor. make: do it."""
+
+    stem: str
+    uri: str
+    before: tuple[str, str]
+    make: Callable[[], x509.Certificate]
 
 
-def _root(config: Config, now: datetime, to: str) -> Successor:
-    uri = config.keys.root
-    before = name_in(uri) if office_of(name_in(uri)) == ROOT else ROOT
-    _discard(config, ROOT, set())
-    keys = _place(config, uri, to)
-    stem = _free(config, keys, before)
-    _, raw = amend.with_keys(config, {ROOT: keys.uri(stem)}, {**config.keys.former, before: uri})
+def _planned(config: Config, office: str, now: datetime, making: Making) -> _Plan:
+    """Plan one whose key we make ourselves."""
+    before = _before(config, office)
+    keys = keys_of(making.to, config.pki) if making.to else beside(before[1], config.folder)
+    stem = _free(config, before[0], keys.holds)
+    root = None if office == ROOT else open_root(config)
     name = config.provider.name
-    key = keys.make(stem, ROOT_BITS)
-    made = profiles.self_signed(Subject(f"{name} root {number_of(stem)}", name), key, now - BACKDATE)
-    both = (config.pki / ROOTS).read_bytes() + made.public_bytes(Encoding.PEM)
-    write_durably(config.pki / ROOTS, both)
+
+    def make() -> x509.Certificate:
+        if root is None:
+            subject = Subject(f"{name} root {number_of(stem)}", name)
+            return profiles.self_signed(subject, keys.make(stem, ROOT_BITS), now - BACKDATE)
+        unit = Unit(office.removesuffix("-ca"))
+        # A name of its own: revocation lists are found by their authority's name.
+        subject = Subject(f"{name} {unit} CA {number_of(stem)}", name, unit)
+        start = max(now - BACKDATE, root.certificate.not_valid_before_utc)
+        return profiles.issue(profiles.ISSUING, subject, keys.make(stem, MIN_RSA_BITS).public_key(), root, start=start)
+
+    return _Plan(stem, keys.uri(stem), before, make)
+
+
+def _taken(config: Config, office: str, folder: Path) -> _Plan:
+    """Plan one that a ceremony made."""
+    made, before = successor(folder, office, config.provider.name), _before(config, office)
+    if office != ROOT:
+        if _root_of(config, made.certificate) is None:
+            raise AuthorityProblem(f"{office}: {folder}: was issued by no root of {config.pki / ROOTS}")
+        if not fits(made.certificate, open_key(made.uri, config.folder)):
+            raise AuthorityProblem(f"{office}: {folder}: its certificate is for another key than {made.uri}")
+    known = [*roots(config), *(one.certificate for one in all_generations(config))]
+    if any(one.subject == made.certificate.subject for one in known):
+        raise AuthorityProblem(f"{office}: {made.certificate.subject.rfc4514_string()} is there already: another name")
+    stem = name_in(made.uri) if office == ROOT else _free(config, before[0], lambda _: False)
+    return _Plan(stem, made.uri, before, lambda: made.certificate)
+
+
+def _believe(config: Config, planned: _Plan) -> Successor:
+    """Put a root into office, its predecessor believed beside it."""
+    _, raw = amend.with_keys(config, {ROOT: planned.uri}, {**config.keys.former, planned.before[0]: planned.before[1]})
+    made = planned.make()
+    write_durably(config.pki / ROOTS, (config.pki / ROOTS).read_bytes() + made.public_bytes(Encoding.PEM))
     amend.write(config.folder, raw)
-    return _told(ROOT, stem, keys.uri(stem), made)
+    return _told(ROOT, planned.stem, planned.uri, made)
 
 
-def _issuing(config: Config, office: str, now: datetime, announce: Announce, to: str) -> Successor:
-    held, root = holder(config, office), open_root(config)
-    _discard(config, office, {held.stem, *config.keys.former})
-    keys = _place(config, held.uri, to)
-    stem = _free(config, keys, held.stem)
-    own = office.replace("-", "_")
-    after, raw = amend.with_keys(config, {own: keys.uri(stem)}, {**config.keys.former, held.stem: held.uri})
-    name, unit = config.provider.name, Unit(office.removesuffix("-ca"))
-    # A name of its own: revocation lists are found by their authority's name.
-    subject = Subject(f"{name} {unit} CA {number_of(stem)}", name, unit)
-    start = max(now - BACKDATE, root.certificate.not_valid_before_utc)
-    key = keys.make(stem, MIN_RSA_BITS)
-    made = profiles.issue(profiles.ISSUING, subject, key.public_key(), root, start=start)
-    write_durably(config.pki / f"{stem}.pem", made.public_bytes(Encoding.PEM))
+def _install(config: Config, office: str, planned: _Plan, announce: Announce) -> Successor:
+    """Put an issuing CA into office."""
+    former = {**config.keys.former, planned.before[0]: planned.before[1]}
+    after, raw = amend.with_keys(config, {office.replace("-", "_"): planned.uri}, former)
+    made = planned.make()
+    write_durably(config.pki / f"{planned.stem}.pem", made.public_bytes(Encoding.PEM))
     # A broker refuses whom an authority without a list certified, so the list is there before the authority is.
     announce(after)
     amend.write(config.folder, raw)
-    return _told(office, stem, keys.uri(stem), made)
+    return _told(office, planned.stem, planned.uri, made)
 
 
-def _place(config: Config, uri: str, to: str) -> Keys:
-    return keys_of(to, config.pki) if to else beside(uri, config.folder)
+def _before(config: Config, office: str) -> tuple[str, str]:
+    """Return name and key of who holds root or issuing CA now."""
+    if office != ROOT:
+        held = holder(config, office)
+        return held.stem, held.uri
+    name = name_in(config.keys.root)
+    return name if office_of(name) == ROOT else ROOT, config.keys.root
 
 
-def _free(config: Config, keys: Keys, stem: str) -> str:
+def _free(config: Config, stem: str, has_key: Callable[[str], bool]) -> str:
     """Return the next name after ``stem`` that no file, no key and no predecessor has."""
     office, number = office_of(stem), number_of(stem) + 1
-    while (config.pki / f"{stem_of(office, number)}.pem").exists() or _is_named(config, keys, stem_of(office, number)):
+    while (
+        (config.pki / f"{stem_of(office, number)}.pem").exists()
+        or stem_of(office, number) in config.keys.former
+        or has_key(stem_of(office, number))
+    ):
         number += 1
     return stem_of(office, number)
 
 
-def _is_named(config: Config, keys: Keys, stem: str) -> bool:
-    return stem in config.keys.former or keys.holds(stem)
-
-
-def _discard(config: Config, office: str, known: set[str]) -> None:
+def _discard(config: Config, office: str) -> None:
     """Remove what a crash left in ``pki``: keys and certificates that never came into office."""
+    known = {*config.keys.former, _before(config, office)[0]}
     uris = (*config.keys.by_name().values(), *config.keys.former.values())
     named = {file_of(uri, config.folder).resolve() for uri in uris if uri.startswith("file:")}
     for path in sorted(config.pki.glob(f"{office}-*.pem")):
@@ -178,15 +244,7 @@ def _discard(config: Config, office: str, known: set[str]) -> None:
 
 
 def _root_of(config: Config, issued: x509.Certificate) -> x509.Certificate | None:
-    return next((root for root in roots(config) if _is_under(issued, root)), None)
-
-
-def _is_under(issued: x509.Certificate, root: x509.Certificate) -> bool:
-    try:
-        issued.verify_directly_issued_by(root)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
+    return next((root for root in roots(config) if is_signed_by(issued, root)), None)
 
 
 def _issuer_of_line(config: Config, name: str) -> x509.Certificate:

@@ -3,6 +3,7 @@
 Each end of every line is made to connect anew after it, so that what holds is not yesterday's handshake.
 """
 
+import json
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,18 +11,25 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from fleetward_broker.tls import read_crls
 from fleetward_broker.token_keys import has_token_key, make_token_key
 from fleetward_sandbox.provision import Made
 from fleetward_sandbox.softhsm import SoftToken
 from fleetward_schemas.certificates import thumbprint
+from fleetward_schemas.commands import Step
 from fleetward_schemas.jws import Alg
+from fleetward_server.cli.app import run
 from fleetward_server.config import load
 from fleetward_server.generations import AUTHORITIES, in_office
+from fleetward_server.operator import LocalOperator
 from fleetward_server.problem import OperatorProblem
 from fleetward_server.standing import LINES
 from fleetward_server.state import Use
+from fleetward_server.succession import Making
 from tests.live.house import BROKERS, House
+from tests.live.test_ceremony import held, hold, plan_of, provider
 from tests.live.test_revocation import is_out, stolen
+from tests.live.test_rotation import step
 
 pytestmark = pytest.mark.live
 
@@ -86,7 +94,7 @@ def test_authorities_and_lines_change_hands_under_a_fleet_at_work(
 @pytest.mark.parametrize("broker", BROKERS)
 def test_a_root_is_followed_once_devices_know_its_successor(tmp_path: Path, broker: str) -> None:
     with House(tmp_path, broker=broker) as house:
-        old, operator = house.provision(2), house.operator
+        old, operator = house.provision(3), house.operator
         agents = [house.start_agent(made.folder) for made in old]
         report_anew(house, old, "all report")
         operator.rotate_authority("root", "every ten years")
@@ -102,12 +110,14 @@ def test_a_root_is_followed_once_devices_know_its_successor(tmp_path: Path, brok
         (new,) = house.provision(1)
         house.start_agent(new.folder)
         report_anew(house, [*old, new], "devices of either root report side by side")
-        with pytest.raises(OperatorProblem, match="they would be locked out"):
+        left, *moved = old
+        orders = [operator.send_command(made.id, "rotate-key", {}, 600, "to the new root") for made in moved]
+        house.wait(lambda: all(step(house, one.id) is Step.SUCCEEDED for one in orders), "two have rotated")
+        with pytest.raises(OperatorProblem, match=r"2 certificates of devices .* they would be locked out"):
             operator.forget_root("")
         operator.forget_root("the former one is not to be trusted", leave_behind=True)
-        assert all(is_out(house, stolen(house, made.folder), made.id) for made in old)
-        assert not is_out(house, stolen(house, new.folder), new.id)
-        all_connect_anew(house, [new])
+        assert is_out(house, stolen(house, left.folder), left.id)
+        all_connect_anew(house, [*moved, new])
 
 
 def test_an_up_that_hears_nothing_is_told_of(tmp_path: Path) -> None:
@@ -130,7 +140,7 @@ def test_a_successor_is_made_in_the_token_and_is_the_one_that_issues(
         house.start_agent(old.folder)
         report_anew(house, [old], "one reports")
         # Where its predecessor is not in a token, the operator says that it shall be.
-        told = house.operator.rotate_authority("device-ca", "", to="" if where else token.uri)
+        told = house.operator.rotate_authority("device-ca", "", Making("" if where else token.uri))
         (new,) = house.provision(1)
         house.start_agent(new.folder)
         report_anew(house, [old, new], "both report")
@@ -143,3 +153,42 @@ def test_a_successor_is_made_in_the_token_and_is_the_one_that_issues(
         # A key of the next name that is somebody else's is left alone.
         make_token_key(token.key("device-ca-3"), Alg.RS256)
         assert house.operator.rotate_authority("device-ca", "").stem == "device-ca-4"
+
+
+@pytest.mark.part
+def test_a_ceremony_s_successor_needs_no_root_here(
+    tmp_path: Path, tokens: Callable[[str], SoftToken], capsys: pytest.CaptureFixture[str]
+) -> None:
+    offline, online, later, strangers = (tokens(f"succession {name}") for name in ("offline", "online", "later", "x"))
+    assert not [one for one in (offline, online, later, strangers) if held(one)]
+    first = hold(tmp_path, plan_of(offline, ("root",)), "first")
+    above = f"authorities:\n  root: {{key: {json.dumps(offline.key('root'))}, certificate: first/root.pem}}\n"
+    second = hold(tmp_path, plan_of(online, AUTHORITIES, above), "second")
+    folder = provider(tmp_path / "provider", first, second)
+    same = hold(tmp_path, plan_of(later, ("device-ca",), above), "same")
+    text = plan_of(later, ("device-ca",), above).replace("device-ca: {}", "device-ca-2: {}")
+    text = text.replace("key: device-ca,", "key: device-ca-2,")
+    other = hold(tmp_path, text.replace("Live device-ca,", "Live device-ca 2,"), "other")
+    strange = hold(tmp_path, plan_of(strangers), "strange")
+    path = folder / "fleetward.toml"
+    path.write_text(path.read_text().replace("object=root", "object=away"))
+    with LocalOperator(folder, "eve") as operator:
+        for made, said in (
+            (None, "away"),
+            (same, "there already: another name"),
+            (strange, "was issued by no root"),
+            (first, "made 0 of device-ca"),
+            (tmp_path / "nowhere", "protocol.json"),
+        ):
+            with pytest.raises(OperatorProblem, match=said):
+                operator.rotate_authority("device-ca", "", Making(ceremony=made))
+        told = operator.rotate_authority("device-ca", "", Making(ceremony=other))
+    config = load(folder)
+    issuer, now = in_office(config, "device-ca")
+    assert (now.stem, now.uri, told.stem) == ("device-ca-2", later.key("device-ca-2"), "device-ca-2")
+    assert "Live device-ca 2" in issuer.certificate.subject.rfc4514_string()
+    assert set(config.keys.former) == {"device-ca"}
+    assert len(read_crls(config.pki / "crl" / "all.pem")) == 4
+    words = ["authority", "rotate", "broker", "--dir", str(folder), "--ceremony", str(other)]
+    assert run(words) == 2
+    assert "its key opens TLS and is a file" in capsys.readouterr().err

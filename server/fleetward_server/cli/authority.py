@@ -1,5 +1,6 @@
 """``fleetward authority``: the provider's own keys change hands."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ from fleetward_server.cli.options import HERE, Actor, Dir, Json, Reason
 from fleetward_server.cli.telling import acting
 
 app = typer.Typer(help="The provider's own keys: root, issuing CAs, and both ends of the line.", no_args_is_help=True)
+CEREMONY = "Folder of the ceremony that made the successor already."
 TO = "pkcs11: URI of the token that makes the new key; where the former one is if left out."
 
 
@@ -21,6 +23,7 @@ def rotate(
         str,
         typer.Option("--to", help="pkcs11: URI of the token that makes the new key; where the former is if left out."),
     ] = "",
+    ceremony: Annotated[Path | None, typer.Option("--ceremony", help=CEREMONY)] = None,
     folder: Dir = HERE,
     reason: Reason = "",
     actor: Actor = "",
@@ -32,7 +35,10 @@ def rotate(
 ) -> None:
     """Give an office another key; what serves takes it up at once, and what the former issued goes on to count."""
     with acting(folder, as_json=as_json, actor=actor) as operator:
-        successor = operator.rotate_authority(office, reason, to=to, root_delivered=root_delivered)
+        from fleetward_server.succession import Making
+
+        making = Making(to, ceremony)
+        successor = operator.rotate_authority(office, reason, making, root_delivered=root_delivered)
         show.record(show.plain(successor), as_json=as_json)
 
 
