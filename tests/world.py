@@ -77,6 +77,7 @@ class Stage:
         serial: str = "SN-1",
         parts: Parts | None = None,
         limits: Limits | None = None,
+        bytes_per_day: int = 0,
     ) -> None:
         self.provider = provider
         self.clock = FakeClock()
@@ -89,7 +90,7 @@ class Stage:
         self.log: list[tuple[str, Mapping[str, str | int]]] = []
         self.shown: list[bytes] = []
         self.boot_id = "boot-1"
-        self.options = Options(device_alg=Alg.EDDSA)
+        self.options = Options(device_alg=Alg.EDDSA, bytes_per_day=bytes_per_day)
         self.start()
 
     def start(self) -> None:

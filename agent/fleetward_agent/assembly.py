@@ -31,7 +31,9 @@ def assemble(config: Config, *, scanner: Scanner | None = None, keys: KeyStore |
     origin = origin_of(config)
     try:
         state = StateFile(config.state_dir)
-        outbox = Outbox(config.state_dir / OUTBOX_FILE, Limits(config.limits.outbox_rows, config.limits.outbox_bytes))
+        most = config.limits
+        limits = Limits(most.outbox_rows, most.outbox_bytes, most.telemetry_days)
+        outbox = Outbox(config.state_dir / OUTBOX_FILE, limits)
     except (OSError, sqlite3.Error) as error:
         raise ConfigProblem(f"{config.state_dir}: cannot be used: {error}") from None
     parts = Parts(
@@ -65,6 +67,7 @@ def options_of(config: Config) -> Options:
         keep_alive_s=config.server.keep_alive_s,
         need_ms=config.clock.need_ms,
         drift_ppm=config.clock.drift_ppm,
+        bytes_per_day=config.budget.bytes_per_day,
     )
 
 

@@ -6,13 +6,14 @@ Source: protocol section 5: clock (a reboot keeps the floor alone), commands (af
 from dataclasses import replace
 
 from fleetward_agent import BUILT
+from fleetward_agent.budget import Budget
 from fleetward_agent.commands import job_of
 from fleetward_agent.enrol import DAY_S
 from fleetward_agent.instant import Instant
 from fleetward_agent.origin import Origin
-from fleetward_agent.outbox import Outbox
+from fleetward_agent.outbox import BUDGET_DAY, BUDGET_SPENT, Outbox
 from fleetward_agent.parts import Options, Parts
-from fleetward_agent.session import Session, facts_of
+from fleetward_agent.session import Facts, Session
 from fleetward_agent.state import Kept, Suffixes
 from fleetward_agent.walk import Stage
 from fleetward_schemas import clock as law
@@ -45,8 +46,25 @@ def born(origin: Origin, kept: Kept, parts: Parts, options: Options, boot_id: st
         jobs=tuple(job_of(row) for row in outbox.open_commands() if Verb(row.verb) not in KEY_VERBS),
         order_row=_told(kept, outbox),
         refused_times=kept.refused_times,
+        budget=Budget(options.bytes_per_day, outbox.counter(BUDGET_DAY), outbox.counter(BUDGET_SPENT)),
     )
     return session if kept.gone is None else _resting(session, kept.gone.at_ms, at)
+
+
+def facts_of(origin: Origin, boot_id: str, boot_us: int, need_ms: int) -> Facts:
+    """Take from the factory's work what steps may know; no keys. need_ms: how sure of the time its work must be."""
+    return Facts(
+        device_id=origin.device_id,
+        identity=origin.digital_id,
+        certification=origin.certification,
+        purpose=origin.purpose,
+        env=origin.env,
+        anchors=origin.anchors,
+        boot_id=boot_id,
+        started_us=boot_us,
+        ftm=origin.ftm is not None,
+        need_ms=need_ms,
+    )
 
 
 def _told(kept: Kept, outbox: Outbox) -> ResultState | None:

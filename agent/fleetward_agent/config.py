@@ -73,10 +73,18 @@ class StateTable:
 
 @dataclass(frozen=True, slots=True)
 class LimitsTable:
-    """How much the outbox may hold."""
+    """How much the outbox may hold, and how many days telemetry may wait in it."""
 
     outbox_rows: int = 50_000
     outbox_bytes: int = 64 * 1024 * 1024
+    telemetry_days: int = 90
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetTable:
+    """What a metered link may carry; 0: nobody counts."""
+
+    bytes_per_day: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +123,7 @@ class Tables:
     state: StateTable = field(default_factory=StateTable)
     limits: LimitsTable = field(default_factory=LimitsTable)
     clock: ClockTable = field(default_factory=ClockTable)
+    budget: BudgetTable = field(default_factory=BudgetTable)
     log: LogTable = field(default_factory=LogTable)
 
 
@@ -155,6 +164,7 @@ _TABLES: dict[str, type] = {
     "state": StateTable,
     "limits": LimitsTable,
     "clock": ClockTable,
+    "budget": BudgetTable,
     "log": LogTable,
 }
 

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fleetward_agent.instant import Instant
 from fleetward_agent.inventory import describe
 from fleetward_agent.origin import Credential, Origin
-from fleetward_agent.outbox import DROPPED
+from fleetward_agent.outbox import DROPPED, THINNED
 from fleetward_agent.parts import Options, Parts
 from fleetward_agent.session import Session
 from fleetward_agent.state import Pair
@@ -162,7 +162,8 @@ class Crafts:
     def _reading(self) -> ReadingTaken:
         host = {} if self._parts.gauge is None else self._parts.gauge.read()
         outbox = self._parts.outbox
-        return ReadingTaken(self._parts.scanner.read(), host, outbox.depth, outbox.counter(DROPPED))
+        gone = (outbox.counter(DROPPED), outbox.counter(THINNED))
+        return ReadingTaken(self._parts.scanner.read(), host, outbox.depth, *gone)
 
 
 def _pair(session: Session) -> Pair:

@@ -5,21 +5,20 @@ nor said: the line is dropped and the broker gives it again. Source: architectur
 """
 
 import sqlite3
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
 
-from fleetward_agent import clock, desk, dialing, presence, receipts
+from fleetward_agent import clock, desk, dialing, presence, receipts, sending
 from fleetward_agent.birth import born, with_suffixes
 from fleetward_agent.crafts import Crafts
 from fleetward_agent.due import due_us
 from fleetward_agent.instant import SECOND_US, Instant
 from fleetward_agent.known import known_to
 from fleetward_agent.origin import Origin
-from fleetward_agent.outbox import Report
 from fleetward_agent.parts import Options, Parts
 from fleetward_agent.session import Session
 from fleetward_agent.trust import Chains
-from fleetward_agent.turn import Effect, Note, Say, Turn
+from fleetward_agent.turn import Effect, Note, Say, Spent, Turn
 from fleetward_agent.walk import DOORS, Door, Stage
 from fleetward_agent.world import World
 from fleetward_broker.line import Arrived, Connected, Delivered, Dial, Event, LineId, Link, Loss, Lost, Will
@@ -121,6 +120,7 @@ class Device:
                 turn = dialing.on_lost(self.session, loss, at)
                 self._apply(replace(turn, notes=(*turn.notes, Note("line", (("detail", detail[:200]),)))), at)
             case Arrived(line=line) if line == self.line:
+                self._spend(event.topic, event.payload)
                 self._take(event, at)
             case Delivered() | _:
                 # A broker's word proves nothing end to end; a line we left has nothing to tell.
@@ -174,14 +174,16 @@ class Device:
         try:
             if turn.session.kept != self.session.kept:
                 self.parts.state.save(turn.session.kept)
-            dropped = self.parts.outbox.commit(turn.changes) if turn.changes else 0
+            budget = self.session.budget
+            changes = (*turn.changes, Spent(budget.day, budget.spent)) if budget.bytes_per_day else turn.changes
+            gone = self.parts.outbox.commit(changes) if turn.changes else 0
         except (sqlite3.Error, OSError) as error:
             where = self.parts.outbox.path or "memory"
             self._stall(at, Note("storage-failed", (("file", str(where)), ("problem", str(error)))))
             return False
         self._session = turn.session
-        if dropped:
-            tallied = receipts.tally(turn.session, AlertCode.OUTBOX_FULL, at, dropped)
+        if gone:
+            tallied = receipts.tally(turn.session, AlertCode.OUTBOX_FULL, at, gone)
             self._session = replace(tallied, open_report=None)
         return True
 
@@ -195,21 +197,18 @@ class Device:
 
     def _pump(self, at: Instant) -> None:
         """Send what waits, as far as there is room for it."""
-        overdue, room = receipts.overdue(self.session, at), receipts.room(self.session)
-        behind = self.parts.outbox.depth > len(self.session.flight)
-        if not overdue and not (room > 0 and behind):
-            return
-        again = self.parts.outbox.reports(overdue)
-        fresh = self._fresh(room) if room > 0 and behind else ()
-        self._apply(receipts.send(self.session, at, fresh, again), at)
+        if self.session.clock.synced(at.boot_us):
+            self._session = replace(self.session, budget=self.session.budget.at(self.session.clock.now(at.boot_us)))
+        turn = sending.next_reports(self.session, self.parts.outbox, at)
+        if turn is not None:
+            self._apply(turn, at)
 
-    def _fresh(self, room: int) -> Sequence[Report]:
-        order = self.session.kept.order
-        if not self.session.retiring or order is None or order.result_id is None:
-            return self.parts.outbox.waiting(room, self.session.flight)
-        # The last word, and no other.
-        last = self.parts.outbox.reports((order.result_id,))
-        return [one for one in last.values() if one.id not in self.session.flight]
+    def _spend(self, topic: str, payload: bytes) -> None:
+        before = self.session.budget
+        after = before.spend(len(topic) + len(payload))
+        self._session = replace(self.session, budget=after)
+        if after.over and not before.over:
+            self._log(Note("budget-spent", (("bytes", after.spent),)))
 
     def _say(self, say: Say, at: Instant) -> None:
         """Seal and publish; what belongs to another door than the open one is not said."""
@@ -220,7 +219,9 @@ class Device:
         except KeyUnavailable as error:
             self._stall(at, Note("key-unavailable", (("problem", str(error)),)))
             return
-        self._link.publish(self.line, up(self.session.principal, say.kind), sealed)
+        topic = up(self.session.principal, say.kind)
+        self._spend(topic, sealed)
+        self._link.publish(self.line, topic, sealed)
 
     def _match(self, at: Instant) -> None:
         """Make the line fit the stage: close one at the wrong door, open one where there is none."""

@@ -1,17 +1,19 @@
 """The outbox: what must not be lost, in SQLite (WAL, synchronous=FULL), one transaction per turn.
 
 Reports wait here until a signed ``ack`` names them; commands, replay windows and counters share the transaction, so a
-crash leaves a turn whole or not at all. When it is full, telemetry goes first, oldest first, and is counted; a result
-or an alert is never silently dropped. Source: protocol sections 3 (``seq``), 4 (reports) and 5 "Commands".
+crash leaves a turn whole or not at all. When it is full, telemetry becomes coarser, what is old first, and is counted;
+a result or an alert is never dropped, and telemetry alone grows too old.
+Source: protocol sections 3 (``seq``), 4 (reports) and 5 "Commands".
 """
 
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import singledispatchmethod
 from pathlib import Path
 
+from fleetward_agent.thinning import Walk, thinned
 from fleetward_agent.turn import (
     AddReport,
     Change,
@@ -21,8 +23,10 @@ from fleetward_agent.turn import (
     GrowReport,
     PutCommand,
     PutWindow,
+    Spent,
     Sweep,
 )
+from fleetward_agent.urgency import EVERY, TELEMETRY
 from fleetward_schemas.commands import ResultReason, ResultState
 from fleetward_schemas.errors import LocalMistake
 from fleetward_schemas.moment import to_ms
@@ -31,6 +35,8 @@ from fleetward_schemas.replay import ReplayWindow
 FILE = "outbox.db"
 KEEP_COMMANDS = timedelta(days=90)
 DROPPED = "outboxDropped"
+THINNED = "outboxThinned"
+BUDGET_DAY, BUDGET_SPENT = "budgetDay", "budgetSpent"
 REFUSED = "reportsRefused"
 _TELEMETRY = "telemetry"
 _SCHEMA = """
@@ -56,10 +62,11 @@ class OutboxFull(OSError):  # noqa: N818 - says what is wrong
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much may wait."""
+    """How much may wait, and telemetry how long."""
 
     rows: int = 50_000
     size_bytes: int = 64 * 1024 * 1024
+    telemetry_days: int = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,7 @@ class Outbox:
         self.path = path
         self._limits = limits or Limits()
         self._rows = self._size_bytes = 0
+        self._walk = Walk()
         self._db = sqlite3.connect(":memory:" if path is None else path, isolation_level=None, timeout=patience_s)
         if path is not None:
             path.chmod(0o600)
@@ -97,32 +105,38 @@ class Outbox:
         return self._rows
 
     def commit(self, changes: Sequence[Change]) -> int:
-        """Make all changes durable, or none; return how many telemetry reports had to go.
+        """Make all changes durable, or none; return how many readings had to go.
 
         Raises:
             sqlite3.Error: the disk is full or the database locked. OutboxFull: see there.
         """
-        before = self._rows, self._size_bytes
+        before = self._rows, self._size_bytes, self._walk
         try:
             self._db.execute("BEGIN IMMEDIATE")
             for change in changes:
                 self._apply(change)
-            dropped = self._make_room()
+            gone = self._make_room()
             self._db.execute("COMMIT")
         except BaseException:
             # Whatever it was, it goes on its way; only the half-done turn must not stay.
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            self._rows, self._size_bytes = before
+            self._rows, self._size_bytes, self._walk = before
             raise
-        return dropped
+        return gone
 
-    def waiting(self, most: int, but: Collection[str] = ()) -> list[Report]:
-        """Return the next reports to send, without those in ``but``."""
-        rows = self._db.execute(
-            "SELECT id, kind, body FROM outbox ORDER BY priority, id LIMIT ?", (most + len(but),)
-        ).fetchall()
-        return [Report(*row) for row in rows if row[0] not in but][:most]
+    def waiting(self, most: int, but: Collection[str] = (), priorities: range = EVERY) -> list[Report]:
+        """Return the next reports to send, without those in ``but``: by urgency, telemetry from the newest back."""
+        found: list[Report] = []
+        for priority in priorities:
+            # ids are in order of making, so an order by id is one of time.
+            order = "DESC" if priority == TELEMETRY else "ASC"
+            rows = self._db.execute(
+                f"SELECT id, kind, body FROM outbox WHERE priority=? ORDER BY id {order} LIMIT ?",  # noqa: S608 - fixed
+                (priority, most - len(found) + len(but)),
+            )
+            found += [Report(*row) for row in rows.fetchall() if row[0] not in but][: most - len(found)]
+        return found
 
     def reports(self, ids: Collection[str]) -> dict[str, Report]:
         """Return those of ``ids`` that still wait."""
@@ -204,10 +218,20 @@ class Outbox:
         self._count(change.name, change.by)
 
     @_apply.register
+    def _(self, change: Spent) -> None:
+        for name, value in ((BUDGET_DAY, change.day), (BUDGET_SPENT, change.size_bytes)):
+            self._db.execute("INSERT OR REPLACE INTO counters VALUES(?,?)", (name, value))
+
+    @_apply.register
     def _(self, change: Sweep) -> None:
         before_ms = to_ms(change.now - KEEP_COMMANDS)
         self._db.execute("DELETE FROM commands WHERE state<>? AND at_ms<?", (ResultState.ACCEPTED, before_ms))
         self._db.execute("DELETE FROM windows WHERE expires_ms<?", (to_ms(change.now),))
+        oldest_ms = to_ms(change.now - timedelta(days=self._limits.telemetry_days))
+        old = self._db.execute("SELECT id FROM outbox WHERE kind=? AND created_ms<?", (_TELEMETRY, oldest_ms))
+        for (one,) in old.fetchall():
+            self._drop(one)
+            self._count(DROPPED, 1)
 
     def _count(self, name: str, by: int) -> None:
         self._db.execute(
@@ -221,17 +245,47 @@ class Outbox:
             self._size_bytes -= int(row[0])
 
     def _make_room(self) -> int:
-        """Drop the oldest telemetry until all fits, and count it in the same transaction."""
-        dropped = 0
+        """Thin telemetry until all fits, and count in the same transaction what went."""
+        gone = 0
         while self._rows > self._limits.rows or self._size_bytes > self._limits.size_bytes:
-            row = self._db.execute("SELECT id FROM outbox WHERE kind=? ORDER BY id LIMIT 1", (_TELEMETRY,)).fetchone()
-            if row is None:
-                raise OutboxFull(f"{self._rows} reports of {self._size_bytes} bytes wait: no more fit")
-            self._drop(row[0])
-            dropped += 1
-        if dropped:
-            self._count(DROPPED, dropped)
-        return dropped
+            gone += self._thin()
+        if gone:
+            self._count(THINNED, gone)
+        return gone
+
+    def _thin(self) -> int:
+        """Take the walk's next step; return how many readings went."""
+        found = self._next_to_thin()
+        if found is None:
+            self._walk = replace(self._walk, last="", end=self._middle())
+            found = self._next_to_thin()
+        if found is None:
+            raise OutboxFull(f"{self._rows} reports of {self._size_bytes} bytes wait: no more fit")
+        report_id, body = found
+        left, gone, odd = thinned(body, odd=self._walk.odd)
+        self._walk = replace(self._walk, last=report_id, odd=odd)
+        if left is None:
+            self._drop(report_id)
+            self._count(DROPPED, 1)
+        elif gone:
+            self._db.execute("UPDATE outbox SET body=? WHERE id=?", (left, report_id))
+            self._size_bytes += len(left) - len(body)
+        return gone
+
+    def _next_to_thin(self) -> tuple[str, str] | None:
+        within = (_TELEMETRY, self._walk.last, self._walk.end)
+        row = self._db.execute(
+            "SELECT id, body FROM outbox WHERE kind=? AND id>? AND id<=? ORDER BY id LIMIT 1", within
+        ).fetchone()
+        return None if row is None else (row[0], row[1])
+
+    def _middle(self) -> str:
+        """Return the last report of telemetry's oldest half."""
+        held = self._db.execute("SELECT count(*) FROM outbox WHERE kind=?", (_TELEMETRY,)).fetchone()[0]
+        rank = max(0, held - 1) // 2
+        row = self._db.execute("SELECT id FROM outbox WHERE kind=? ORDER BY id LIMIT 1 OFFSET ?", (_TELEMETRY, rank))
+        found = row.fetchone()
+        return "" if found is None else str(found[0])
 
 
 def _command(row: tuple[str, str, str | None, str, str, int, int]) -> PutCommand:

@@ -14,6 +14,7 @@ class Options:
     """Where to connect, and with which keys. keep_alive_s: at most 60.
 
     need_ms: how sure of the time the host's work must be. drift_ppm: how far its oscillator may run off.
+    bytes_per_day: what a metered link may carry; 0 where nobody counts.
     """
 
     host: str = "localhost"
@@ -24,6 +25,7 @@ class Options:
     keep_alive_s: int = 20
     need_ms: int = 1000
     drift_ppm: int = DRIFT_PPM
+    bytes_per_day: int = 0
 
 
 @dataclass(frozen=True, slots=True)

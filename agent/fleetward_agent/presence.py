@@ -6,7 +6,7 @@ Source: protocol section 5 "Operation".
 from dataclasses import replace
 
 from fleetward_agent.instant import Instant
-from fleetward_agent.session import Ask, Session, drop_ask, move, new_id, put_ask
+from fleetward_agent.session import FIRST_PACE, Ask, Session, drop_ask, move, new_id, put_ask
 from fleetward_agent.turn import Note, Say, Sweep, Turn
 from fleetward_agent.walk import Stage, Step
 from fleetward_schemas.presence import Status, StatusReason
@@ -40,7 +40,7 @@ def greeted(session: Session, at: Instant, ids: frozenset[str]) -> Turn:
     if session.stage is not Stage.GREETING or ask is None or ask.id not in ids:
         return Turn(session)
     session = move(drop_ask(session, "status"), Step.GREETED)
-    session = replace(session, dials=0, greeted_once=True, flight={}, pair_us=None)
+    session = replace(session, dials=0, greeted_once=True, flight={}, pace=FIRST_PACE, pair_us=None)
     return Turn(session, changes=(Sweep(session.clock.now(at.boot_us)),), notes=(Note("online"),))
 
 

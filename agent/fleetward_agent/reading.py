@@ -13,6 +13,7 @@ from fleetward_schemas.jws import Alg
 from fleetward_schemas.strict import read_object
 
 _BOUNDS = {"port": (1, 65535), "keep_alive_s": (5, 60), "outbox_rows": (100, 10**7), "outbox_bytes": (2**16, 2**40)}
+_BOUNDS |= {"telemetry_days": (1, 3650), "bytes_per_day": (0, 2**40)}
 _WORDS = {"level": ("debug", "info", "warning", "error"), "format": ("text", "json")}
 
 

@@ -1,6 +1,8 @@
 """Receipts and alarms at the device: what an ``ack`` lets go, what is sent again, and alerts for what was refused.
 
 At most 16 reports are in flight; each is sealed anew at every sending, and deleted only when a signed ``ack`` names it.
+Telemetry keeps the pace of the server's receipts: 4 after each ``online``, one more for each receipt, half (not below
+4) when one is overdue. So what waited for a month comes in as the server takes it.
 Refused downlink is counted per code and told at most once a minute. Source: protocol section 4; C6.
 """
 
@@ -13,7 +15,7 @@ from fleetward_agent.instant import Instant
 from fleetward_agent.outbox import REFUSED, Report
 from fleetward_agent.presence import greeted
 from fleetward_agent.reports import add_report
-from fleetward_agent.session import Flight, Session, Tally, count
+from fleetward_agent.session import FIRST_PACE, Flight, Session, Tally, count
 from fleetward_agent.turn import Count, DropReports, Known, Note, Said, Say, Turn
 from fleetward_agent.walk import Stage
 from fleetward_schemas.errors import FINAL_CODES, Code, LocalMistake
@@ -44,7 +46,8 @@ def on_ack(said: Said, known: Known, session: Session, at: Instant) -> Turn:
     gone = tuple(one for one in (*ack.ids, *final) if one in waiting and not retirement.is_last_word(session, one))
     lost = len(final & waiting.keys())
     flight = {one: state for one, state in session.flight.items() if one not in gone}
-    turn = greeted(replace(session, flight=flight), at, frozenset(ack.ids))
+    pace = min(MOST_IN_FLIGHT, session.pace + len(session.flight) - len(flight))
+    turn = greeted(replace(session, flight=flight, pace=pace), at, frozenset(ack.ids))
     turn = turn.also(rotation.taken(turn.session, at))
     turn = turn.also(rotation.on_refused(turn.session, at, {one.id: one.code for one in ack.refused}))
     turn = turn.also(retirement.on_acknowledged(turn.session, at, frozenset(ack.ids)))
@@ -61,6 +64,11 @@ def room(session: Session) -> int:
     return MOST_IN_FLIGHT - len(session.flight) if ready else 0
 
 
+def telemetry_room(session: Session) -> int:
+    """Return how many more may be under way if they are telemetry."""
+    return min(room(session), session.pace - len(session.flight))
+
+
 def overdue(session: Session, at: Instant) -> tuple[str, ...]:
     """Return the reports in flight that nobody acknowledged in time."""
     if not session.connected or session.stage is not Stage.WORKING:
@@ -71,7 +79,8 @@ def overdue(session: Session, at: Instant) -> tuple[str, ...]:
 def send(session: Session, at: Instant, fresh: Sequence[Report], again: Mapping[str, Report]) -> Turn:
     """Send waiting reports for the first time, and overdue ones once more."""
     flight = dict(session.flight)
-    for one in overdue(session, at):
+    late = overdue(session, at)
+    for one in late:
         if one in again:
             tries = flight[one].tries
             wait_s = min(MOST_RESEND_S, RESEND_S * 2 ** min(tries, 8))
@@ -83,7 +92,8 @@ def send(session: Session, at: Instant, fresh: Sequence[Report], again: Mapping[
     sending = (*again.values(), *fresh)
     # A report once sent keeps its content: nothing may be added to it any more.
     closed = session.open_report is not None and session.open_report.id in {report.id for report in sending}
-    session = replace(session, flight=flight, open_report=None if closed else session.open_report)
+    pace = max(FIRST_PACE, session.pace // 2) if late else session.pace
+    session = replace(session, flight=flight, pace=pace, open_report=None if closed else session.open_report)
     return Turn(session, says=tuple(_say(report) for report in sending))
 
 

@@ -8,13 +8,11 @@ from pydantic import BaseModel
 from fleetward_agent.instant import Instant
 from fleetward_agent.session import Session, new_id
 from fleetward_agent.turn import AddReport, Turn
+from fleetward_agent.urgency import URGENCY
 from fleetward_schemas.errors import LocalMistake
 from fleetward_schemas.messages import KINDS
 from fleetward_schemas.moment import to_ms
 from fleetward_schemas.topics import Direction
-
-URGENCY = ("result", "alert", "info", "telemetry")
-"""Most urgent first; the last is the first to be given up when the outbox is full."""
 
 
 def add_report(session: Session, at: Instant, kind: str, body: BaseModel, report_id: str | None = None) -> Turn:

@@ -10,9 +10,9 @@ from datetime import datetime
 
 from pydantic import BaseModel
 
+from fleetward_agent.budget import Budget
 from fleetward_agent.instant import SECOND_US, Instant
 from fleetward_agent.keys import DEVICE, TRANSPORT
-from fleetward_agent.origin import Origin
 from fleetward_agent.state import Kept, Pair, RefusedTime
 from fleetward_agent.walk import DOORS, QUESTIONS, Door, Stage, Step, advance
 from fleetward_schemas.certificates import Anchors, read_certificate, thumbprint
@@ -28,8 +28,8 @@ from fleetward_schemas.topics import DeviceId, Role
 
 FIRST_REPEAT_S = 5
 MOST_REPEAT_S = 300
-LEAST_GAP_US = SECOND_US
-"""At most one question of a kind a second."""
+FIRST_PACE = 4
+LEAST_GAP_US = SECOND_US  # at most one question of a kind a second
 _TELLING = {Stage.GREETING: "status", Stage.DEVICE_TIME: "time", Stage.WORKING: "time"}
 """The question whose silence tells that the server does not know us, at each stage of the device's own door."""
 
@@ -48,22 +48,6 @@ class Facts:
     started_us: int
     ftm: bool
     need_ms: int = 1000
-
-
-def facts_of(origin: Origin, boot_id: str, boot_us: int, need_ms: int) -> Facts:
-    """Take from the factory's work what steps may know; no keys. need_ms: how sure of the time its work must be."""
-    return Facts(
-        device_id=origin.device_id,
-        identity=origin.digital_id,
-        certification=origin.certification,
-        purpose=origin.purpose,
-        env=origin.env,
-        anchors=origin.anchors,
-        boot_id=boot_id,
-        started_us=boot_us,
-        ftm=origin.ftm is not None,
-        need_ms=need_ms,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +119,7 @@ class Session:
     old: the pair in use is the previous one. redial: the line is to be closed and another opened. pair_refusals,
     pair_us: refused dials with the pair in use, and since when its ``online`` may be answered. order_row: what the
     outbox says of the key command. retired, emptied: nothing is said any more, nor kept in the outbox; the keys go.
+    budget: of a metered link. pace: how much telemetry may be under way, as the server's receipts allow it.
     """
 
     facts: Facts
@@ -179,6 +164,8 @@ class Session:
     order_row: ResultState | None = None
     retired: bool = False
     emptied: bool = False
+    budget: Budget = field(default_factory=Budget)
+    pace: int = FIRST_PACE
 
     @property
     def pair(self) -> Pair | None:

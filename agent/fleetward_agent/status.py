@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from fleetward_agent import BUILT
 from fleetward_agent.config import Config
-from fleetward_agent.outbox import DROPPED, REFUSED, Outbox
+from fleetward_agent.outbox import BUDGET_SPENT, DROPPED, REFUSED, THINNED, Outbox
 from fleetward_agent.outbox import FILE as OUTBOX_FILE
 from fleetward_agent.state import FILE as STATE_FILE
 from fleetward_agent.state import Kept, StateFile
@@ -28,6 +28,7 @@ class NotRegistered(Exception):  # noqa: N818 - says what is the matter
 class Status:
     """What there is to know. phase: ``new``, ``enrolling``, ``registered``, or why the server sent the device away.
 
+    spent_bytes: of a metered link's budget, on the day it was counted last. thinned: readings that gave way.
     clock: ``synced`` within this boot, else ``floor``. width_ms: of the trusted interval, None while only a floor.
     """
 
@@ -36,8 +37,10 @@ class Status:
     certificate_until: str | None
     waiting: int
     dropped: int
+    thinned: int
     refused: int
     open_commands: int
+    spent_bytes: int
     clock: str
     now: str
     width_ms: int | None
@@ -70,8 +73,10 @@ def _status(config: Config, kept: Kept, clock: Clock, boot: int, outbox: Outbox)
         certificate_until=None if kept.pair is None else certificate_until(kept.pair.device_chain),
         waiting=outbox.depth,
         dropped=outbox.counter(DROPPED),
+        thinned=outbox.counter(THINNED),
         refused=outbox.counter(REFUSED),
         open_commands=len(outbox.open_commands()),
+        spent_bytes=outbox.counter(BUDGET_SPENT),
         clock="synced" if synced else "floor",
         now=show(clock.now(boot)),
         width_ms=clock.width_at(boot) // 1000 if synced else None,

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from fleetward_agent.clock import REFUSED_TIMES
 from fleetward_agent.instant import SECOND_US, Instant
-from fleetward_agent.outbox import DROPPED
+from fleetward_agent.outbox import DROPPED, THINNED
 from fleetward_agent.reports import add_report
 from fleetward_agent.session import OpenReport, Session
 from fleetward_agent.turn import AddReport, GrowReport, ReadingTaken, TakeReading, Turn
@@ -54,6 +54,13 @@ def _begin(session: Session, at: Instant, reading: Reading) -> Turn:
     return turn.on(replace(turn.session, open_report=OpenReport(made, (reading.model_dump_json(),))))
 
 
+def kept_back(session: Session) -> tuple[str, ...]:
+    """Return the report that waits until it is full: where bytes are counted, 20 readings share what one would cost."""
+    report = session.open_report
+    waits = session.budget.bytes_per_day and report is not None and len(report.readings) < READINGS_PER_REPORT
+    return (report.id,) if waits and report is not None else ()
+
+
 def can_tell(session: Session, boot_us: int) -> bool:
     """Say whether a reading could be given its moment, and there is a certificate to report under."""
     speaks = session.kept.pair is not None and not session.retiring
@@ -72,6 +79,7 @@ def _metrics(outcome: ReadingTaken, session: Session, at: Instant) -> dict[str, 
         "uptimeS": (at.boot_us - session.facts.started_us) // SECOND_US,
         "outboxDepth": outcome.depth,
         DROPPED: outcome.dropped,
+        **({THINNED: outcome.thinned} if outcome.thinned else {}),
         "reconnects": session.counts.get("connections", 0),
         **clock_metrics(session, at.boot_us),
         "scannerReady": int(outcome.sighting.status is DeviceStatus.READY),

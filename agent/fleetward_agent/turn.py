@@ -83,13 +83,21 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """How much of a day's budget is spent. day: since 1970."""
+
+    day: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sweep:
-    """Forget final commands older than 90 days, and windows of certificates that ended."""
+    """Forget final commands older than 90 days, windows of certificates that ended, telemetry that grew too old."""
 
     now: datetime
 
 
-Change = AddReport | GrowReport | DropReports | ForgetAll | PutCommand | PutWindow | Count | Sweep
+Change = AddReport | GrowReport | DropReports | ForgetAll | PutCommand | PutWindow | Count | Spent | Sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +212,7 @@ class ReadingTaken:
     host: Mapping[str, float]
     depth: int
     dropped: int
+    thinned: int = 0
 
 
 Outcome = FirstSigned | KeysMade | Adopted | Renewed | Destroyed | InfoSigned | ReadingTaken

@@ -136,6 +136,8 @@ def _up(author: Author) -> Iterator[Case]:
     cast = author.cast
     yield author.from_a("up-telemetry", "telemetry", Telemetry(readings=[READING]))
     yield author.from_b("up-telemetry-eddsa", "telemetry", Telemetry(readings=[READING]))
+    gave_way = READING.model_copy(update={"metrics": {"outboxDepth": 400, "outboxDropped": 3, "outboxThinned": 4211}})
+    yield author.from_a("up-telemetry-thinned", "telemetry", Telemetry(readings=[gave_way]))
     yield author.from_a("up-status-online", "status", ONLINE)
     yield author.from_a("up-status-offline", "status", OFFLINE)
     yield author.from_a("up-time", "time", TimeQuestion(nonce=digest("time")))

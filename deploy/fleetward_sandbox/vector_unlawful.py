@@ -287,6 +287,9 @@ def bodies(good: dict[str, Case], _: Cast) -> Iterator[Case]:
     }
     for title, (note, metrics) in put.items():
         yield telemetry.body(f"body-metric-{title}", note, readings=[reading | {"metrics": metrics}])
+    thin = Spoiler(good["up-telemetry-thinned"])
+    below = [good["up-telemetry-thinned"].payload()["body"]["readings"][0] | {"metrics": {"outboxThinned": -1}}]
+    yield thin.body("body-metric-thinned-below", "less than nothing given up", readings=below)
     yield telemetry.body("body-reading-extra", "a member beside the metrics", readings=[reading | {"image": ""}])
     status, info, alert, result = (Spoiler(good[n]) for n in ("up-status-online", "up-info", "up-alert", "up-result"))
     yield status.body("body-state-unknown", "a state that is not in the list", state="asleep")

@@ -1,15 +1,20 @@
 """The outbox keeps what must not be lost, gives up telemetry first, and commits a turn whole or not at all."""
 
+import json
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from fleetward_agent.outbox import DROPPED, Limits, Outbox, OutboxFull
+from fleetward_agent.outbox import DROPPED, THINNED, Limits, Outbox, OutboxFull
 from fleetward_agent.turn import AddReport, Count, DropReports, GrowReport, PutCommand, PutWindow, Sweep
+from fleetward_agent.urgency import ALWAYS
 from fleetward_schemas.commands import ResultReason, ResultState
 from fleetward_schemas.errors import LocalMistake
 from fleetward_schemas.moment import to_ms
@@ -19,7 +24,18 @@ NOW = datetime(2026, 6, 1, tzinfo=UTC)
 DAY_MS = 86_400_000
 
 
-def report(number: int, kind: str = "telemetry", body: str = "{}") -> AddReport:
+def readings(*numbers: int) -> str:
+    """Return the body of a telemetry report with these readings."""
+    return json.dumps({"readings": [{"n": one} for one in numbers]}, separators=(",", ":"))
+
+
+def numbers(outbox: Outbox) -> list[int]:
+    """Return every reading that waits, oldest first."""
+    bodies = [json.loads(one.body) for one in reversed(outbox.waiting(10**6)) if one.kind == "telemetry"]
+    return [reading["n"] for body in bodies for reading in body["readings"]]
+
+
+def report(number: int, kind: str = "telemetry", body: str = '{"readings":[1]}') -> AddReport:
     priority = ("result", "alert", "info", "telemetry").index(kind)
     return AddReport(f"{number:05d}", kind, body, priority, number)
 
@@ -33,26 +49,59 @@ def outbox() -> Outbox:
     return Outbox(None, Limits(rows=3, size_bytes=1000))
 
 
-def test_the_most_urgent_is_sent_first_and_then_the_oldest(outbox: Outbox) -> None:
-    outbox.commit([report(1), report(3, "result"), report(2, "alert")])
+def test_the_most_urgent_is_sent_first_and_telemetry_from_the_newest_back() -> None:
+    outbox = Outbox(None)
+    outbox.commit([report(1), report(5), report(3, "result"), report(2, "alert"), report(4, "result")])
 
-    assert [one.kind for one in outbox.waiting(9)] == ["result", "alert", "telemetry"]
-    assert [one.id for one in outbox.waiting(1, but={"00003"})] == ["00002"]
+    assert [one.id for one in outbox.waiting(9)] == ["00003", "00004", "00002", "00005", "00001"]
+    assert [one.id for one in outbox.waiting(1, but={"00003"})] == ["00004"]
+    assert [one.id for one in outbox.waiting(9, priorities=ALWAYS)] == ["00003", "00004", "00002"]
 
 
-def test_when_full_the_oldest_telemetry_goes_and_is_counted(outbox: Outbox) -> None:
+def test_when_full_telemetry_gives_way_and_is_counted(outbox: Outbox) -> None:
     outbox.commit([report(n) for n in range(3)])
 
     assert outbox.commit([report(3, "result"), report(4)]) == 2
-    assert [one.id for one in outbox.waiting(9)] == ["00003", "00002", "00004"]
-    assert (outbox.counter(DROPPED), outbox.depth) == (2, 3)
+    assert [one.id for one in outbox.waiting(2)] == ["00003", "00004"]
+    assert (outbox.counter(DROPPED), outbox.counter(THINNED), outbox.depth) == (2, 2, 3)
 
 
-def test_bytes_are_bounded_too(outbox: Outbox) -> None:
-    outbox.commit([report(1, body="a" * 600)])
+def test_every_second_reading_of_the_oldest_half_goes_first() -> None:
+    outbox = Outbox(None, Limits(size_bytes=500))
+    outbox.commit([report(n, body=readings(*range(10 * n, 10 * n + 10))) for n in range(5)])
 
-    assert outbox.commit([report(2, body="b" * 600)]) == 1
-    assert [one.id for one in outbox.waiting(9)] == ["00002"]
+    assert numbers(outbox) == [0, 2, 4, 6, 8, *range(10, 50)]
+    outbox.commit([report(5, body=readings(*range(50, 60)))])
+    assert numbers(outbox) == [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, *range(30, 60)]
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=60), st.integers(200, 2000))
+@settings(deadline=None)
+def test_what_is_old_is_coarser_and_never_gone_before_what_is_older(sizes: list[int], most: int) -> None:
+    outbox, next_one = Outbox(None, Limits(size_bytes=most)), 0
+    for number, size in enumerate(sizes):
+        outbox.commit([report(number, body=readings(*range(next_one, next_one + size)))])
+        next_one += size
+
+    kept = numbers(outbox)
+    assert kept == sorted(set(kept))
+    assert outbox._size_bytes <= most
+    assert outbox._size_bytes == sum(len(one.body) for one in outbox.waiting(10**6))
+    assert len(kept) + outbox.counter(THINNED) == next_one
+    if len(kept) >= 20:
+        # The newest half is denser than the oldest, which reaches back as far as anything does.
+        half = len(kept) // 2
+        assert kept[-1] - kept[half] <= kept[half] - kept[0] + 2
+
+
+def test_telemetry_alone_grows_too_old() -> None:
+    outbox = Outbox(None, Limits(telemetry_days=30))
+    old = to_ms(NOW) - 31 * DAY_MS
+    outbox.commit([replace(report(n, kind), created_ms=old) for n, kind in enumerate(("result", "alert", "telemetry"))])
+    outbox.commit([replace(report(9), created_ms=old + 2 * DAY_MS), Sweep(NOW)])
+
+    assert [one.id for one in outbox.waiting(9)] == ["00000", "00001", "00009"]
+    assert outbox.counter(DROPPED) == 1
 
 
 def test_results_and_alerts_are_never_given_up(outbox: Outbox) -> None:
@@ -80,9 +129,10 @@ def test_the_same_report_is_kept_once(outbox: Outbox) -> None:
 
 def test_a_report_grows_and_its_size_with_it(outbox: Outbox) -> None:
     outbox.commit([report(1), report(2)])
-    outbox.commit([GrowReport("00002", "x" * 999)])
+    outbox.commit([GrowReport("00002", readings(*range(110)))])
 
-    assert [one.id for one in outbox.waiting(9)] == ["00002"]
+    assert outbox._size_bytes == sum(len(one.body) for one in outbox.waiting(9)) <= 1000
+    assert outbox.counter(THINNED) == 56
 
 
 def test_a_turn_that_fails_leaves_nothing(outbox: Outbox) -> None:

@@ -1,16 +1,20 @@
 """A device at work: presence, reports, outages, time; nothing is lost and nothing is said too early."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 from fleetward_agent.telemetry import READINGS_PER_REPORT
-from fleetward_agent.turn import Say
+from fleetward_agent.turn import AddReport, Say
 from fleetward_agent.walk import Stage as At
 from fleetward_broker.line import Loss
 from fleetward_schemas.certificates import thumbprint
 from fleetward_schemas.clock import TimeQuestion
 from fleetward_schemas.enrol import Settings
+from fleetward_schemas.ids import next_id
+from fleetward_schemas.moment import show, to_ms
 from fleetward_schemas.presence import Status, StatusReason
-from tests.agent.orders import kinds, online, readings
+from fleetward_schemas.telemetry import Reading, Telemetry
+from tests.agent.orders import kinds, online, order, readings
 from tests.world import Stage
 
 
@@ -87,13 +91,50 @@ def test_unacknowledged_reports_are_sent_again_under_new_numbers(working: Stage)
     assert working.parts.outbox.depth >= 3
 
 
-def test_at_most_sixteen_reports_are_in_flight(working: Stage) -> None:
+def hoard(stage: Stage, number: int) -> None:
+    """Let reports of one reading wait, made in this order."""
+    body = Telemetry(readings=[Reading(observedAt=show(stage.clock.now), uncertaintyMs=1, metrics={"uptimeS": 1})])
+    made = (next_id(stage.clock.now + timedelta(milliseconds=one), None, bytes(10)) for one in range(number))
+    now_ms = to_ms(stage.clock.now)
+    stage.parts.outbox.commit([AddReport(one, "telemetry", body.model_dump_json(), 3, now_ms) for one in made])
+
+
+def test_a_server_that_takes_nothing_gets_four_reports_and_no_more(working: Stage) -> None:
     working.server.silent.add("telemetry")
     working.server.heard.clear()
     working.pass_s(30 * 40)
 
-    assert len({h.opened.id for h in working.server.said("telemetry")}) == 16
-    assert len(working.device.session.flight) == 16
+    assert len({h.opened.id for h in working.server.said("telemetry")}) == 4
+    assert len(working.device.session.flight) == 4
+
+
+def test_what_waited_comes_as_fast_as_it_is_taken_sixteen_at_most(working: Stage) -> None:
+    hoard(working, 100)
+    working.until(lambda: working.device.session.flight, 60)
+    flying = [len(working.device.session.flight)]
+    while working.parts.outbox.depth:
+        working.turn()
+        flying.append(len(working.device.session.flight))
+
+    assert flying[0] <= 6
+    assert max(flying) == 16
+    assert len(flying) < 40
+
+
+def test_the_newest_comes_first_and_what_is_urgent_before_it(working: Stage) -> None:
+    working.link.cut()
+    hoard(working, 10)
+    working.server.heard.clear()
+    working.until(lambda: working.parts.outbox.depth == 0)
+    hoarded = [h.opened.id for h in working.server.said("telemetry")]
+
+    assert hoarded == sorted(hoarded, reverse=True)
+    hoard(working, 40)
+    working.server.heard.clear()
+    order(working, "collect-info")
+    working.until(lambda: working.parts.outbox.depth == 0)
+    said = kinds(working)
+    assert max(i for i, kind in enumerate(said) if kind in {"info", "result"}) < 20
 
 
 def test_a_report_refused_for_good_is_dropped_counted_and_told(working: Stage) -> None:

@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-NAMES = ("agent", "enrol", "ingest", "stampede", "rotation", "filters", "link", "broker", "brokers", "hsm")
+NAMES = ("agent", "enrol", "ingest", "stampede", "rotation", "filters", "link", "bytes", "broker", "brokers", "hsm")
 
 
 def main() -> int:
