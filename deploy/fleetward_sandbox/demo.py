@@ -1,68 +1,35 @@
 """``fleetward demo``: the whole walk on embedded parts, before your eyes, and a verdict at the end.
 
 A provider, a broker, a server and N scanners come up from nothing but what a factory puts in; each registers, reports,
-answers a command; the network is cut and mended; a thief tries six things and is refused by exactly six codes.
+answers a command and changes its keys; the network is cut and mended; a thief tries six things and is refused by six
+codes; one device retires, another is put out.
 """
 
 import json
 import shutil
 import signal
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fleetward_sandbox.cable import Cable
-from fleetward_sandbox.counts import Counts
+from fleetward_sandbox.demo_parts import MOST_DEVICES, DemoParts, Stopped
 from fleetward_sandbox.fleet import Door, Fleet, provisioned
 from fleetward_sandbox.hostile import Loot, Thief, attacks
 from fleetward_sandbox.provision import Order, provision
-from fleetward_sandbox.softhsm import make_token
 from fleetward_sandbox.view import View
-from fleetward_schemas.commands import Step
+from fleetward_schemas.commands import Step, Verb
 from fleetward_schemas.enrol import State
 from fleetward_schemas.topics import DeviceId
-from fleetward_server.ca_keys import keys_of
-from fleetward_server.init import Wish, make_provider
 from fleetward_server.operator import LocalOperator
-from fleetward_server.running import RUN
-from fleetward_server.selection import Field, Is, Selection, Term
 from fleetward_server.state import Presence
-from fleetward_server.store import ReportFilter, Store, open_store
 
 MARK = ".fleetward-demo"
-STEP_S = 60.0
-START_S = 30.0
 CUT_S = 6.0
-LOOK_S = 0.5
-TELEMETRY_S = 2
-MOST_DEVICES = 1000
 
 
-class Stopped(Exception):  # noqa: N818 - somebody pressed Ctrl-C
-    """The demo is to end now."""
-
-
-class Demo:
-    """One run: its folder, its parts, and what was counted."""
-
-    def __init__(self, folder: Path, devices: int, view: View, *, hsm: bool = False) -> None:
-        """Prepare; nothing starts yet. hsm: the provider's keys are in a software token."""
-        self.hsm = hsm
-        self.folder = folder
-        self.provider = folder / "provider"
-        self.counts = Counts(devices)
-        self.view = view
-        self.began = time.monotonic()
-        self.stopping = threading.Event()
-        self._up: subprocess.Popen[bytes] | None = None
-        self._cable: Cable | None = None
-        self._fleet: Fleet | None = None
-        self._store: Store | None = None
-        self._looked = 0.0
+class Demo(DemoParts):
+    """The walk."""
 
     def run(self) -> None:
         """Walk through it all; the counts say how it went."""
@@ -72,50 +39,16 @@ class Demo:
         self._registered()
         self._reported()
         self._commanded()
+        self._rotated()
         self._cut_and_mended()
         self._thief()
+        self._left()
 
     def watch(self) -> None:
         """Go on until told to stop."""
         self.view.step("running; Ctrl-C ends it")
         while not self.stopping.is_set():
             self._turn()
-
-    def picture(self, path: Path) -> None:
-        """Draw how it looks now."""
-        self.view.picture(path, self._reads.devices(limit=MOST_DEVICES), self.counts)
-
-    def close(self) -> None:
-        """End every part, whatever happened."""
-        for end in (self._end_fleet, self._end_up, self._end_rest):
-            end()
-        self.counts.seconds = round(time.monotonic() - self.began, 1)
-
-    def _make(self) -> None:
-        self.view.step("making a provider: root, three CAs, broker, server")
-        wish = Wish(name="Demo Devices Ltd", provider_id="demo", port=0, telemetry_s=TELEMETRY_S, hsm=self._token())
-        self.view.warn(keys_of(wish.hsm, self.provider).warning)
-        make_provider(self.provider, wish, datetime.now(UTC))
-
-    def _token(self) -> str:
-        if not self.hsm:
-            return ""
-        self.view.step("making a token in software, which makes and keeps the provider's keys")
-        return make_token(self.folder / "hsm").uri
-
-    def _serve(self) -> None:
-        self.view.step("starting broker and server")
-        command = [sys.executable, "-m", "fleetward_server", "up", "--dir", str(self.provider)]
-        with (self.folder / "up.log").open("wb") as log:
-            self._up = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        deadline = time.monotonic() + START_S
-        while not (self.provider / RUN).exists():
-            if self._up.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"broker and server did not start: see {self.folder / 'up.log'}")
-            time.sleep(0.05)
-        found = json.loads((self.provider / RUN).read_bytes())
-        self._cable = Cable(found["host"], found["port"])
-        self._store = open_store(self.provider / "server.db")
 
     def _devices(self) -> None:
         self.view.step(f"the factory makes {self.counts.devices} scanners, L1 with a trust module and L0")
@@ -154,15 +87,30 @@ class Demo:
 
     def _commanded(self) -> None:
         self.view.step("each is asked for its device information")
-        operator = LocalOperator(self.provider, "demo")
-        for one in self._ids():
-            operator.send_command(DeviceId(one), "collect-info", {}, 600, "demo")
+        self._order(Verb.COLLECT_INFO, self._ids())
 
         def note() -> None:
-            done = self._reads.commands(limit=2 * MOST_DEVICES)
-            self.counts.commands_answered = sum(1 for command in done if command.step is Step.SUCCEEDED)
+            self.counts.commands_answered = self._obeyed(Verb.COLLECT_INFO)
 
         self._until(lambda: self.counts.commands_answered >= self.counts.devices, note)
+
+    def _rotated(self) -> None:
+        self.view.step("each is ordered to make new keys; the old ones count until it is online under the new")
+        self._order(Verb.ROTATE_KEY, self._ids())
+
+        def note() -> None:
+            self.counts.rotated = self._obeyed(Verb.ROTATE_KEY)
+
+        self._until(lambda: self.counts.rotated >= self.counts.devices, note)
+
+    def _order(self, verb: Verb, devices: list[str]) -> None:
+        with LocalOperator(self.provider, "demo") as operator:
+            for one in devices:
+                operator.send_command(DeviceId(one), verb, {}, 600, "demo")
+
+    def _obeyed(self, verb: Verb) -> int:
+        found = self._reads.commands(limit=4 * MOST_DEVICES)
+        return sum(1 for one in found if one.verb == verb and one.step is Step.SUCCEEDED)
 
     def _cut_and_mended(self) -> None:
         self.view.step(f"the network is cut for {CUT_S:.0f} s; reports wait in the outboxes")
@@ -205,73 +153,24 @@ class Demo:
         thief.send(victim.telemetry(datetime.now(UTC)))
         thief.close()
 
-    def _until(self, done: Callable[[], bool], note: Callable[[], None]) -> None:
-        """Turn until ``done``; ``note`` looks at the store twice a second. Raises Stopped, RuntimeError."""
-        deadline, looked = time.monotonic() + STEP_S, 0.0
-        while True:
-            self._turn()
-            if time.monotonic() - looked > LOOK_S:
-                looked = time.monotonic()
-                note()
-                if done():
-                    return
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"this step took more than {STEP_S:.0f} s; see the logs in {self.provider}")
+    def _left(self) -> None:
+        """Retire one device and revoke another; with few devices nobody leaves."""
+        leaving = provisioned(self.folder / "devices")[2:4]
+        self.counts.to_leave = len(leaving)
+        if not leaving:
+            return
+        self.view.step("one device retires: its last word is heard, its keys are destroyed; another is put out at once")
+        self._order(Verb.RETIRE, [leaving[0].name])
+        for one in leaving[1:]:
+            with LocalOperator(self.provider, "demo") as operator:
+                operator.revoke(DeviceId(one.name), "stolen")
 
-    def _turn(self) -> None:
-        if self.stopping.is_set() and not self.counts.ok:
-            raise Stopped
-        if self._fleet is not None:
-            self._fleet.turn(0.05)
-        if time.monotonic() - self._looked > LOOK_S:
-            self._looked = time.monotonic()
-            self.view.devices(self._reads.devices(limit=MOST_DEVICES), self.counts)
+        def note() -> None:
+            keys = list((leaving[0] / "state" / "keys").iterdir())
+            retired = int(self._obeyed(Verb.RETIRE) == 1 and not keys)
+            self.counts.left = retired + self._count(State.REVOKED)
 
-    @property
-    def _reads(self) -> Store:
-        if self._store is None:
-            raise RuntimeError("the store is not open yet")
-        return self._store
-
-    @property
-    def _mended(self) -> Cable:
-        if self._cable is None:
-            raise RuntimeError("the cable is not laid yet")
-        return self._cable
-
-    def _ids(self) -> list[str]:
-        return [device.id for device in self._reads.devices(limit=MOST_DEVICES)]
-
-    def _count(self, state: State) -> int:
-        return len(self._reads.devices(_in_state(state), limit=MOST_DEVICES))
-
-    def _present(self, presence: Presence) -> int:
-        return len(self._reads.devices(_in_state(presence), limit=MOST_DEVICES))
-
-    def _reports(self, device_id: str) -> int:
-        return len(self._reads.reports(ReportFilter(DeviceId(device_id), "telemetry")))
-
-    def _refused(self, principal: str) -> dict[str, int]:
-        return {str(row.code): row.count for row in self._reads.refusals(principal)}
-
-    def _end_fleet(self) -> None:
-        if self._fleet is not None:
-            self._fleet.close()
-
-    def _end_up(self) -> None:
-        if self._up is not None:
-            self._up.terminate()
-            self._up.wait()
-
-    def _end_rest(self) -> None:
-        if self._cable is not None:
-            self._cable.close()
-        if self._store is not None:
-            self._store.close()
-
-
-def _in_state(word: State | Presence) -> Selection:
-    return Selection(terms=(Term(Field.STATE, (Is(word),)),))
+        self._until(lambda: self.counts.left >= self.counts.to_leave, note)
 
 
 def prepare(folder: Path) -> None:

@@ -32,6 +32,7 @@ class Numbers(Protocol):
     registered: int
     reported: int
     commands_answered: int
+    rotated: int
     caught_up: int
     hostile_refused: dict[str, int]
 
@@ -128,7 +129,7 @@ def _footer(numbers: Numbers) -> Text:
     refused = ", ".join(f"{code} {count}" for code, count in sorted(numbers.hostile_refused.items())) or "none yet"
     return Text(
         f"\nregistered {numbers.registered}/{numbers.devices}   reported {numbers.reported}   "
-        f"commands answered {numbers.commands_answered}   caught up {numbers.caught_up}\n"
+        f"commands answered {numbers.commands_answered}   new keys {numbers.rotated}   caught up {numbers.caught_up}\n"
         f"refused of the thief: {refused}",
         style="bold",
     )

@@ -41,6 +41,8 @@ def test_a_device_that_nobody_touched_registers_reports_and_obeys(house: House, 
     house.wait(lambda: house.store.command(order.id).step is Step.SUCCEEDED, "its command is answered")  # type: ignore[union-attr]
 
     assert is_registered(house, made.id)
+    # A result is more urgent than the information it tells of.
+    house.wait(lambda: house.reports(made.id, "info"), "its information is stored")
     assert [report.kind for report in house.reports(made.id, "info")] == ["info"]
 
 
