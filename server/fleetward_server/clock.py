@@ -6,6 +6,7 @@ A server that does not know its own error answers no time. Source: S3; protocol 
 
 import math
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -16,19 +17,29 @@ from fleetward_schemas.topics import down
 from fleetward_server.config import TimeTable
 from fleetward_server.turn import Known, Policy, Reply, Said, Turn
 
-CHRONY_COMMAND = ("chronyc", "-c", "tracking")
+CHRONYC = ("chronyc", "-c", "-n")
 CHRONY_TIMEOUT_S = 5
 MOST_RADIUS_MS = 10_000
-_OFFSET, _ROOT_DELAY, _ROOT_DISPERSION, _LEAP = 4, 10, 11, 13
+LEAP_MS = 1000
+"""An announced leap second: whoever was told the time before it is off by so much after it."""
+LOOK_MS = 1
+"""What our oscillator may gain or lose until the next look at the source."""
+_MEASURED, _OFFSET, _ROOT_DELAY, _ROOT_DISPERSION, _LEAP = 3, 4, 10, 11, 13
+_IN_USE, _OWN_CLOCK = frozenset("*+"), "#"
+_LEAPS = frozenset({"Insert second", "Delete second"})
 
 
 @dataclass(frozen=True, slots=True)
 class Sureness:
-    """What the server knows of its own clock. radius_ms: bound of its error, None when it does not know."""
+    """What the server knows of its own clock. radius_ms: bound of its error, None when it does not know.
+
+    measured: names the source's last measurement; another name, another measurement.
+    """
 
     source: str
     radius_ms: int | None
     detail: str = ""
+    measured: str = ""
 
 
 def on_time(said: Said, _: Known, policy: Policy) -> Turn:
@@ -57,21 +68,53 @@ def stamp(reply: Reply, now: datetime) -> Reply:
     return replace(reply, body=reply.body.model_copy(update={"sent": show(now)}))
 
 
+def tellable(replies: Sequence[Reply], radius_ms: int) -> list[Reply]:
+    """Return what may be said: no time answer, where meanwhile we have ceased to know our own error."""
+    return [reply for reply in replies if radius_ms or not isinstance(reply.body, TimeAnswer)]
+
+
 def _up(moment: datetime) -> datetime:
     """Round up to the millisecond."""
     floor = from_ms(to_ms(moment))
     return floor if floor == moment else floor + timedelta(milliseconds=1)
 
 
-def sureness(table: TimeTable, command: tuple[str, ...] = CHRONY_COMMAND) -> Sureness:
+def sureness(table: TimeTable, chronyc: tuple[str, ...] = CHRONYC) -> Sureness:
     """Return what bounds our clock's error now; ``assumed`` is the operator's word and is marked as such everywhere."""
     if table.source == "assumed":
         return Sureness("assumed", table.radius_ms, "the operator's word, not measured")
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CHRONY_TIMEOUT_S, check=True)
+        sure = read_tracking(_told(chronyc, "tracking"))
+        sources = _told(chronyc, "sources")
     except (OSError, subprocess.SubprocessError) as error:
-        return Sureness("chrony", None, f"{' '.join(command)}: {type(error).__name__}")
-    return read_tracking(done.stdout)
+        return Sureness("chrony", None, f"{' '.join(chronyc)}: {type(error).__name__}")
+    try:
+        unproven = not_by_nts(sources, _told(chronyc, "authdata"))
+    except (OSError, subprocess.SubprocessError):
+        # Told through chronyd's own socket alone, to root and to chrony's group.
+        unproven = "chronyc authdata is refused to us"
+    if not unproven:
+        return replace(sure, detail=f"{sure.detail}, by NTS")
+    return replace(sure, radius_ms=None, detail=f"[time] require_nts: {unproven}") if table.require_nts else sure
+
+
+def _told(chronyc: tuple[str, ...], what: str) -> str:
+    done = subprocess.run((*chronyc, what), capture_output=True, text=True, timeout=CHRONY_TIMEOUT_S, check=True)
+    return done.stdout
+
+
+def not_by_nts(sources: str, authdata: str) -> str:
+    """Return why the time in use is not proven by NTS (RFC 8915); nothing when every source in use is.
+
+    sources, authdata: what ``chronyc -c`` says of them. A clock of the host's own needs no proof.
+    """
+    modes = {line.split(",")[0]: line.split(",")[1:2] for line in authdata.splitlines() if line}
+    rows = [line.split(",") for line in sources.splitlines() if line]
+    used = [(row[0], row[2]) for row in rows if row[1:2] and row[1] in _IN_USE and len(row) > 2]
+    if not used:
+        return "no source is in use"
+    bare = [name for mode, name in used if mode != _OWN_CLOCK and modes.get(name) != ["NTS"]]
+    return f"not by NTS: {', '.join(bare)}" if bare else ""
 
 
 def read_tracking(line: str) -> Sureness:
@@ -84,7 +127,9 @@ def read_tracking(line: str) -> Sureness:
         return Sureness("chrony", None, "chronyc answered in another form than expected")
     if leap == "Not synchronised":
         return Sureness("chrony", None, "chrony is not synchronised")
-    radius_ms = math.ceil((offset + delay / 2 + dispersion) * 1000)
+    leap_ms = LEAP_MS if leap in _LEAPS else 0
+    radius_ms = math.ceil((offset + delay / 2 + dispersion) * 1000) + LOOK_MS + leap_ms
     if radius_ms > MOST_RADIUS_MS:
         return Sureness("chrony", None, f"chrony's error bound is {radius_ms} ms: at most {MOST_RADIUS_MS} ms serve")
-    return Sureness("chrony", radius_ms, "measured")
+    detail = f"measured; {leap.lower()} is announced" if leap_ms else "measured"
+    return Sureness("chrony", radius_ms, detail, fields[_MEASURED])

@@ -51,11 +51,15 @@ class BrokerTable:
 
 @dataclass(frozen=True, slots=True)
 class TimeTable:
-    """Where the server's own time comes from. radius_ms: bound of its error, needed when ``assumed``."""
+    """Where the server's own time comes from. radius_ms: bound of its error, needed when ``assumed``.
+
+    require_nts: of chrony's sources, take the time of those alone that are proven by NTS.
+    """
 
     source: str = "assumed"
     radius_ms: int = 250
     beacon_s: int = 30
+    require_nts: bool = False
 
 
 @dataclass(frozen=True, slots=True)

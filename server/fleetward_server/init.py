@@ -131,6 +131,7 @@ port = {wish.port}                # 0: any free port, written to run.json
 source = "assumed"                # chrony | assumed: assumed is refused by the production profile
 radius_ms = 250                   # assumed bound of this host's clock error, milliseconds
 # beacon_s = 30                   # seconds between time beacons
+# require_nts = false             # chrony: tell the time only while every source in use is proven by NTS
 
 [enrol]
 policy = "{wish.policy}"          # listed: on the provider's list -> registered, else pending

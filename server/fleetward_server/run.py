@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +24,8 @@ from fleetward_broker.tls import client_context
 from fleetward_schemas.topics import ROOT
 from fleetward_server.authority import Authority
 from fleetward_server.client_id import client_id_of
-from fleetward_server.clock import Sureness, sureness
+from fleetward_server.clock import Sureness, sureness, tellable
+from fleetward_server.clock_watch import Timekeeper
 from fleetward_server.config import Config, ConfigProblem, load
 from fleetward_server.cutting import Cutter
 from fleetward_server.disk import Room
@@ -43,7 +43,6 @@ log = logging.getLogger("fleetward.server")
 
 TURN_S = 0.2
 CHORE_S = 0.25
-CLOCK_S = 30.0
 CLEAN_S = 60.0
 BREATH_S = 0.25
 ROOM_S = 1.0
@@ -51,7 +50,7 @@ KEYS_S = 2.0
 SILENCE_S = 10.0
 CUTS_S = 1.0
 PLAN_S = 60.0
-TIMERS = ("beacon", "chores", "clock", "clean", "silence", "room", "keys", "cuts", "plan", "ends")
+TIMERS = ("beacon", "chores", "clean", "silence", "room", "keys", "cuts", "plan", "ends")
 ENDS_S = 3600.0
 BATCH_MOST = 1000
 GATHER_S = 0.06
@@ -83,12 +82,12 @@ class Server:
         self._port = port
         self._store = store
         self._link = SelectorLink(time.monotonic, gather_s=GATHER_S)
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="clock")
-        sure = sureness(config.time)
-        log.info("time source", extra={"source": sure.source, "radius_ms": sure.radius_ms, "detail": sure.detail})
+        self._time = Timekeeper(lambda: sureness(config.time))
         authority = authority or Authority(config)
         self._keys, self._ends = KeyWatch(authority), EndWatch()
-        self._worker = Worker(store, self._link, authority, policy_of(config, sure), own_anchors(config), _now())
+        self._worker = Worker(
+            store, self._link, authority, policy_of(config, self._time.sure), own_anchors(config), _now()
+        )
         self._client_id = client_id_of(config.folder)
         self._line: LineId | None = None
         self._connected = False
@@ -99,7 +98,6 @@ class Server:
         self._room = Room(config.folder, config.storage.min_free_mb)
         self._paused = ""
         self._told: tuple[str, tuple[str, ...]] | None = None
-        self._sureness: Future[Sureness] | None = None
         self.on_ready: Callable[[], None] = lambda: None
 
     def run(self, stopped: Callable[[], bool]) -> None:
@@ -114,6 +112,7 @@ class Server:
     def turn(self, timeout_s: float) -> None:
         """Wait for the line at most ``timeout_s`` and do what is due."""
         events = self._link.poll(timeout_s, BATCH_MOST)
+        self._mind_clock()
         now, monotonic = _now(), time.monotonic()
         arrived = [event for event in events if isinstance(event, Arrived)]
         for event in events:
@@ -137,7 +136,7 @@ class Server:
             if any(isinstance(event, Lost) for event in self._link.poll(0.1)):
                 break
         self._link.shutdown()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._time.close()
         self._cutter.close()
         forget_health(self._config.folder)
 
@@ -174,12 +173,13 @@ class Server:
 
     def _send(self, out: Outgoing) -> None:
         if self._line is not None and (out.replies or out.receipts):
-            # A time answer says when it left, so this is a reading of its own.
+            # A time answer says when it left, so this is a reading of its own; the clock may have stepped meanwhile.
+            self._mind_clock()
+            out.replies = tellable(out.replies, self._worker.policy.radius_ms)
             self._worker.send(out, self._line, _now())
 
     def _timers(self, now: datetime, monotonic: float) -> None:
         self._worker.renew(now)
-        self._mind_clock(monotonic)
         if self._paused:
             return
         if self._connected and self._line is not None:
@@ -200,13 +200,11 @@ class Server:
             more = self._retention.clean(self._store, now)
             self._due["clean"] = monotonic + (BREATH_S if more else CLEAN_S)
 
-    def _mind_clock(self, monotonic: float) -> None:
-        """Ask the time source in the pool, and take its answer when it is there."""
-        if self._sureness is None and self._is_due("clock", monotonic, CLOCK_S):
-            self._sureness = self._pool.submit(sureness, self._config.time)
-        if self._sureness is not None and self._sureness.done():
-            sure, self._sureness = self._sureness.result(), None
-            self._worker.policy = replace(self._worker.policy, radius_ms=sure.radius_ms or 0)
+    def _mind_clock(self) -> None:
+        """Tell the time as far as our own clock is known, from this moment on."""
+        if self._time.look():
+            self._tell_health()
+        self._worker.policy = replace(self._worker.policy, radius_ms=self._time.radius_ms)
 
     def _is_due(self, timer: str, monotonic: float, every_s: float) -> bool:
         if monotonic < self._due[timer]:
@@ -232,7 +230,8 @@ class Server:
         self._tell_health()
 
     def _tell_health(self) -> None:
-        why = self._paused or ("" if self._connected else "no line to the broker") or self._keys.trouble
+        why = self._paused or ("" if self._connected else "no line to the broker")
+        why = why or self._keys.trouble or self._time.trouble
         told = (why, self._ends.warnings)
         if told != self._told:
             # Written when it changes alone: each writing is two fsyncs.
