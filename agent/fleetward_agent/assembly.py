@@ -18,6 +18,7 @@ from fleetward_agent.ports import KeyStore, Scanner
 from fleetward_agent.state import StateFile
 from fleetward_broker.signers import open_key
 from fleetward_schemas.certificates import common_name, key_thumbprint, public_key
+from fleetward_schemas.encryption import MosipAnchors
 from fleetward_schemas.errors import Refused
 from fleetward_schemas.identity import Certification, device_id
 
@@ -92,7 +93,21 @@ def origin_of(config: Config) -> Origin:
         roots=tuple(certificates(config.provider_root)),
         factory=factory,
         ftm=credential(config.folder, keys.ftm, keys.ftm_chain) if level_1 else None,
+        mosip=mosip_anchors(config),
     )
+
+
+def mosip_anchors(config: Config) -> MosipAnchors | None:
+    """Read MOSIP's anchors; a device need not have any.
+
+    Raises:
+        ConfigProblem: the file is there and cannot be read.
+    """
+    path = config.folder / config.files.mosip_anchors
+    try:
+        return MosipAnchors.of_pem(path.read_bytes()) if path.exists() else None
+    except (OSError, Refused) as problem:
+        raise ConfigProblem(f"{path}: {problem}") from None
 
 
 def credential(folder: Path, uri: str, chain: str) -> Credential:

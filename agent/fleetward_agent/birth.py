@@ -64,6 +64,7 @@ def facts_of(origin: Origin, boot_id: str, boot_us: int, need_ms: int) -> Facts:
         started_us=boot_us,
         ftm=origin.ftm is not None,
         need_ms=need_ms,
+        mosip=origin.mosip,
     )
 
 

@@ -41,10 +41,14 @@ class ServerTable:
 
 @dataclass(frozen=True, slots=True)
 class IdentityTable:
-    """Who the device is, and whom it trusts."""
+    """Who the device is, and whom it trusts.
+
+    mosip_anchors: by which encryption certificates are believed; it need not be there.
+    """
 
     file: str = "identity.json"
     provider_root: str = "provider-root.pem"
+    mosip_anchors: str = "mosip-anchors.pem"
 
 
 @dataclass(frozen=True, slots=True)

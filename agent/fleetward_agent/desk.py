@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from fleetward_agent import clock, commands, enrol, key_order, receipts, retirement, rotation, telemetry
+from fleetward_agent import clock, commands, encryption, enrol, key_order, receipts, retirement, rotation, telemetry
 from fleetward_agent.instant import Instant
 from fleetward_agent.session import Session
 from fleetward_agent.trust import Chains, Downlink, check_server_identity
@@ -44,6 +44,7 @@ HANDLERS: dict[str, Handler] = {
     "ack": receipts.on_ack,
     "command": commands.on_command,
     "certificate": rotation.on_certificate,
+    "encryption": encryption.on_encryption,
     "beacon": clock.on_beacon,
 }
 """One line per kind of the downlink and the fleet; a test holds it against KINDS."""

@@ -10,6 +10,7 @@ from datetime import datetime
 from cryptography import x509
 
 from fleetward_schemas.certificates import Anchors, thumbprint
+from fleetward_schemas.encryption import MosipAnchors
 from fleetward_schemas.envelope import Seal
 from fleetward_schemas.errors import LocalMistake
 from fleetward_schemas.identity import Certification, DigitalId, Environment, Purpose, device_id, sign_identity
@@ -35,7 +36,10 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The factory's work. ftm: at L1 alone. roots: the provider's, the only anchors there are."""
+    """The factory's work. ftm: at L1 alone. roots: the provider's, the only anchors of what speaks to the device.
+
+    mosip: those of encryption certificates, if it was given any.
+    """
 
     digital_id: DigitalId
     certification: Certification
@@ -44,6 +48,7 @@ class Origin:
     roots: tuple[x509.Certificate, ...]
     factory: Credential
     ftm: Credential | None = None
+    mosip: MosipAnchors | None = None
 
     def __post_init__(self) -> None:
         if (self.ftm is not None) != (self.certification is Certification.L1):

@@ -18,6 +18,7 @@ from fleetward_agent.walk import DOORS, QUESTIONS, Door, Stage, Step, advance
 from fleetward_schemas.certificates import Anchors, read_certificate, thumbprint
 from fleetward_schemas.clock import Clock
 from fleetward_schemas.commands import ResultState, Verb
+from fleetward_schemas.encryption import MosipAnchors
 from fleetward_schemas.errors import LocalMistake
 from fleetward_schemas.identity import Certification, DigitalId, Environment, Purpose
 from fleetward_schemas.ids import RANDOM_BYTES, next_id
@@ -48,6 +49,7 @@ class Facts:
     started_us: int
     ftm: bool
     need_ms: int = 1000
+    mosip: MosipAnchors | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,14 @@ class RefusedTime:
 
 
 @dataclass(frozen=True, slots=True)
+class EncryptFor:
+    """Whom biometrics for one domain are encrypted for: MOSIP's certificate, base64 DER, verified when it came."""
+
+    domain_uri: str
+    certificate: str
+
+
+@dataclass(frozen=True, slots=True)
 class Suffixes:
     """Secret ends of the client ids, made once. unsynced: for ``<id>`` while it may only ask the time."""
 
@@ -137,6 +145,7 @@ class Kept:
     carried_seq: int = 0
     synced_ms: int = 0
     refused_times: tuple[RefusedTime, ...] = ()
+    encryption: tuple[EncryptFor, ...] = ()
 
     def texts(self) -> frozenset[str]:
         """Return every text in it: a key whose name is none of them was never written down, or is forgotten."""

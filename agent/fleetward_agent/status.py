@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+from cryptography.hazmat.primitives.hashes import SHA256
+
 from fleetward_agent import BUILT
 from fleetward_agent.config import Config
 from fleetward_agent.outbox import BUDGET_SPENT, DROPPED, REFUSED, THINNED, Outbox
 from fleetward_agent.outbox import FILE as OUTBOX_FILE
 from fleetward_agent.state import FILE as STATE_FILE
-from fleetward_agent.state import Kept, StateFile
+from fleetward_agent.state import EncryptFor, Kept, StateFile
 from fleetward_agent.world import BOOT_ID, boot_us
 from fleetward_schemas.certificates import read_certificate
 from fleetward_schemas.clock import Clock, restore
@@ -30,6 +32,7 @@ class Status:
 
     spent_bytes: of a metered link's budget, on the day it was counted last. thinned: readings that gave way.
     clock: ``synced`` within this boot, else ``floor``. width_ms: of the trusted interval, None while only a floor.
+    encryption: ``<domain> <SHA-256> until <moment>`` for each encryption certificate.
     """
 
     device_id: str
@@ -44,6 +47,7 @@ class Status:
     clock: str
     now: str
     width_ms: int | None
+    encryption: tuple[str, ...] = ()
 
 
 def status_of(config: Config) -> Status:
@@ -80,7 +84,14 @@ def _status(config: Config, kept: Kept, clock: Clock, boot: int, outbox: Outbox)
         clock="synced" if synced else "floor",
         now=show(clock.now(boot)),
         width_ms=clock.width_at(boot) // 1000 if synced else None,
+        encryption=tuple(map(encrypts_for, kept.encryption)),
     )
+
+
+def encrypts_for(one: EncryptFor) -> str:
+    """Return a line on one encryption certificate, named as captures name it."""
+    found = read_certificate(b64_der(one.certificate))
+    return f"{one.domain_uri} {found.fingerprint(SHA256()).hex().upper()} until {show(found.not_valid_after_utc)}"
 
 
 def phase_of(kept: Kept) -> str:

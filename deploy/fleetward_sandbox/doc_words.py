@@ -1,6 +1,6 @@
 """What the generated tables say in words: one sentence for each name of the wire; a missing one is an error."""
 
-from fleetward_schemas import clock, enrol, jws, messages, receipts, replay, shapes, strict, telemetry
+from fleetward_schemas import clock, encryption, enrol, jws, messages, receipts, replay, shapes, strict, telemetry
 from fleetward_schemas.certificates import MAX_X5C
 from fleetward_schemas.enrol import Reason
 from fleetward_schemas.errors import Code
@@ -25,6 +25,7 @@ BODIES: dict[tuple[Direction, str], str] = {
     (_DOWN, "ack"): "reports stored, reports refused",
     (_DOWN, "command"): "an order",
     (_DOWN, "certificate"): "the certificates for a `csr`",
+    (_DOWN, "encryption"): "whom biometrics are encrypted for",
     (_FLEET, "beacon"): "it is at least this late",
 }
 
@@ -108,6 +109,7 @@ LIMITS = {
     "life of a challenge, seconds": enrol.CHALLENGE_LIFE_S,
     "wire version": enrol.PROTOCOL,
     "certificates in a chain of a body": shapes.MAX_CHAIN,
+    "domains whose encryption certificates a device keeps": encryption.MAX_DOMAINS,
     "ids, and refusals, in one `ack`": shapes.MAX_IDS,
     "readings in one `telemetry`": telemetry.MAX_READINGS,
     "codes an `alert` may speak of": len(receipts.AlertCode),

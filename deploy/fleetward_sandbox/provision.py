@@ -178,6 +178,9 @@ class _Line:
             "serverName": self.config.broker.host,
             "env": self.config.provider.environment,
         }
+        if self.config.mosip.anchors:
+            anchors = (self.config.folder / self.config.mosip.anchors).read_bytes()
+            write_durably(folder / "mosip-anchors.pem", anchors)
         write_durably(folder / "identity.json", json.dumps(papers, indent=2).encode() + b"\n")
         write_durably(folder / "connection.json", json.dumps(connection, indent=2).encode() + b"\n")
 

@@ -17,6 +17,7 @@ from fleetward_sandbox.vector_pki import BORN, NOW, PROVIDER, Cast, Party, der, 
 from fleetward_schemas.certificates import thumbprint
 from fleetward_schemas.clock import Beacon, TimeAnswer, TimeQuestion
 from fleetward_schemas.commands import Command, Result, ResultState
+from fleetward_schemas.encryption import Encryption
 from fleetward_schemas.enrol import Challenge, Enrol, Enrolled, Hello, Reason, Settings
 from fleetward_schemas.envelope import Draft, Seal, seal
 from fleetward_schemas.identity import Certification, Environment, Purpose, ServerId, sign_identity
@@ -226,6 +227,11 @@ def _down(author: Author) -> Iterator[Case]:
         commandId=message_id("rotation"), deviceChain=[show_der(one) for one in new.chain], transportChain=tls
     )
     yield author.to_a("down-certificate", "certificate", certificate, answers="up-csr")
+    yield author.to_a(
+        "down-encryption",
+        "encryption",
+        Encryption(env=Environment.STAGING, domainUri="https://id.example.org", certificates=[show_der(new.chain[0])]),
+    )
     yield author.to_all("fleet-beacon", "beacon", Beacon())
 
 

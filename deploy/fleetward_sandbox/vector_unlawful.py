@@ -173,6 +173,13 @@ def places(good: dict[str, Case], cast: Cast) -> Iterator[Case]:
         Code.NOT_ALLOWED,
         down(f"f-{cast.id_a}", "certificate"),
     )
+    yield _moved(
+        Spoiler(good["down-encryption"]),
+        "factory-encryption",
+        "an encryption certificate to a factory principal",
+        Code.NOT_ALLOWED,
+        down(f"f-{cast.id_a}", "encryption"),
+    )
     yield _moved(telemetry, "device-enrol", "a device enrols", Code.NOT_ALLOWED, up(cast.id_a, "enrol"))
     yield _moved(
         command,
@@ -201,6 +208,7 @@ def moments(good: dict[str, Case], _: Cast) -> Iterator[Case]:
         ("down-ack", week),
         ("up-csr", timedelta(seconds=120)),
         ("down-certificate", week),
+        ("down-encryption", week),
         ("down-f-challenge", timedelta(seconds=120)),
     ):
         yield Spoiler(good[name]).receiver(f"{name}-old", "one millisecond too old", stale, now=NOW + age + ms)
@@ -310,6 +318,10 @@ def bodies(good: dict[str, Case], _: Cast) -> Iterator[Case]:
     yield enrolled.body("body-enrolled-half", "registered with one chain", transportChain=None)
     yield enrolled.body("body-enrolled-refused", "refused with chains", status="refused", reason="clone")
     yield from _rotations(Spoiler(good["up-csr"]), Spoiler(good["down-certificate"]))
+    encryption = Spoiler(good["down-encryption"])
+    yield encryption.body("body-encryption-env", "an environment MOSIP does not have", env="Preproduction")
+    yield encryption.body("body-encryption-empty", "no certificate", certificates=[])
+    yield encryption.body("body-encryption-domain", "a domain with a space", domainUri="https://id example.org")
 
 
 def _rotations(csr: Spoiler, certificate: Spoiler) -> Iterator[Case]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from fleetward_schemas.clock import Beacon, TimeAnswer, TimeQuestion
 from fleetward_schemas.commands import Command, Result
+from fleetward_schemas.encryption import Encryption
 from fleetward_schemas.enrol import Challenge, Enrol, Enrolled, Hello
 from fleetward_schemas.inventory import Info
 from fleetward_schemas.presence import Status
@@ -66,6 +67,7 @@ _TABLE = (
     Kind("ack", _DOWN, Ack, _DEVICE, WEEK_S),
     Kind("command", _DOWN, Command, _DEVICE, WEEK_S, expires=True),
     Kind("certificate", _DOWN, Certificate, _DEVICE, WEEK_S),
+    Kind("encryption", _DOWN, Encryption, _DEVICE, WEEK_S),
     Kind("beacon", _FLEET, Beacon, _BOTH, None, qos=0),
 )
 

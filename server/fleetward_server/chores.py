@@ -15,13 +15,15 @@ from fleetward_schemas.messages import WEEK_S
 from fleetward_schemas.topics import DeviceId
 from fleetward_server import commands, enrol, retirement, rotation
 from fleetward_server.config import RotationTable
+from fleetward_server.encryption import told
 from fleetward_server.outgoing import Outgoing
 from fleetward_server.state import AddAudit, AuditEntry, Command, Device, Presence, PutCommand, PutDevice
 from fleetward_server.store import Store, Unit
-from fleetward_server.turn import Policy, Turn
+from fleetward_server.turn import Policy, Reply, Turn
 
 COMMANDS_A_TURN = 200
 SILENT_A_TURN = 500
+HANDED_A_TURN = 200
 ROTATIONS_A_TURN = 50
 SILENT_PERIODS = 3
 LEAST_SILENCE_S = 90
@@ -35,6 +37,7 @@ class Chores:
         """Work on ``store``."""
         self._store = store
         self._last_id: str | None = None
+        self._handed: str | None = None
 
     def send(self, policy: Policy, now: datetime) -> Outgoing:
         """Send what waits: commands for devices that are there, word to the approved, the end of what expired."""
@@ -50,6 +53,18 @@ class Chores:
                 rows.apply(turn.changes)
                 out.replies.extend(turn.replies)
         return out
+
+    def hand_out(self) -> None:
+        """Begin to tell every device that is there what biometrics are encrypted for."""
+        self._handed = ""
+
+    def handed(self, policy: Policy) -> tuple[Reply, ...]:
+        """Return the next words of it; a device that is away is told when it comes."""
+        if self._handed is None:
+            return ()
+        found = self._store.online_devices(self._handed, HANDED_A_TURN)
+        self._handed = found[-1][0] if len(found) == HANDED_A_TURN else None
+        return tuple(reply for device_id, digital_id in found for reply in told(device_id, digital_id, policy))
 
     def miss(self, policy: Policy, now: datetime) -> None:
         """Take devices offline that were not heard for long: a broker that died takes their wills with it."""

@@ -6,8 +6,10 @@ will is signed before the ``online`` it follows. Source: protocol section 5 "Ope
 
 from dataclasses import replace
 
+from fleetward_schemas.enrol import State
 from fleetward_schemas.errors import LocalMistake
 from fleetward_schemas.presence import Status
+from fleetward_server.encryption import told
 from fleetward_server.state import (
     AddAudit,
     AuditEntry,
@@ -22,12 +24,14 @@ from fleetward_server.state import (
 from fleetward_server.turn import Known, Policy, Said, Turn
 
 
-def on_status(said: Said, known: Known, _: Policy) -> Turn:
+def on_status(said: Said, known: Known, policy: Policy) -> Turn:
     """Take one ``online`` or ``offline``."""
     if not isinstance(said.body, Status) or known.device is None:
         raise LocalMistake("on_status was given another kind, or no device")
     if said.body.state == "online":
-        return _online(said, known.device, said.body)
+        turn = _online(said, known.device, said.body)
+        words = told(known.device.id, said.digital_id, policy) if known.device.state is State.REGISTERED else ()
+        return replace(turn, replies=(*turn.replies, *words))
     return _offline(said, known.device, said.body)
 
 

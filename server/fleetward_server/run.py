@@ -22,6 +22,7 @@ from fleetward_broker.logs import FORMATS, LEVELS, start_logging
 from fleetward_broker.signers import KeyUnavailable
 from fleetward_broker.tls import client_context
 from fleetward_schemas.topics import ROOT
+from fleetward_server import encryption
 from fleetward_server.authority import Authority
 from fleetward_server.client_id import client_id_of
 from fleetward_server.clock import Sureness, sureness, tellable
@@ -44,13 +45,14 @@ log = logging.getLogger("fleetward.server")
 TURN_S = 0.2
 CHORE_S = 0.25
 CLEAN_S = 60.0
+ENCRYPTION_S = 5.0
 BREATH_S = 0.25
 ROOM_S = 1.0
 KEYS_S = 2.0
 SILENCE_S = 10.0
 CUTS_S = 1.0
 PLAN_S = 60.0
-TIMERS = ("beacon", "chores", "clean", "silence", "room", "keys", "cuts", "plan", "ends")
+TIMERS = ("beacon", "chores", "clean", "silence", "room", "keys", "cuts", "plan", "ends", "encryption")
 ENDS_S = 3600.0
 BATCH_MOST = 1000
 GATHER_S = 0.06
@@ -192,6 +194,8 @@ class Server:
             self._worker.miss(now)
         if self._is_due("cuts", monotonic, CUTS_S):
             self._cutter.look(now)
+        if self._is_due("encryption", monotonic, ENCRYPTION_S):
+            self._mind_encryption(now)
         if self._is_due("plan", monotonic, PLAN_S):
             self._worker.plan_rotations(self._config.rotation, now)
         if self._is_due("ends", monotonic, ENDS_S) and self._ends.look(self._config, self._store, now):
@@ -205,6 +209,12 @@ class Server:
         if self._time.look():
             self._tell_health()
         self._worker.policy = replace(self._worker.policy, radius_ms=self._time.radius_ms)
+
+    def _mind_encryption(self, now: datetime) -> None:
+        try:
+            self._worker.hand_out(encryption.bodies(self._config, self._store, now))
+        except ConfigProblem as problem:
+            log.error("no encryption certificates", extra={"detail": str(problem)})  # noqa: TRY400
 
     def _is_due(self, timer: str, monotonic: float, every_s: float) -> bool:
         if monotonic < self._due[timer]:

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from pydantic import BaseModel
 
+from fleetward_schemas.encryption import Encryption
 from fleetward_schemas.envelope import Opened
 from fleetward_schemas.identity import Environment, SignedIdentity
 from fleetward_schemas.jws import PublicKey
@@ -30,6 +31,7 @@ class Policy:
     time_s: int
     radius_ms: int
     retry_after_s: int = 60
+    encryption: tuple[Encryption, ...] = ()
     by_hand: bool = False
 
 

@@ -7,12 +7,14 @@ Source: architecture "How data flows"; protocol section 3.
 
 import logging
 import secrets
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from fleetward_broker.line import Arrived, LineId, Publisher
 from fleetward_broker.signers import KeyUnavailable
 from fleetward_schemas.certificates import Anchors
 from fleetward_schemas.clock import Beacon
+from fleetward_schemas.encryption import Encryption
 from fleetward_schemas.envelope import Draft, Opened, open_sealed, seal
 from fleetward_schemas.errors import Code, LocalMistake, Refused
 from fleetward_schemas.ids import RANDOM_BYTES, next_id
@@ -189,7 +191,15 @@ class Worker:
 
     def chores(self, now: datetime) -> Outgoing:
         """Do what is due between messages; see ``Chores.send``."""
-        return self._chores.send(self.policy, now)
+        out = self._chores.send(self.policy, now)
+        out.replies.extend(self._chores.handed(self.policy))
+        return out
+
+    def hand_out(self, found: tuple[Encryption, ...]) -> None:
+        """Tell every device that is there, and from now on each that comes, what biometrics are encrypted for."""
+        if found != self.policy.encryption:
+            self.policy = replace(self.policy, encryption=found)
+            self._chores.hand_out()
 
     def miss(self, now: datetime) -> None:
         """Take devices offline that were not heard for long."""

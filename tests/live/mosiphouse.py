@@ -11,9 +11,9 @@ from fleetward_sandbox.mosip.app import SandboxMosip
 from fleetward_sandbox.mosip.register import Register
 from fleetward_sandbox.mosip.serve import CLIENT, Served, open_sandbox
 from fleetward_schemas.commands import OPEN, Step
+from fleetward_schemas.encryption import MosipAnchors
 from fleetward_schemas.enrol import State
 from fleetward_schemas.topics import DeviceId
-from fleetward_server.mosip.anchors import MosipAnchors
 from fleetward_server.mosip.connector import Connector
 from fleetward_server.mosip.fetching import Fetching
 from fleetward_server.mosip.profiles import Voice

@@ -14,10 +14,10 @@ import pytest
 from fleetward_sandbox.mosip.pki import pem
 from fleetward_sandbox.mosip.quirks import Quirk
 from fleetward_sandbox.mosip.serve import Served
+from fleetward_schemas.encryption import MosipAnchors
 from fleetward_schemas.enrol import State
 from fleetward_schemas.errors import LocalMistake
 from fleetward_schemas.identity import Certification, Purpose
-from fleetward_server.mosip.anchors import MosipAnchors
 from fleetward_server.mosip.queue import MOST_UNKNOWN, TaskState
 from fleetward_server.mosip.settings import Profile
 from fleetward_server.state import Presence

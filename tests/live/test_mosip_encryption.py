@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from fleetward_sandbox.mosip.pki import pem
 from fleetward_sandbox.mosip.quirks import Quirk
 from fleetward_sandbox.mosip.serve import Served
+from fleetward_schemas.encryption import MosipAnchors
 from fleetward_schemas.identity import Environment
 from fleetward_schemas.jws import split
 from fleetward_schemas.moment import show
-from fleetward_server.mosip.anchors import MosipAnchors
 from fleetward_server.mosip.encryption import EncryptionCertificate
 from fleetward_server.mosip.settings import Profile, Source
 from tests.live.mosiphouse import START, Clock, Office, fresh, office, serving

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
 from typer.testing import CliRunner
 
+from fleetward_agent.config import from_folder
+from fleetward_agent.status import status_of
 from fleetward_sandbox.mosip.serve import Served, onboard, open_sandbox, settings
 from fleetward_sandbox.provision import Made
 from fleetward_schemas.identity import Certification
@@ -24,6 +27,7 @@ from fleetward_server.mosip.settings import Profile
 from tests.live.house import House
 
 pytestmark = pytest.mark.live
+DOMAIN = "https://id.example.org"
 
 
 @contextmanager
@@ -33,7 +37,7 @@ def running(folder: Path, profile: Profile) -> Iterator[tuple[House, Served]]:
     with Served(mosip) as served, House(folder, serve=False) as house:
         onboard(mosip, open_issuer(load(house.folder), "device-ca").certificate, datetime.now(UTC) - BACKDATE)
         with (house.folder / "fleetward.toml").open("a") as file:
-            file.write(settings(folder / "mosip", served.port, profile))
+            file.write(settings(folder / "mosip", served.port, profile) + f'domain_uris = ["{DOMAIN}"]\n')
         house.serve()
         yield house, served
 
@@ -48,6 +52,11 @@ def knows_its_code(house: House, made: Made) -> bool:
     house.operator.send_command(DeviceId(made.id), "collect-info", {}, 60, "look")
     row = house.device(made.id)
     return row is not None and row.device_info is not None and info_of(row.device_info).deviceCode == row.device_code
+
+
+def encrypts_for(made: Made) -> tuple[str, ...]:
+    """Return what a device's own status says of encryption certificates."""
+    return status_of(from_folder(made.folder)).encryption
 
 
 def told(house: House, *words: str) -> Any:
@@ -73,6 +82,9 @@ def test_devices_that_nobody_touched_are_known_to_mosip_until_they_are_revoked(
         house.wait(lambda: all(code(house, one) for one in made), "both have MOSIP's code")
         for one in made:
             house.wait(partial(knows_its_code, house, one), "a device knows its code itself")
+            house.wait(partial(encrypts_for, one), "a device has MOSIP's encryption certificate")
+        own = served.mosip.pki.leaf("encryption").certificate.fingerprint(SHA256()).hex().upper()
+        assert [encrypts_for(one)[0].split()[:2] for one in made] == [[DOMAIN, own]] * 2
         house.operator.revoke(DeviceId(made[0].id), "lost")
         gone = "hotlist" if profile is Profile.CRYPTO_ONLY else "deregister"
         house.wait(lambda: told(house, "status")["tasks"] == {"register done": 2, f"{gone} done": 1}, "all is told")

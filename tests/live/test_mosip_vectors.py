@@ -21,12 +21,12 @@ from fleetward_sandbox.mosip.register import Register
 from fleetward_sandbox.mosip.signatures import loose, read_signed, sign_as_masterdata
 from fleetward_sandbox.mosip.words import PMS, Complaint
 from fleetward_schemas.certificates import read_pem_certificates
+from fleetward_schemas.encryption import MosipAnchors, encrypts
 from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.identity import Certification, DigitalId, read_identity
 from fleetward_schemas.jws import split
 from fleetward_schemas.moment import parse
-from fleetward_server.mosip.anchors import MosipAnchors
-from fleetward_server.mosip.encryption import best, encrypts, read_any
+from fleetward_server.mosip.encryption import best, read_any
 from fleetward_server.mosip.exchange import Answer
 from fleetward_server.mosip.profiles import Told, info_of
 from fleetward_server.mosip.queue import Act

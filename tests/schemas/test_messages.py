@@ -13,7 +13,7 @@ def test_these_are_all_the_kinds_there_are():
     names = {direction: {kind for side, kind in KINDS if side is direction} for direction in Direction}
     assert names == {
         Direction.UP: {"time", "hello", "enrol", "csr", "status"} | REPORTS,
-        Direction.DOWN: {"time", "challenge", "enrolled", "ack", "command", "certificate"},
+        Direction.DOWN: {"time", "challenge", "enrolled", "ack", "command", "certificate", "encryption"},
         Direction.FLEET: {"beacon"},
         Direction.VIEW: set(),
     }

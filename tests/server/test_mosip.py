@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from fleetward_schemas.encryption import MosipAnchors
 from fleetward_schemas.enrol import State
 from fleetward_schemas.errors import Code, LocalMistake, Refused
 from fleetward_schemas.identity import Certification, Purpose
@@ -19,7 +20,6 @@ from fleetward_schemas.topics import DeviceId
 from fleetward_server.cli.app import build
 from fleetward_server.config import ConfigProblem, load
 from fleetward_server.mosip import answers, queue
-from fleetward_server.mosip.anchors import MosipAnchors
 from fleetward_server.mosip.answers import Fault, Meaning, faults, judged, meaning
 from fleetward_server.mosip.exchange import Answer
 from fleetward_server.mosip.profiles import Told, Voice, code_found, hotlist_id, is_fresh

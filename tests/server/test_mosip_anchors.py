@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 from cryptography import x509
 
+from fleetward_schemas.encryption import MosipAnchors, encrypts
 from fleetward_schemas.errors import Code, Refused
-from fleetward_server.mosip.anchors import MosipAnchors
-from fleetward_server.mosip.encryption import best, encrypts
+from fleetward_server.mosip.encryption import best
 from tests.chains import CERT_SIGN, DAY, NOW, Made, Recipe, chain
 
 ROOT = Recipe("www.mosip.io ROOT", "rsa2048 root", ca=True, usage=None, aki=None)

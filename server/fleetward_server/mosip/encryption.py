@@ -10,14 +10,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from fleetward_broker.line import backoff_s
-from fleetward_schemas.certificates import extensions_of, public_key, read_certificate, read_pem_certificates
+from fleetward_schemas.certificates import read_certificate, read_pem_certificates
+from fleetward_schemas.encryption import MosipAnchors, der, encrypts
 from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.identity import Environment
-from fleetward_server.mosip.anchors import MosipAnchors, der
 from fleetward_server.mosip.answers import Fault
 from fleetward_server.mosip.signing import loose
 
@@ -104,19 +103,3 @@ def best(found: Sequence[x509.Certificate], anchors: MosipAnchors, now: datetime
     if not good:
         raise refusal
     return max(good, key=lambda one: one.not_valid_before_utc)
-
-
-def encrypts(certificate: x509.Certificate) -> None:
-    """Check that its key may be encrypted for.
-
-    Raises:
-        Refused: ``bad-alg``: RSA under 2048 bits or none; ``unknown-signer``: made for something else.
-    """
-    if not isinstance(public_key(certificate), rsa.RSAPublicKey):
-        raise Refused(Code.BAD_ALG, "RSA-OAEP needs an RSA key")
-    try:
-        usage = extensions_of(certificate).get_extension_for_class(x509.KeyUsage).value
-    except x509.ExtensionNotFound:
-        return
-    if not (usage.key_encipherment or usage.data_encipherment):
-        raise Refused(Code.UNKNOWN_SIGNER, "a certificate whose key is not for encryption")

@@ -16,10 +16,10 @@ from cryptography import x509
 
 from fleetward_broker.signers import KeyUnavailable
 from fleetward_schemas.certificates import read_pem_certificates
+from fleetward_schemas.encryption import MosipAnchors
 from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.identity import Environment
 from fleetward_schemas.moment import show
-from fleetward_server.mosip.anchors import MosipAnchors
 from fleetward_server.mosip.answers import Fault, errors_of
 from fleetward_server.mosip.encryption import EncryptionCertificate, best, missed, read_any, taken
 from fleetward_server.mosip.exchange import Answer, Asked, Unreachable

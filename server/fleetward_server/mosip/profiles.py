@@ -20,13 +20,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from fleetward_schemas.certificates import read_certificate
+from fleetward_schemas.encryption import MosipAnchors
 from fleetward_schemas.errors import Code, LocalMistake, Refused
 from fleetward_schemas.identity import Certification, DigitalId, Purpose
 from fleetward_schemas.inventory import DeviceInfo
 from fleetward_schemas.jws import split
 from fleetward_schemas.moment import parse, parse_loose, show
 from fleetward_schemas.strict import b64_der, read_object
-from fleetward_server.mosip.anchors import MosipAnchors
 from fleetward_server.mosip.answers import Fault, errors_of
 from fleetward_server.mosip.exchange import Answer, Asked
 from fleetward_server.mosip.queue import Act, Task

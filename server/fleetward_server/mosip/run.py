@@ -18,10 +18,10 @@ from pathlib import Path
 
 from fleetward_broker.logs import FORMATS, LEVELS, start_logging
 from fleetward_broker.signers import KeyUnavailable, write_durably
-from fleetward_schemas.errors import Refused
+from fleetward_schemas.encryption import MosipAnchors
 from fleetward_server.config import Config, ConfigProblem, load
+from fleetward_server.encryption import anchors_of
 from fleetward_server.generations import AuthorityProblem
-from fleetward_server.mosip.anchors import MosipAnchors
 from fleetward_server.mosip.connector import Connector, Pause
 from fleetward_server.mosip.fetching import Fetching
 from fleetward_server.mosip.operating import FILE
@@ -37,22 +37,6 @@ IDLE_S = 0.5
 PLAN_S = 2.0
 TROUBLE_S = 5.0
 EXIT_CONFIG = 2
-
-
-def anchors_of(config: Config, key: str) -> MosipAnchors | None:
-    """Read the file that ``[mosip] <key>`` names; None when it names none.
-
-    Raises:
-        ConfigProblem: naming the file.
-    """
-    named = str(getattr(config.mosip, key))
-    if not named:
-        return None
-    path = config.folder / named
-    try:
-        return MosipAnchors.of_pem(path.read_bytes())
-    except (OSError, Refused) as problem:
-        raise ConfigProblem(f"{path}: [mosip] {key} cannot be read: {problem}") from None
 
 
 def opened_wire(config: Config) -> Wire:

@@ -16,12 +16,12 @@ from cryptography import x509
 
 from fleetward_broker.signers import open_key
 from fleetward_schemas.certificates import key_thumbprint, public_key, read_certificate, read_pem_certificates
+from fleetward_schemas.encryption import MosipAnchors, der
 from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.jws import Alg, PrivateKey, alg_of, compact, header_alg, split, verify
 from fleetward_schemas.strict import b64_der, b64url, b64url_decode, show_der
 from fleetward_server.config import Config, ConfigProblem
 from fleetward_server.generations import open_issuer
-from fleetward_server.mosip.anchors import MosipAnchors, der
 
 MOST_CHARS = 256 * 1024
 

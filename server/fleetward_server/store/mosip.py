@@ -106,6 +106,16 @@ class MosipRows(Ground):
         found = self._all(select(*words, func.count().label("times")).group_by(*words).order_by(*words))
         return tuple((row.profile, row.act, row.state, int(row.times)) for row in found)
 
+    def online_devices(self, after: str, limit: int) -> tuple[tuple[DeviceId, str], ...]:
+        """Return (id, digital ID) of registered devices that are there, by id, those after ``after``."""
+        there = (_devices.c.presence == Presence.ONLINE, _devices.c.state == State.REGISTERED)
+        statement = select(_devices.c.id, _devices.c.digital_id).where(
+            _devices.c.id > after, _devices.c.digital_id.is_not(None), *there
+        )
+        return tuple(
+            (DeviceId(row.id), row.digital_id) for row in self._all(statement.order_by(_devices.c.id).limit(limit))
+        )
+
     def encryption_certificate(self, env: Environment, domain_uri: str) -> EncryptionCertificate | None:
         """Return what is kept for one environment and domain."""
         table = mosip_tables.encryption_certificates
