@@ -1,4 +1,4 @@
-"""``fleetward-agent run | status | doctor | bundle apply``. Exit codes stand in agent/README.md.
+"""``fleetward-agent run | status | doctor | bundle | clock``. Exit codes stand in agent/README.md.
 
 argparse and nothing else: start-up time and memory are the device's.
 """
@@ -23,7 +23,7 @@ from fleetward_agent.doctor import examine, examine_plugs
 from fleetward_agent.lock import Busy, alone
 from fleetward_agent.run import Host, World
 from fleetward_agent.state import StateProblem
-from fleetward_agent.status import NotRegistered, NotStarted, status_of
+from fleetward_agent.status import NotRegistered, NotStarted, TimeUnknown, status_of
 from fleetward_broker.link import SelectorLink
 from fleetward_broker.logs import FORMATS, LEVELS, start_logging
 from fleetward_broker.signers import KeyUnavailable, TokenLost, WrongPin, write_durably
@@ -34,7 +34,7 @@ POLL_S = 0.5
 AGAIN_S = 3.0
 WARNINGS = frozenset(
     {"refused", "storage-failed", "effect-failed", "key-unavailable", "report-refused", "state-from-backup", "alert"}
-    | {"scanner-problem", "waiting-for-keys"}
+    | {"scanner-problem", "waiting-for-keys", "not-exported"}
 )
 QUIET = frozenset({"took", "line", "looked", "left"})
 
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(asked.command(_site(asked), asked))
     except (ConfigProblem, KeyUnavailable) as problem:
         return _say(problem, Exit.USAGE)
-    except (NotStarted, NotRegistered) as problem:
+    except (NotStarted, NotRegistered, TimeUnknown) as problem:
         return _say(problem, Exit.NOT_FOUND)
     except (StateProblem, Refused) as problem:
         return _say(problem, Exit.VERIFICATION)
@@ -74,7 +74,7 @@ def _say(problem: Exception, code: Exit) -> Exit:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fleetward-agent", description=__doc__)
     parser.add_argument("--version", action="version", version=f"fleetward-agent {VERSION}")
-    commands = parser.add_subparsers(required=True, metavar="run | status | doctor | bundle")
+    commands = parser.add_subparsers(required=True, metavar="run | status | doctor | bundle | clock")
     for name, command, tells in (
         ("run", run, "work until told to stop"),
         ("status", status, "say what the state files say"),
@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         one.set_defaults(command=command)
         _options(one)
     _bundle_options(commands)
+    _clock_options(commands)
     return parser
 
 
@@ -95,6 +96,23 @@ def _bundle_options(commands: "argparse._SubParsersAction[argparse.ArgumentParse
     one.add_argument("file", type=Path, metavar="FILE", help="the bundle")
     one.add_argument("--answers", type=Path, metavar="FILE", help="write what is to be carried back")
     _options(one)
+
+
+def _clock_options(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    tells = "trusted time, for the host"
+    words = commands.add_parser("clock", help=tells, description=tells).add_subparsers(required=True, metavar="WORD")
+    for name, command, tells in (
+        ("show", show_clock, "say what is known of the time, and what was refused"),
+        ("export", export_clock, "hand the time on: to a file, to chronyd"),
+        ("set", set_clock, "set the system clock, if it shows a time that cannot be true; needs CAP_SYS_TIME"),
+    ):
+        one = words.add_parser(name, help=tells, description=tells)
+        one.set_defaults(command=command)
+        _options(one)
+        if name == "export":
+            one.add_argument("--file", type=Path, help="write the interval as JSON, whole")
+            one.add_argument("--sock", type=Path, help="the socket of chronyd's 'refclock SOCK'")
+            one.add_argument("--every", type=float, metavar="SECONDS", help="again and again, until told to stop")
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -220,6 +238,39 @@ def apply_bundle(site: Site, asked: argparse.Namespace) -> Exit:
             answers, found["answers"] = visit.answers(world.instant())
             write_durably(asked.answers, answers)
     _print(found, asked, lambda: "\n".join(f"{name:8} {value}" for name, value in found.items()))
+    return Exit.OK
+
+
+def show_clock(site: Site, asked: argparse.Namespace) -> Exit:
+    """Print the clock."""
+    # Only here, as in the next two: an agent on the line hands nothing on.
+    from fleetward_agent.clock_export import lines, read, shown
+
+    found = shown(read(declared(site)))
+    _print(found, asked, lambda: lines(found))
+    return Exit.OK
+
+
+def export_clock(site: Site, asked: argparse.Namespace) -> Exit:
+    """Hand the time on, once or until told to stop."""
+    from fleetward_agent.clock_export import export, export_until, read
+
+    if asked.file is None and asked.sock is None:
+        raise ConfigProblem("clock export: needs --file, --sock or both")
+    config, stop = declared(site), Stop()
+    if asked.every is None:
+        export(read(config), asked.file, asked.sock)
+        return Exit.OK
+    start_logging(asked.log_level or site.log.level, asked.log_format or site.log.format)
+    export_until(stop, lambda: export(read(config), asked.file, asked.sock), lambda: stop.wait(asked.every), log)
+    return Exit.INTERRUPTED if stop.by == signal.SIGINT else Exit.OK
+
+
+def set_clock(site: Site, _: argparse.Namespace) -> Exit:
+    """Set the system clock: by an order of somebody who may, and never otherwise."""
+    from fleetward_agent.clock_export import read, set_system
+
+    print(set_system(read(declared(site))))
     return Exit.OK
 
 

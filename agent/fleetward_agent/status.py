@@ -10,7 +10,7 @@ from fleetward_agent.outbox import BUDGET_SPENT, DROPPED, REFUSED, THINNED, Outb
 from fleetward_agent.outbox import FILE as OUTBOX_FILE
 from fleetward_agent.state import FILE as STATE_FILE
 from fleetward_agent.state import EncryptFor, Kept, StateFile
-from fleetward_agent.world import BOOT_ID, boot_us
+from fleetward_agent.world import BOOT_ID, boot_us, slept_us
 from fleetward_schemas.certificates import read_certificate
 from fleetward_schemas.clock import Clock, restore
 from fleetward_schemas.identity import device_id
@@ -24,6 +24,10 @@ class NotStarted(Exception):  # noqa: N818 - says what was found
 
 class NotRegistered(Exception):  # noqa: N818 - says what is the matter
     """There is no certificate to speak under: only a device that has enrolled takes bundles and answers them."""
+
+
+class TimeUnknown(Exception):  # noqa: N818 - says what is missing
+    """No answer has bounded the time in this boot, or none for too long: there is nothing to hand on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,14 @@ def status_of(config: Config) -> Status:
         raise NotStarted(f"{folder}: no state yet; run: fleetward-agent run")
     kept = StateFile(folder).load()
     boot = boot_us()
-    clock = restore(kept.clock, BUILT, BOOT_ID.read_text().strip(), boot)
+    clock = restore(
+        kept.clock,
+        BUILT,
+        BOOT_ID.read_text().strip(),
+        boot,
+        drift_ppm=config.clock.drift_ppm,
+        slept_us=slept_us(),
+    )
     outbox = Outbox(folder / OUTBOX_FILE)
     try:
         return _status(config, kept, clock, boot, outbox)
