@@ -38,7 +38,7 @@ parts:
 
 test: $(STAMP) parts check
 	@status=0; \
-	$(BIN)/pytest -q || status=1; \
+	$(BIN)/pytest -q --junitxml=build/junit.xml || status=1; \
 	$(MAKE) --no-print-directory package || status=1; \
 	sh deploy/parts.sh missing || status=1; \
 	exit $$status

@@ -1,8 +1,11 @@
 """Options and fixtures that every test may use."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from fleetward_server.compliance_report import commit_of
 
 MOSIP_VECTORS = Path(__file__).parents[2] / "shared" / "mosip-vectors"
 """Certificates and messages that MOSIP's projects published, beside the checkout where somebody put them."""
@@ -22,6 +25,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     return True if collection_path.name in NEEDS_VECTORS and not MOSIP_VECTORS.is_dir() else None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _say_the_commit(request: pytest.FixtureRequest, record_testsuite_property: Callable[[str, object], None]) -> None:
+    """Write into a JUnit file of which commit it is: results of another one prove nothing."""
+    if request.config.getoption("xmlpath"):
+        record_testsuite_property("commit", commit_of(Path(__file__).parent))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -29,6 +29,7 @@ from fleetward_schemas.receipts import AlertCode
 from fleetward_schemas.strict import b64url_decode
 from fleetward_schemas.telemetry import METRICS
 from fleetward_schemas.topics import Direction, Role
+from fleetward_server.compliance_clauses import clauses
 
 HOUSE = Path(__file__).parents[2]
 VECTORS = HOUSE / "schemas" / "vectors"
@@ -157,6 +158,20 @@ def events() -> str:
     return table(("table", "event", "happens when"), ((*key, text) for key, text in EVENTS.items()))
 
 
+def specification() -> str:
+    """Return the table of clauses, from the data that the report for auditors is made from."""
+    rows = (
+        (
+            one.id,
+            f"{one.asks} ({one.missing})" if one.missing else one.asks,
+            " ".join(f"`{module}`" for module in one.implemented),
+            " ".join(f"`{file}`" for file in one.files),
+        )
+        for one in clauses().clause
+    )
+    return table(("clause", "what it asks", "implemented", "tested"), rows)
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "kinds": kinds,
     "bodies": bodies,
@@ -172,6 +187,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "states-enrol": lambda: drawing(enrol.State.PENDING, enrol.NEXT),
     "states-command": lambda: drawing(commands.Step.QUEUED, commands.NEXT),
     "events": events,
+    "specification": specification,
 }
 
 

@@ -35,6 +35,7 @@ from fleetward_server.generations import AuthorityProblem, own_anchors
 from fleetward_server.health import forget_health, write_health
 from fleetward_server.key_watch import KeyWatch, opened
 from fleetward_server.outgoing import Outgoing
+from fleetward_server.pulse import Pulse, write_pulse
 from fleetward_server.retention import Retention
 from fleetward_server.store import Store, StoreProblem, open_store
 from fleetward_server.turn import Policy
@@ -188,6 +189,8 @@ class Server:
             # A server that does not know its own error tells no time, beacons included.
             if self._is_due("beacon", monotonic, self._config.time.beacon_s) and self._worker.policy.radius_ms:
                 self._worker.beacon(self._line, now)
+                own = self._worker.seal
+                write_pulse(self._config.folder, Pulse(now, own.thumbprint, own.not_after))
             if self._is_due("chores", monotonic, CHORE_S):
                 self._send(self._worker.chores(now))
         if self._is_due("silence", monotonic, SILENCE_S):

@@ -114,6 +114,25 @@ def test_every_list_that_goes_up_ends(name, schema):
     assert lists == ([] if name != "header.identity" else ["/properties/x5c"])
 
 
+PROOFS = {"x5c", "digitalId", "deviceInfo", "deviceCsr", "transportCsr"}
+"""Signed or self-signed, parsed to the last byte, and closed inside: nothing else may be longer than 512 characters."""
+
+
+@pytest.mark.parametrize(("name", "schema"), list(uplink()))
+def test_every_long_text_that_goes_up_is_a_proof_of_identity(name, schema):
+    long = {
+        next(step for step in reversed(path.split("/")) if not step.isdigit() and step != "items")
+        for path, part in parts(schema)
+        if part.get("maxLength", 0) > 512
+    }
+    assert long <= PROOFS
+
+
+def test_a_long_text_that_is_no_proof_would_be_found():
+    (path, _) = next((path, part) for path, part in parts(SCHEMAS["up.info"]) if part.get("maxLength", 0) > 512)
+    assert path.endswith("/deviceInfo")
+
+
 def test_no_word_of_a_capture_stands_anywhere():
     said = json.dumps(SCHEMAS) + json.dumps([f"{side}/{kind}" for side, kind in KINDS])
     assert FORBIDDEN.search(said) is None

@@ -20,6 +20,7 @@ from fleetward_server.cli import (
     bundle,
     cert,
     command,
+    compliance,
     config,
     device,
     ftm_root,
@@ -61,6 +62,7 @@ GROUPS = {
     "hsm": hsm.app,
     "config": config.app,
     "mosip": mosip.app,
+    "compliance": compliance.app,
 }
 SINGLE = (serve.init, serve.up, serve.down, doctor)
 # What a click exception is called depends on typer's version; what it derives from does not.

@@ -191,6 +191,10 @@ class Queries(Ground):
             refusals=self._grouped(refusals.c.code, func.sum(refusals.c.count)),
         )
 
+    def report_counts(self) -> dict[str, int]:
+        """Return how many reports are kept, by kind."""
+        return self._grouped(_reports.c.kind, func.count())
+
     def epochs(self) -> tuple[int, int]:
         """Return (trust epoch, revocation epoch) as last committed."""
         found = {row.name: row.value for row in self._all(select(tables.meta))}

@@ -1,0 +1,266 @@
+"""A marker planted anywhere in a message is found in no log, row, audit entry or answer but the allowed sinks (C10)."""
+
+import base64
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleetward_broker.logs import EventFormatter
+from fleetward_sandbox.provision import Order, provision
+from fleetward_schemas.commands import ResultState
+from fleetward_schemas.identity import Certification, Environment
+from fleetward_schemas.ids import next_id
+from fleetward_schemas.inventory import DeviceInfo, DeviceStatus, Info, sign_info
+from fleetward_schemas.jws import compact
+from fleetward_schemas.messages import KINDS
+from fleetward_schemas.moment import show
+from fleetward_schemas.receipts import Alert, AlertCode
+from fleetward_schemas.sinks import SINKS
+from fleetward_schemas.strict import b64url, b64url_decode
+from fleetward_schemas.topics import Direction
+from fleetward_server.authority import Authority
+from fleetward_server.clock import sureness
+from fleetward_server.config import load
+from fleetward_server.generations import own_anchors
+from fleetward_server.init import Wish, make_provider
+from fleetward_server.run import policy_of
+from fleetward_server.store import open_store
+from fleetward_server.worker import Worker
+from tests.device import TestDevice
+from tests.server.test_worker import Bench, FakeLink
+
+ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+
+
+@pytest.fixture(scope="module")
+def provider(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("provider") / "p"
+    make_provider(folder, Wish(port=0), datetime.now(UTC))
+    for level in Certification:
+        provision(folder, Order(1, folder / "devices" / level, level, first=1 if level is Certification.L1 else 2))
+    return folder
+
+
+@pytest.fixture
+def bench(provider: Path, tmp_path: Path) -> Iterator[Bench]:
+    shutil.copytree(provider, tmp_path / "p")
+    config = load(tmp_path / "p")
+    now, link = datetime.now(UTC), FakeLink()
+    l1, l0 = (TestDevice(next((config.folder / "devices" / level).iterdir())) for level in ("L1", "L0"))
+    with open_store(config.store_path, patience_s=0.2) as store:
+        policy = policy_of(config, sureness(config.time))
+        made = Bench(Worker(store, link, Authority(config), policy, own_anchors(config), now), link, store, l1, l0, now)
+        made.enrolled(made.l1)
+        yield made
+
+
+@dataclass
+class Search:
+    """Everything that a message can leave behind. past: how much of the log was looked through."""
+
+    bench: Bench
+    log: pytest.LogCaptureFixture
+
+    def finds(self, marker: str) -> set[str]:
+        """Return where a marker is, in any spelling; the log is then forgotten."""
+        shown = EventFormatter("json")
+        # What a formatter would cut counts too: records are looked at whole.
+        records = self.log.records
+        places = {"log": "\n".join(f"{vars(one)} {shown.format(one)}" for one in records).encode()}
+        self.log.clear()
+        places["answer"] = b"\n".join(b64url_decode(raw.split(b".")[1]) for _, raw in self.bench.link.sent)
+        for path in self.bench.store.path.parent.glob("*"):
+            if path.is_file():
+                places["store" if path.name.startswith("server.db") else path.name] = path.read_bytes()
+        return {where for where, data in places.items() if any(one in data for one in spellings(marker))}
+
+
+def spellings(marker: str) -> list[bytes]:
+    """Return a marker as it is, in hex, and as it looks inside base64url at any of three offsets."""
+    raw = marker.encode()
+    cut = [base64.urlsafe_b64encode(b"x" * offset + raw + b"xx").rstrip(b"=") for offset in range(3)]
+    return [raw, raw.hex().encode(), *(one[4:-4] for one in cut)]
+
+
+def test_a_marker_is_found_in_each_of_its_spellings() -> None:
+    marker = "Canary0001ZqXvCanary"
+    for padding in range(3):
+        text = base64.urlsafe_b64encode(b"." * padding + marker.encode() + b"...").decode()
+        assert any(one.decode() in text for one in spellings(marker))
+
+
+def said(bench: Bench, device: TestDevice) -> dict[str, tuple[str, bytes]]:
+    """Return one honest message of each kind that goes up."""
+    now, number = bench.now, next_id(bench.now, None, b"12345678")
+    alert = Alert(code=AlertCode.STALE, count=1, first=show(now), last=show(now))
+    return {
+        "time": device.ask_time(now),
+        "hello": device.hello(now),
+        "enrol": device.enrol(now, b64url(b"n" * 32)),
+        "status": device.online(now),
+        "csr": device.csr(now, number),
+        "telemetry": device.telemetry(now),
+        "info": device.say("info", Info(deviceInfo=info(device, now)), now),
+        "result": device.result(now, number, ResultState.SUCCEEDED),
+        "alert": device.say("alert", alert, now),
+    }
+
+
+def info(device: TestDevice, now: datetime, **changes: Any) -> str:
+    made = DeviceInfo(
+        deviceId=device.id,
+        deviceCode=device.id,
+        deviceStatus=DeviceStatus.READY,
+        deviceSubId=["1"],
+        certification=device.certification,
+        serviceVersion="1",
+        firmware="1",
+        specVersion=["0.9.5"],
+        purpose=device.purpose,
+        env=Environment.DEVELOPER,
+        digitalId=device.digital_id,
+        timestamp=show(now),
+    )
+    return sign_info(made.model_copy(update=changes), device.device_key, device.device_leaf)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path of every member, at any depth, the whole included."""
+    yield path
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, inner in members:
+        yield from places(inner, (*path, name))
+
+
+def planted(value: Any, path: tuple[Any, ...], marker: str) -> Iterator[Any]:
+    """Yield copies with the marker as a value at ``path``, and, if that is an object, as a new member and its name."""
+    if path:
+        yield _changed(value, path, marker)
+    found = value
+    for step in path:
+        found = found[step]
+    if isinstance(found, dict):
+        yield _changed(value, path, found | {"image": marker})
+        yield _changed(value, path, found | {marker: 1})
+    elif isinstance(found, list):
+        yield _changed(value, path, [*found, marker])
+
+
+def _changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    if not path:
+        return new
+    copy: Any = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = _changed(value[path[0]], path[1:], new)
+    return copy
+
+
+def sealed(raw: bytes, payload: Any, key: Any) -> bytes:
+    """Return an envelope with another payload under a good signature."""
+    return compact(raw.split(b".")[0], json.dumps(payload).encode(), key)
+
+
+UP = sorted(kind.name for kind in KINDS.values() if kind.direction is Direction.UP)
+
+
+@pytest.mark.parametrize("kind", UP)
+def test_a_marker_anywhere_in_a_message_comes_to_rest_in_allowed_sinks_alone(
+    bench: Bench, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    search, device, number = Search(bench, caplog), bench.l1, 0
+    topic, raw = said(bench, device)[kind]
+    payload = json.loads(b64url_decode(raw.split(b".")[1]))
+    key = device.proof if kind in {"hello", "enrol"} else device.device_key
+    for path in list(places(payload)):
+        number += 1
+        marker = f"Canary{number:04d}ZqXvCanary"
+        for spoiled in planted(payload, path, marker):
+            device.seq += 1
+            fresh = spoiled if path == ("seq",) else spoiled | {"seq": payload["seq"] and device.seq}
+            bench.hear((topic, sealed(raw, fresh, key)))
+            allowed = path[:1] == ("body",) and (kind, str(path[-1])) in SINKS
+            assert search.finds(marker) <= ({"store"} if allowed else set()), path
+    assert number >= 8
+
+
+@pytest.mark.parametrize("header", [{"kid": "{}"}, {"alg": "{}"}, {"typ": "{}"}, {"x5t#S256": "{}"}, {"{}": "1"}])
+def test_a_marker_in_a_header_comes_to_rest_nowhere(
+    bench: Bench, caplog: pytest.LogCaptureFixture, header: dict[str, str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    topic, raw = bench.l1.telemetry(bench.now)
+    marker = "Canary0001ZqXvCanary"
+    good = json.loads(b64url_decode(raw.split(b".")[0]))
+    changed = good | {name.format(marker): value.format(marker) for name, value in header.items()}
+    spoiled = compact(
+        b64url(json.dumps(changed).encode()).encode(), b64url_decode(raw.split(b".")[1]), bench.l1.device_key
+    )
+
+    bench.hear((topic, spoiled))
+
+    assert Search(bench, caplog).finds(marker) == set()
+
+
+@pytest.mark.parametrize("text", [b"%s", b'{"a": "%s"}', b"%s.%s.%s", b"\xff\xd8\xff\xe0%s", b"a.b.%s"])
+def test_a_marker_in_noise_comes_to_rest_nowhere(bench: Bench, caplog: pytest.LogCaptureFixture, text: bytes) -> None:
+    caplog.set_level(logging.DEBUG)
+    marker = "Canary0001ZqXvCanary"
+
+    bench.hear((bench.l1.telemetry(bench.now)[0], text.replace(b"%s", marker.encode())))
+
+    assert bench.refusals(bench.l1.id) == {"malformed": 1}
+    assert Search(bench, caplog).finds(marker) == set()
+
+
+@pytest.mark.parametrize("changes", [{"firmware": "{}"}, {"specVersion": ["0.9.5", "{}"]}])
+def test_the_search_finds_a_marker_in_an_allowed_sink(
+    bench: Bench, caplog: pytest.LogCaptureFixture, changes: dict[str, Any]
+) -> None:
+    marker = "Canary0001ZqXvCanary"
+    filled = json.loads(json.dumps(changes).replace("{}", marker))
+
+    bench.hear(bench.l1.say("info", Info(deviceInfo=info(bench.l1, bench.now, **filled)), bench.now))
+
+    assert Search(bench, caplog).finds(marker) == {"store"}
+
+
+def test_a_marker_that_device_info_has_no_member_for_is_refused_and_gone(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    marker, device = "Canary0001ZqXvCanary", bench.l1
+    text = info(device, bench.now).encode()
+    inside = json.loads(b64url_decode(text.split(b".")[1])) | {"image": marker}
+    spoiled = compact(text.split(b".")[0], json.dumps(inside).encode(), device.device_key).decode()
+
+    bench.hear(device.say("info", Info(deviceInfo=spoiled), bench.now))
+
+    assert bench.refusals(device.id) == {"bad-body": 1}
+    assert Search(bench, caplog).finds(marker) == set()
+
+
+def test_the_search_would_find_a_marker_in_the_log(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("fleetward.server").warning("refused", extra={"detail": "Canary0001ZqXvCanary"})
+
+    assert Search(bench, caplog).finds("Canary0001ZqXvCanary") == {"log"}
+
+
+def test_what_is_stored_of_a_report_is_canonical_and_no_longer_than_its_message(bench: Bench) -> None:
+    device = bench.l1
+    spaced = device.telemetry(bench.now)
+    payload = json.loads(b64url_decode(spaced[1].split(b".")[1]))
+    loose = json.dumps(payload, indent=8).encode()
+
+    bench.hear((spaced[0], compact(spaced[1].split(b".")[0], loose, device.device_key)))
+
+    (report,) = bench.store.reports()
+    assert report.body == json.dumps(json.loads(report.body), separators=(",", ":"))
+    assert set(json.loads(report.body)) == {"readings"}
+    assert len(report.body) < len(loose)
