@@ -11,7 +11,7 @@ import ssl
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,6 +26,7 @@ PUBLISHERS = 100
 WINDOW = 20
 PAYLOAD = b"p" * 200
 UNLIMITED = "\n[limits.device]\npackets_per_s = 0\n"
+Call = Callable[[str], RawClient]
 CONNACK, PUBACK_BYTES = b"\x20\x02\x00\x00", 4
 
 
@@ -65,9 +66,9 @@ def flood(publishers: list[Publisher]) -> None:
                 left -= 1
 
 
-def hear(port: int, context: ssl.SSLContext, total: int, pipe: Connection, *, clean: bool) -> None:
+def hear(call: Call, total: int, pipe: Connection, *, clean: bool) -> None:
     """Hear ``total`` messages and acknowledge each; every packet has the same length, so none is parsed."""
-    client = RawClient(port, context)
+    client = call("server")
     client.enter("server-0123456789abcdef", clean=clean)
     client.subscribe("fw/v1/d/+/up/#")
     pipe.send("ready")
@@ -107,12 +108,12 @@ def answer(context: ssl.SSLContext, pipe: Connection) -> None:
                 key.fileobj.sendall(b"\x40\x02\x00\x01" * count)
 
 
-def publishers(port: int, pki: Pki, rounds: int) -> list[Publisher]:
+def publishers(call: Call, rounds: int) -> list[Publisher]:
     """Return connected devices."""
     out = []
     for number in range(PUBLISHERS):
         name = "a" * 24 + "".join("abcdefghij"[int(digit)] for digit in f"{number:02d}")
-        client = RawClient(port, pki.badge(name).context)
+        client = call(name)
         client.enter(f"{name}-0123456789abcdef")
         out.append(Publisher(client, name, rounds))
     return out
@@ -136,19 +137,23 @@ def floor(folder: Path, rounds: int) -> float:
     crls = [pki.folder / f"{unit}.crl.pem" for unit in pki.authorities]
     context = server_context(pki.folder / "broker.pem", pki.folder / "broker.key.pem", pki.folder / "root.pem", crls)
     with beside(answer, context) as pipe:
-        devices = publishers(pipe.recv(), pki, rounds)
+        port = pipe.recv()
+        devices = publishers(lambda name: RawClient(port, pki.badge(name).context), rounds)
         began = time.monotonic()
         flood(devices)
         return PUBLISHERS * WINDOW * rounds / (time.monotonic() - began)
 
 
-def moved(starting: BrokerProcess, rounds: int, *, clean: bool) -> tuple[float, float]:
-    """Return messages per second through a broker, and its processor time per message in microseconds."""
+def moved(starting: BrokerProcess, rounds: int, *, clean: bool, idle: Sequence[str] = ()) -> tuple[float, float]:
+    """Return messages per second through a broker, and its processor time per message in microseconds.
+
+    idle: names of devices that are connected meanwhile and say nothing.
+    """
     total = PUBLISHERS * WINDOW * rounds
     with starting as broker:
-        worker = broker.server_badge()
-        devices = publishers(broker.port, broker.pki, rounds)
-        with beside(hear, broker.port, worker.context, total, clean=clean) as pipe:
+        others = [_entered(broker, name) for name in idle]
+        devices = publishers(broker.call, rounds)
+        with beside(hear, broker.call, total, clean=clean) as pipe:
             pipe.recv()
             assert broker.process is not None
             process = psutil.Process(broker.process.pid)
@@ -156,7 +161,15 @@ def moved(starting: BrokerProcess, rounds: int, *, clean: bool) -> tuple[float, 
             flood(devices)
             pipe.recv()
             elapsed, spent = time.monotonic() - began, sum(process.cpu_times()[:2]) - before
+        for client in others:
+            client.socket.close()
     return total / elapsed, spent / total * 1e6
+
+
+def _entered(broker: BrokerProcess, name: str) -> RawClient:
+    client = broker.call(name)
+    client.enter(f"{name}-0123456789abcdef")
+    return client
 
 
 def main(rounds: int = 20) -> None:

@@ -2,7 +2,8 @@
 
 Ingest: 100 devices to one server at QoS 1, with a clean session and with a kept one that is durable: the embedded
 broker as it is, Mosquitto told to save at each change. Fan-out: one message to 1,000 devices, until the last one has
-it; and what each of these connections costs in memory. Run: ``python -m tests.bench.bench_brokers``.
+it; and what each of these connections costs in memory. Also ingest without TLS on both, and beside 1,000 idle lines.
+Run: ``python -m tests.bench.bench_brokers``.
 """
 
 import selectors
@@ -18,7 +19,8 @@ from pathlib import Path
 import psutil
 
 from tests.bench.bench_broker import UNLIMITED, moved
-from tests.live.brokerhouse import BrokerProcess
+from tests.bench.plain import PlainEmbedded, PlainMosquitto
+from tests.live.brokerhouse import BrokerProcess, fresh_id
 from tests.live.mosquittohouse import MosquittoProcess
 from tests.live.rawmqtt import RawClient, publish
 
@@ -50,6 +52,17 @@ Figures = dict[str, float]
 def ingest(start: Start, folder: Path) -> Figures:
     """Return messages per second and microseconds of the broker's processor for each."""
     rate, cost = moved(start(folder), ROUNDS, clean=True)
+    return {"msg/s": rate, "us each": cost}
+
+
+def plain(start: Start, folder: Path) -> Figures:
+    """Return the same without TLS, which nothing of ours offers: what the broker costs by itself."""
+    return ingest(start, folder)
+
+
+def among(start: Start, folder: Path) -> Figures:
+    """Return the same beside 1,000 devices that are connected and say nothing."""
+    rate, cost = moved(start(folder), ROUNDS, clean=True, idle=[fresh_id() for _ in range(LINES)])
     return {"msg/s": rate, "us each": cost}
 
 
@@ -93,11 +106,11 @@ def _spread(server: RawClient, devices: list[ssl.SSLSocket]) -> float:
     return took * 1000
 
 
-def beside(what: Callable[[Start, Path], Figures], other: Start, times: int) -> None:
+def beside(what: Callable[[Start, Path], Figures], own: Start, other: Start, times: int) -> None:
     """Print the medians of alternating runs, and ours to theirs."""
     found: dict[bool, list[Figures]] = {True: [], False: []}
     for _ in range(times):
-        for ours, start in ((True, embedded), (False, other)):
+        for ours, start in ((True, own), (False, other)):
             with tempfile.TemporaryDirectory() as folder:
                 found[ours].append(what(start, Path(folder)))
     for name in found[True][0]:
@@ -108,11 +121,18 @@ def beside(what: Callable[[Start, Path], Figures], other: Start, times: int) -> 
         )
 
 
-def main(times: int = 3) -> None:
+def plainly(folder: Path) -> BrokerProcess:
+    """Return the embedded broker without TLS."""
+    return PlainEmbedded(folder, UNLIMITED)
+
+
+def main(times: int = 5) -> None:
     """Print one line per figure."""
-    beside(ingest, MosquittoProcess, times)
-    beside(durable, Saving, times)
-    beside(fan_out, MosquittoProcess, 1)
+    beside(plain, plainly, PlainMosquitto, times)
+    beside(ingest, embedded, MosquittoProcess, times)
+    beside(among, embedded, MosquittoProcess, times)
+    beside(durable, embedded, Saving, times)
+    beside(fan_out, embedded, MosquittoProcess, times)
 
 
 if __name__ == "__main__":
