@@ -19,11 +19,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+
 from fleetward_broker.mosquitto_admin import NotTold
 from fleetward_broker.signers import write_durably
 from fleetward_server.brokers import RUNNERS, NotInstalled
 from fleetward_server.config import Config, ConfigProblem, load
-from fleetward_server.generations import ROOTS
+from fleetward_server.generations import AuthorityProblem, roots
 from fleetward_server.lines import finish_lines
 from fleetward_server.parts import STOP_S, Part, StartFailed, spawn
 from fleetward_server.running import READY, RUN, Held, NotRunning, locked, running
@@ -56,7 +58,7 @@ class Up:
     untold: bool = False
     hears: bool = False
     asked: threading.Event = field(default_factory=threading.Event)
-    believed: bytes = b""
+    believed: tuple[x509.Certificate, ...] = ()
 
     def start(self) -> None:
         """Start the broker, then the server; ``run.json`` is written once both serve."""
@@ -110,17 +112,17 @@ class Up:
         self.untold = True
 
     def _renew_broker(self) -> None:
-        """Have the broker read its files; one that never reads roots again is started anew when there are others."""
-        runner = RUNNERS[self.broker]
+        """Have the broker read its files; started anew, it judges every line again.
+
+        That is when a root is believed no more, and for one that never reads roots again when there are others.
+        """
+        runner, now = RUNNERS[self.broker], roots(self.config)
         finish_lines(self.config)
-        if not runner.rereads_roots and self._roots() != self.believed:
+        if set(self.believed) - set(now) or (not runner.rereads_roots and now != self.believed):
             self.parts["broker"].end()
             self._start_broker()
         elif self.parts["broker"].alive:
             runner.enforce(self.config, self.parts["broker"].process.pid, ())
-
-    def _roots(self) -> bytes:
-        return (self.config.pki / ROOTS).read_bytes()
 
     def renew_lists(self) -> None:
         """Write the CRLs anew and have the broker read them: a list that ends lets nobody in any more."""
@@ -159,7 +161,7 @@ class Up:
             self.renew_lists()
         try:
             again()
-        except (StartFailed, NotInstalled, OSError) as failed:
+        except (StartFailed, NotInstalled, AuthorityProblem, OSError) as failed:
             # A full disk takes no file of a broker's either: that is a failure like any other, and tried again.
             log.error("part does not start", extra={"part": name, "detail": str(failed)})  # noqa: TRY400
             self.parts[name].started = time.monotonic()
@@ -176,7 +178,7 @@ class Up:
     def _start_broker(self) -> None:
         # The port that was free at the first start stays ours for restarts: devices have it written down.
         finish_lines(self.config)
-        self.believed = self._roots()
+        self.believed = roots(self.config)
         runner = RUNNERS[self.broker]
         self.port = runner.start(self.config, self.port, lambda command, folder: self._spawn("broker", command, folder))
 

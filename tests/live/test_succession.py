@@ -4,6 +4,8 @@ Each end of every line is made to connect anew after it, so that what holds is n
 """
 
 import json
+import os
+import signal
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -117,7 +119,27 @@ def test_a_root_is_followed_once_devices_know_its_successor(tmp_path: Path, brok
             operator.forget_root("")
         operator.forget_root("the former one is not to be trusted", leave_behind=True)
         assert is_out(house, stolen(house, left.folder), left.id)
+        known = len(house.reports(left.id))
         all_connect_anew(house, [*moved, new])
+        assert len(house.reports(left.id)) == known
+
+
+def test_a_configuration_that_cannot_be_used_is_not_taken_up(tmp_path: Path) -> None:
+    with House(tmp_path) as house:
+        (made,) = house.provision(1)
+        house.start_agent(made.folder)
+        report_anew(house, [made], "it reports")
+        path, serving = house.folder / "fleetward.toml", house.found()
+        good = path.read_text()
+        path.write_text("[provider\n")
+        os.kill(serving["pid"], signal.SIGHUP)
+        house.wait(lambda: "not reloaded" in (tmp_path / "up.log").read_text(), "it is told")
+        report_anew(house, [made], "it goes on")
+        assert house.found() == serving
+        path.write_text(good)
+        os.kill(serving["pid"], signal.SIGHUP)
+        house.wait(lambda: house.found()["server"] != serving["server"], "another server")
+        report_anew(house, [made], "it goes on under another")
 
 
 def test_an_up_that_hears_nothing_is_told_of(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from fleetward_schemas.errors import Refused
 from fleetward_schemas.jws import Alg
 from fleetward_server import offices
 from fleetward_server.authority import Authority
+from fleetward_server.backup import create
 from fleetward_server.cli.app import run
 from fleetward_server.config import Config, load
 from fleetward_server.generations import AUTHORITIES, former, in_office, open_root, own_anchors, roots
@@ -26,15 +27,19 @@ from fleetward_server.init import Wish, make_provider
 from fleetward_server.lines import finish_lines, make_line, subject_of_line
 from fleetward_server.operator import LocalOperator
 from fleetward_server.problem import Kind, OperatorProblem
+from fleetward_server.restore import Wish as RestoreWish
+from fleetward_server.restore import restore
 from fleetward_server.standing import LINES, read_line
 from fleetward_server.state import AddCertificates
 from fleetward_server.store import AuditFilter, open_store
+from fleetward_server.succession import forget_root
 from fleetward_server.turn import IssuePair
 from fleetward_server.upkeep import publish_lists, renew_lines
 from tests.server.register import FIRST, certificate, device, kept
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 KILLED = 77
+SECRET = b"a passphrase for tests"
 CHANGES = {"os.rename", "os.remove"}
 """What a process does to names: between two of these a crash finds the same files, whenever it comes."""
 
@@ -347,6 +352,37 @@ def test_a_kill_at_any_point_leaves_either_of_the_two_in_office(
         print(f"\n{office}: killed at {place - 1} points")
     assert place > 2
     assert len(stems) >= 2
+
+
+def test_a_kill_while_a_root_is_forgotten_leaves_it_or_not(operator: LocalOperator, folder: Path) -> None:
+    for office in ("root", *AUTHORITIES, *LINES):
+        operator.rotate_authority(office, "", root_delivered=True)
+    operator.close()
+    believed, place = set(), 1
+    while True:
+        copy = folder.with_name(f"copy-{place}")
+        shutil.copytree(folder, copy)
+        killed = killed_at(place, copy, lambda copy=copy: forget_root(load(copy)))  # type: ignore[misc]
+        believed.add(len(roots(sound(copy))))
+        if not killed:
+            break
+        forget_root(load(copy))
+        assert (len(roots(sound(copy))), set(load(copy).keys.former)) == (1, set(AUTHORITIES))
+        place += 1
+    assert (place, believed) == (3, {1, 2})
+
+
+def test_a_backup_brings_every_generation_back(operator: LocalOperator, folder: Path, tmp_path: Path) -> None:
+    old = issued(load(folder))
+    for office in ("root", "device-ca"):
+        operator.rotate_authority(office, "", root_delivered=True)
+    create(load(folder), tmp_path / "backup.tar", SECRET, NOW, without_keys=False)
+    restored = restore(RestoreWish(tmp_path / "backup.tar", tmp_path / "new", SECRET, (), "operator:eve"), NOW)
+    config = sound(tmp_path / "new")
+    assert restored.keys_missing == ()
+    assert config.keys == load(folder).keys
+    for chain in (old, issued(config)):
+        assert own_anchors(config).verify(chain, NOW).name == f"sign-{FIRST}"
 
 
 def test_half_a_pair_of_a_line_is_removed_and_a_whole_one_takes_its_place(folder: Path) -> None:
