@@ -72,7 +72,11 @@ CODES: dict[Code, tuple[str, str, str]] = {
         _NONE,
     ),
     Code.CLOCK_JUMP: ("a time answer that cannot be true together with what is known", _NONE, _ALERT),
-    Code.TOO_OFTEN: ("more than one `time` or `hello` a second", _UNTOLD, _NONE),
+    Code.TOO_OFTEN: (
+        "more than one `time`, `hello` or `csr` a second, or more reports than the server allows",
+        "a report: signs anew, sends again later",
+        _NONE,
+    ),
 }
 
 REASONS: dict[Reason, str] = {

@@ -122,6 +122,19 @@ class StorageTable:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitsTable:
+    """How much one device may report; beyond it a report is refused as ``too-often`` and comes again later.
+
+    reports_burst: how many at once. mib_per_day: MiB on the wire.
+    """
+
+    reports_per_s: int = 50
+    reports_burst: int = 2000
+    reports_per_day: int = 100_000
+    mib_per_day: int = 500
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole file, and the folder it stands in."""
 
@@ -135,6 +148,7 @@ class Config:
     rotation: RotationTable = field(default_factory=RotationTable)
     retention: RetentionTable = field(default_factory=RetentionTable)
     storage: StorageTable = field(default_factory=StorageTable)
+    limits: LimitsTable = field(default_factory=LimitsTable)
     mosip: MosipTable = OFF
 
     @property
@@ -237,6 +251,9 @@ def check(config: Config, path: Path) -> Config:
     _between(path, "[retention] telemetry_days", config.retention.telemetry_days, 1, 36_500)
     _between(path, "[retention] reports_days", config.retention.reports_days, 1, 36_500)
     _between(path, "[storage] min_free_mb", config.storage.min_free_mb, 1, 1_000_000)
+    for name, most in (("reports_per_s", 10_000), ("reports_burst", 10**6), ("reports_per_day", 10**7)):
+        _between(path, f"[limits] {name}", getattr(config.limits, name), 1, most)
+    _between(path, "[limits] mib_per_day", config.limits.mib_per_day, 1, 10**6)
     _between(path, "[rotation] after_days", config.rotation.after_days, 0, 28)
     _between(path, "[rotation] jitter_days", config.rotation.jitter_days, 0, 28)
     if config.rotation.after_days + config.rotation.jitter_days > DEVICE_DAYS - 2:

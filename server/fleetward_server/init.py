@@ -142,6 +142,12 @@ policy = "{wish.policy}"          # listed: on the provider's list -> registered
 telemetry_s = {wish.telemetry_s}  # seconds between a device's reports
 # time_s = 600                    # least seconds between a device's time questions
 
+[limits]                          # of one device; what is beyond is refused as too-often and comes again later
+# reports_per_s = 50
+# reports_burst = 2000            # how many at once
+# reports_per_day = 100000
+# mib_per_day = 500
+
 [keys]
 # require_hsm = false             # true: no key of an authority in a file; the production profile implies it
 {keys}

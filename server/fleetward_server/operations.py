@@ -13,6 +13,7 @@ from fleetward_schemas.identity import DigitalId
 from fleetward_schemas.topics import DeviceId
 from fleetward_server.admission import Diff
 from fleetward_server.audit import Link, Verdict
+from fleetward_server.clocks import ClockView
 from fleetward_server.key_places import KeyTold
 from fleetward_server.listing import Fields
 from fleetward_server.mass_state import MassAct, MassWish, Outcome, Tally, Target
@@ -25,13 +26,14 @@ from fleetward_server.succession import BESIDE, Making, Successor
 
 @dataclass(frozen=True, slots=True)
 class Papers:
-    """All there is about one device. history: latest audit rows, oldest first."""
+    """All there is about one device. history: latest audit rows, oldest first. clock: None while it told nothing."""
 
     device: Device
     certificates: tuple[Certificate, ...]
     commands: tuple[Command, ...]
     refusals: tuple[RefusalCount, ...]
     history: tuple[Link, ...]
+    clock: ClockView | None = None
 
 
 class Devices(Protocol):
@@ -55,6 +57,14 @@ class Devices(Protocol):
 
     def counts(self) -> Counts:
         """Return the fleet in numbers."""
+        ...
+
+    def clocks(self, wanted: Selection) -> Sequence[ClockView]:
+        """Return the clocks of the devices that a filter means, the widest first."""
+        ...
+
+    def own_clock(self) -> Mapping[str, object]:
+        """Return what bounds our own clock's error now, and what the server that runs says of it."""
         ...
 
 

@@ -13,7 +13,10 @@ from weakref import finalize
 from fleetward_schemas.topics import DeviceId
 from fleetward_server import audit, key_places, standing
 from fleetward_server.audit import Link, Verdict
+from fleetward_server.clock import sureness
+from fleetward_server.clocks import ClockView, view_of, views_of
 from fleetward_server.config import Config, ConfigProblem, load
+from fleetward_server.health import read_health
 from fleetward_server.key_places import KeyTold
 from fleetward_server.mass_state import MassAct, Outcome, Tally, Target
 from fleetward_server.operations import Papers
@@ -141,7 +144,18 @@ class LocalReader:
                 commands=store.commands(device.id),
                 refusals=refusals,
                 history=store.history(device.id, HISTORY_ROWS),
+                clock=None if (told := store.latest_report(device.id, "telemetry")) is None else view_of(told),
             )
+
+    def clocks(self, wanted: Selection) -> list[ClockView]:
+        """Return the clocks of the devices that a filter means, the widest first."""
+        with self.opened() as store:
+            return views_of(store.latest_reports("telemetry", wanted))
+
+    def own_clock(self) -> dict[str, object]:
+        """Return what bounds our own clock's error now, and what the server that runs says of it."""
+        sure, told = sureness(self.config.time), read_health(self.folder)
+        return {"source": sure.source, "radius_ms": sure.radius_ms, "detail": sure.detail, "running": told or "ready"}
 
     def counts(self) -> Counts:
         """Return the fleet in numbers."""

@@ -72,6 +72,7 @@ def policy_of(config: Config, sure: Sureness) -> Policy:
         telemetry_s=config.devices.telemetry_s,
         time_s=config.devices.time_s,
         radius_ms=sure.radius_ms or 0,
+        limits=config.limits,
         retry_after_s=config.enrol.retry_after_s,
     )
 

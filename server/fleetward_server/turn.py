@@ -13,6 +13,7 @@ from fleetward_schemas.envelope import Opened
 from fleetward_schemas.identity import Environment, SignedIdentity
 from fleetward_schemas.jws import PublicKey
 from fleetward_schemas.topics import DeviceId
+from fleetward_server.config import LimitsTable
 from fleetward_server.state import Certificate, Challenge, Change, Command, Device
 
 
@@ -33,6 +34,7 @@ class Policy:
     retry_after_s: int = 60
     encryption: tuple[Encryption, ...] = ()
     by_hand: bool = False
+    limits: LimitsTable = LimitsTable()  # noqa: RUF009 - frozen
 
 
 @dataclass(frozen=True, slots=True)

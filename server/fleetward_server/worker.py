@@ -29,6 +29,7 @@ from fleetward_server.clock import stamp
 from fleetward_server.config import RotationTable
 from fleetward_server.desk import HANDLERS, ISSUED
 from fleetward_server.intake import Admitted, Anchorage, Caches, Duplicate, Lru, Uplink, anchored, know, take
+from fleetward_server.limits import Limits
 from fleetward_server.outgoing import Outgoing
 from fleetward_server.state import CountRefusal
 from fleetward_server.store import Store, Unit
@@ -39,8 +40,6 @@ log = logging.getLogger("fleetward.server")
 NONCE_BYTES = 32
 TOLD = frozenset({kind.name for kind in KINDS.values() if kind.report} | {"status", "csr"})
 """Kinds whose refusal is told, by its code."""
-BURST = 5
-LIMITED = frozenset({"time", "hello", "csr"})
 RENEW_AGAIN = timedelta(seconds=30)
 
 
@@ -58,7 +57,7 @@ class Worker:
         self._caches = Caches()
         self._chores = Chores(store)
         self._seqs: Lru[int] = Lru()
-        self._buckets: Lru[tuple[float, float]] = Lru()
+        self._limits = Limits()
         self._last_id: str | None = None
         self.policy = policy
         self.seal: OwnSeal = authority.own_seal(now)
@@ -105,7 +104,8 @@ class Worker:
         if trust.speaker is None:
             raise LocalMistake("a message was opened without a speaker")
         try:
-            self._often(opened, monotonic)
+            if not self.policy.by_hand:
+                self._limits.check(opened, len(one.payload), self.policy.limits, monotonic)
             taken = take(opened, trust.speaker, rows, self._caches, now)
             if isinstance(taken, Duplicate):
                 self._duplicate(taken, rows, out)
@@ -171,17 +171,6 @@ class Worker:
         device = rows.device(principal.device_id)
         if device is not None and device.digital_id is not None:
             out.ack(principal.device_id, device.digital_id, (), ((opened.id, refusal.code),))
-
-    def _often(self, opened: Opened, monotonic: float) -> None:
-        """At most one ``time``, one ``hello`` and one ``csr`` a second per principal, five at once at most."""
-        if opened.kind.name not in LIMITED:
-            return
-        key = opened.members.topic
-        level, since = self._buckets.get(key) or (float(BURST), monotonic)
-        level = min(float(BURST), level + monotonic - since)
-        self._buckets.put(key, (max(0.0, level - 1), monotonic))
-        if level < 1:
-            raise Refused(Code.TOO_OFTEN, f"{opened.kind.name}: one a second")
 
     def _anchors(self, rows: Unit) -> Anchorage:
         epoch = rows.epochs()[0]

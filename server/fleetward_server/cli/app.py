@@ -33,6 +33,7 @@ from fleetward_server.cli import (
     serve,
     show,
     telemetry,
+    time,
     topic,
 )
 from fleetward_server.cli.doctor import doctor
@@ -53,6 +54,7 @@ GROUPS = {
     "model": model.app,
     "ftm-root": ftm_root.app,
     "telemetry": telemetry.app,
+    "time": time.app,
     "audit": audit.app,
     "authority": authority.app,
     "backup": backup.app,

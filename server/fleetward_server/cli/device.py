@@ -256,6 +256,7 @@ def whole(papers: "Papers") -> dict[str, Any]:
     return {
         **summary(device),
         **more,
+        "clock": None if papers.clock is None else show.plain(papers.clock),
         "checklist": [show.plain(check) for check in device.checklist],
         "certificates": [{key: getattr(one, key) for key in keys} for one in papers.certificates],
         "commands": [show.plain(command) for command in papers.commands],

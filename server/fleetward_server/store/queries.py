@@ -131,6 +131,19 @@ class Queries(Ground):
         statement = select(_reports).where(_reports.c.id > after, *_report_terms(wanted or ReportFilter()))
         return tuple(map(rows.to_report, self._all(statement.order_by(_reports.c.id).limit(limit))))
 
+    def latest_reports(self, kind: str, wanted: Selection = EVERYTHING) -> tuple[Report, ...]:
+        """Return the newest report of a kind of each device that a filter means, by its own order."""
+        newest = select(func.max(_reports.c.id)).where(_reports.c.device_id == _devices.c.id, _reports.c.kind == kind)
+        found = select(_reports).join(_devices, _reports.c.device_id == _devices.c.id)
+        found = found.where(selected(wanted), _reports.c.id == newest.correlate(_devices).scalar_subquery())
+        return tuple(map(rows.to_report, self._all(found.order_by(_devices.c.id))))
+
+    def latest_report(self, device_id: DeviceId, kind: str) -> Report | None:
+        """Return the newest report of a kind of one device."""
+        found = select(_reports).where(_reports.c.device_id == device_id, _reports.c.kind == kind)
+        row = self._first(found.order_by(_reports.c.id.desc()).limit(1))
+        return None if row is None else rows.to_report(row)
+
     def stream_reports(self, wanted: ReportFilter | None = None) -> Iterator[Report]:
         """Yield every report in order of arrival, a page at a time, so that any number fits in memory."""
         terms, after = _report_terms(wanted or ReportFilter()), 0

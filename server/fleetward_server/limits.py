@@ -1,0 +1,89 @@
+"""How much one device may say: so many questions and reports a second, so many reports and bytes a day.
+
+Each is a bucket that fills steadily and holds what may come at once. They are kept in memory, per worker: a restart
+forgives. Beyond them a message is refused as ``too-often``, which for a report means: again, later. Nothing is lost.
+Source: protocol section 3 ("Checks"), the code ``too-often``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fleetward_schemas.envelope import Opened
+from fleetward_schemas.errors import Code, Refused
+from fleetward_server.config import LimitsTable
+from fleetward_server.intake import Lru
+
+QUESTIONS = frozenset({"time", "hello", "csr"})
+DAY_S = 86_400
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """most: what the bucket holds, and how much comes at once; per_s: how fast it fills. said: the rule in words."""
+
+    most: float
+    per_s: float
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """How much is left at a moment of CLOCK_MONOTONIC."""
+
+    left: float
+    at_s: float
+
+    def at(self, rule: Rule, now_s: float) -> "Bucket":
+        """Return the bucket as it has filled since."""
+        return Bucket(min(rule.most, self.left + max(0.0, now_s - self.at_s) * rule.per_s), now_s)
+
+
+QUESTION = Rule(5, 1, "one a second")
+
+
+def rules_of(table: LimitsTable) -> tuple[Rule, Rule, Rule]:
+    """Return the rules for reports: a second's, a day's number, a day's bytes."""
+    day_bytes = table.mib_per_day * MIB
+    return (
+        Rule(table.reports_burst, table.reports_per_s, f"{table.reports_per_s} reports a second"),
+        Rule(table.reports_per_day, table.reports_per_day / DAY_S, f"{table.reports_per_day} reports a day"),
+        Rule(day_bytes, day_bytes / DAY_S, f"{table.mib_per_day} MiB a day"),
+    )
+
+
+def drawn(buckets: Sequence[Bucket], rules: Sequence[Rule], costs: Sequence[float]) -> tuple[Bucket, ...]:
+    """Return the buckets with ``costs`` taken from them, from all or from none.
+
+    Raises:
+        Refused: ``too-often``, naming the rule.
+    """
+    for bucket, rule, cost in zip(buckets, rules, costs, strict=True):
+        if bucket.left < cost:
+            raise Refused(Code.TOO_OFTEN, rule.said)
+    return tuple(Bucket(bucket.left - cost, bucket.at_s) for bucket, cost in zip(buckets, costs, strict=True))
+
+
+class Limits:
+    """The buckets of all devices heard lately."""
+
+    def __init__(self) -> None:
+        """Begin with every bucket full."""
+        self._buckets: Lru[tuple[Bucket, ...]] = Lru()
+
+    def check(self, opened: Opened, size_bytes: int, table: LimitsTable, now_s: float) -> None:
+        """Draw what one message costs.
+
+        Raises:
+            Refused: ``too-often``: beyond what this device may say.
+        """
+        if opened.kind.name in QUESTIONS:
+            self._draw(opened.members.topic, (QUESTION,), (1,), now_s)
+        elif opened.kind.report and opened.address.principal is not None:
+            self._draw(opened.address.principal.name, rules_of(table), (1, 1, size_bytes), now_s)
+
+    def _draw(self, key: str, rules: Sequence[Rule], costs: Sequence[float], now_s: float) -> None:
+        known = self._buckets.get(key) or tuple(Bucket(rule.most, now_s) for rule in rules)
+        full = tuple(bucket.at(rule, now_s) for bucket, rule in zip(known, rules, strict=True))
+        self._buckets.put(key, full)
+        self._buckets.put(key, drawn(full, rules, costs))
