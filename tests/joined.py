@@ -17,7 +17,7 @@ from fleetward_agent.assembly import origin_of
 from fleetward_agent.config import from_folder
 from fleetward_agent.device import Device, Options, Parts
 from fleetward_agent.origin import Credential
-from fleetward_agent.outbox import Limits, Outbox
+from fleetward_agent.outbox import Outbox
 from fleetward_agent.run import Host, World
 from fleetward_agent.state import StateFile
 from fleetward_agent.world import Roots
@@ -53,7 +53,7 @@ def _made() -> TemporaryDirectory[str]:
 class Joined:
     """One provider and one device of it."""
 
-    def __init__(self, folder: Path, *, telemetry_s: int = 30, limits: Limits | None = None) -> None:
+    def __init__(self, folder: Path, *, telemetry_s: int = 30, outbox: Outbox | None = None) -> None:
         self.clock = FakeClock(now=datetime.now(UTC))
         self.link = FakeLink(self.clock)
         self.bytes: Counter[str] = Counter()
@@ -67,7 +67,7 @@ class Joined:
         (papers,) = (folder / "devices").iterdir()
         self.origin = origin_of(from_folder(papers))
         scanner = FakeScanner(self.origin.digital_id)
-        self.parts = Parts(MemoryKeys(), scanner, StateFile(None), Outbox(None, limits))
+        self.parts = Parts(MemoryKeys(), scanner, StateFile(None), outbox or Outbox(None))
         self.boot_id = "boot-1"
         self.start()
 

@@ -16,6 +16,9 @@ from fleetward_server.state import AddAudit, AuditEntry, Change, Command, Device
 from fleetward_server.telemetry import stored
 from fleetward_server.turn import Known, Policy, Reply, Said, Turn
 
+MOST_OPEN = 100
+"""Open orders of one device: more than this is somebody's loop, or a device that nobody misses."""
+
 
 def on_result(said: Said, known: Known, _: Policy) -> Turn:
     """Take what a device says of a command; a word after the final one changes nothing, and is stored all the same."""

@@ -14,7 +14,8 @@ from fleetward_schemas.ids import RANDOM_BYTES, next_id
 from fleetward_schemas.topics import DeviceId
 from fleetward_server import approval
 from fleetward_server.mass_state import Action, MassAct, MassWish, Outcome, Tally, Target
-from fleetward_server.operator import LocalOperator, order
+from fleetward_server.operator import LocalOperator
+from fleetward_server.orders import order
 from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.state import Device
 from fleetward_server.store import Unit

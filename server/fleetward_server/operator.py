@@ -5,19 +5,16 @@ Every act is one transaction and names its actor and reason in the audit. Source
 
 import json
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from fleetward_broker.mosquitto_admin import NotTold
 from fleetward_broker.signers import KeyUnavailable
-from fleetward_schemas.commands import KEY_VERBS, Event, Step, Verb, advance
-from fleetward_schemas.enrol import State
+from fleetward_schemas.commands import Step
 from fleetward_schemas.foreign import Leniency
 from fleetward_schemas.identity import DigitalId
 from fleetward_schemas.ids import RANDOM_BYTES, next_id
-from fleetward_schemas.messages import WEEK_S
 from fleetward_schemas.topics import DeviceId
 from fleetward_server import admission, approval, ftm_root, revocation
 from fleetward_server.admission import Diff, Record
@@ -26,7 +23,8 @@ from fleetward_server.keeper import Keeper
 from fleetward_server.listing import Fields, Listed
 from fleetward_server.mosip import operating
 from fleetward_server.mosip.queue import Task
-from fleetward_server.problem import Kind, OperatorProblem, nearest
+from fleetward_server.orders import Order, has_room, obeys, order, superseded
+from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.reader import utc_now
 from fleetward_server.state import (
     Command,
@@ -41,18 +39,6 @@ from fleetward_server.state import (
 from fleetward_server.store import (
     Unit,
 )
-
-PARAMS: Mapping[Verb, frozenset[str]] = {verb: frozenset() for verb in Verb}
-"""Which parameters each command takes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What a device is to do. expires_in_s: seconds until it is given up."""
-
-    verb: Verb
-    params: Mapping[str, object]
-    expires_in_s: int
 
 
 class LocalOperator(Keeper):
@@ -199,7 +185,7 @@ class LocalOperator(Keeper):
 
     def _order(self, unit: Unit, device_id: DeviceId, wanted: Order, reason: str, note: str = "") -> Command:
         now = self._now()
-        _obeys(_known_device(unit, device_id))
+        obeys(_known_device(unit, device_id))
         self._last_id = next_id(now, self._last_id, secrets.token_bytes(RANDOM_BYTES))
         command = Command(
             id=self._last_id,
@@ -212,7 +198,8 @@ class LocalOperator(Keeper):
             created_at=now,
             expires_at=now + timedelta(seconds=wanted.expires_in_s),
         )
-        unit.apply(list(_superseded(unit, command)))
+        has_room(unit, command)
+        unit.apply(list(superseded(unit, command)))
         said = f"{command.id} {note}".strip()
         unit.apply([PutCommand(command), self._entry(f"command-{wanted.verb}", device_id, reason, said)])
         return command
@@ -253,47 +240,6 @@ def _known_device(unit: Unit, device_id: DeviceId) -> Device:
     if device is None:
         raise OperatorProblem(Kind.NOT_FOUND, f"no device {device_id!r}")
     return device
-
-
-def _obeys(device: Device) -> None:
-    if device.state in {State.PENDING, State.APPROVED}:
-        raise OperatorProblem(Kind.HELD, f"{device.id} is {device.state}: it takes commands once it is registered")
-    if device.state is not State.REGISTERED:
-        raise OperatorProblem(Kind.CONFLICT, f"{device.id} is {device.state}: it takes no commands")
-
-
-def _superseded(unit: Unit, newer: Command) -> Iterator[PutCommand]:
-    """Take back a rotation that was never sent, in favour of ``newer``; a device does one key command at a time.
-
-    Raises:
-        OperatorProblem: ``conflict``: one is under way, or the device is to retire.
-    """
-    if newer.verb not in KEY_VERBS:
-        return
-    for older in unit.key_commands(newer.device_id):
-        if older.verb == Verb.RETIRE:
-            raise OperatorProblem(Kind.CONFLICT, f"{newer.device_id} is to retire already: command {older.id}")
-        if older.step is Step.QUEUED:
-            yield PutCommand(replace(older, step=advance(older.step, Event.SUPERSEDE), changed_at=newer.created_at))
-        elif newer.verb == Verb.ROTATE_KEY:
-            raise OperatorProblem(Kind.CONFLICT, f"{newer.device_id} is rotating already: command {older.id}")
-
-
-def order(verb: str, params: Mapping[str, object], expires_in_s: int) -> Order:
-    """Read what is to be ordered.
-
-    Raises:
-        OperatorProblem: ``invalid``: no such command, parameter or term.
-    """
-    if verb not in list(Verb):
-        raise OperatorProblem(Kind.INVALID, f"unknown command {verb!r}; {nearest(verb, Verb)}")
-    for name in params:
-        if name not in PARAMS[Verb(verb)]:
-            takes = ", ".join(sorted(PARAMS[Verb(verb)])) or "none"
-            raise OperatorProblem(Kind.INVALID, f"{verb} has no parameter {name!r}; it takes {takes}")
-    if not 1 <= expires_in_s <= WEEK_S:
-        raise OperatorProblem(Kind.INVALID, f"expires in {expires_in_s} s: expected 1..{WEEK_S}")
-    return Order(Verb(verb), params, expires_in_s)
 
 
 def _model(of: DigitalId, *, approved: bool) -> Model:

@@ -3,7 +3,20 @@
 import importlib
 import sys
 
-NAMES = ("agent", "enrol", "ingest", "stampede", "rotation", "filters", "link", "bytes", "broker", "brokers", "hsm")
+NAMES = (
+    "agent",
+    "enrol",
+    "ingest",
+    "stampede",
+    "rotation",
+    "filters",
+    "link",
+    "bytes",
+    "away",
+    "broker",
+    "brokers",
+    "hsm",
+)
 
 
 def main() -> int:

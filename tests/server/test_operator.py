@@ -16,6 +16,7 @@ from fleetward_schemas.certificates import read_certificate
 from fleetward_schemas.commands import Step
 from fleetward_schemas.enrol import Reason, State
 from fleetward_schemas.jws import Alg
+from fleetward_server.commands import MOST_OPEN
 from fleetward_server.operations import Operator
 from fleetward_server.operator import LocalOperator
 from fleetward_server.problem import Kind, OperatorProblem
@@ -148,6 +149,17 @@ def test_commands_of_one_instant_keep_their_order(operator: LocalOperator, store
     kept(store, device())
     ids = [operator.send_command(FIRST, "sync-time", {}, 60, "").id for _ in range(5)]
     assert [one.id for one in operator.commands(FIRST, open_only=True, limit=9)] == ids == sorted(ids)
+
+
+def test_one_command_too_many_is_refused_and_a_change_of_keys_is_not(operator: LocalOperator, store: Store) -> None:
+    kept(store, device())
+    for _ in range(MOST_OPEN):
+        operator.send_command(FIRST, "sync-time", {}, 60, "")
+    with pytest.raises(OperatorProblem, match=f"{MOST_OPEN} open commands") as problem:
+        operator.send_command(FIRST, "sync-time", {}, 60, "")
+    assert kind_of(problem) is Kind.CONFLICT
+    assert len(store.commands(limit=1000)) == MOST_OPEN
+    operator.send_command(FIRST, "retire", {}, 60, "")
 
 
 @pytest.mark.parametrize(

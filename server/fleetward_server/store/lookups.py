@@ -141,6 +141,12 @@ class Lookups:
         row = self._first(select(tables.commands).where(tables.commands.c.id == command_id))
         return None if row is None else rows.to_command(row)
 
+    def open_commands(self, device_id: DeviceId) -> int:
+        """Return how many orders of a device have no final answer yet, as it was committed."""
+        table = tables.commands
+        wanted = select(func.count()).where(table.c.device_id == device_id, table.c.step.in_(OPEN))
+        return int(self._connection.execute(wanted).scalar_one())
+
     def key_commands(self, device_id: DeviceId) -> tuple[Command, ...]:
         """Return the device's open commands that change keys, oldest first."""
         table = tables.commands
