@@ -13,6 +13,7 @@ from fleetward_agent.state import EncryptFor, Kept, StateFile
 from fleetward_agent.world import BOOT_ID, boot_us, slept_us
 from fleetward_schemas.certificates import read_certificate
 from fleetward_schemas.clock import Clock, restore
+from fleetward_schemas.commands import Verb
 from fleetward_schemas.identity import device_id
 from fleetward_schemas.moment import show
 from fleetward_schemas.strict import b64_der
@@ -41,6 +42,7 @@ class Status:
 
     device_id: str
     phase: str
+    keys: str
     certificate_until: str | None
     waiting: int
     dropped: int
@@ -85,6 +87,7 @@ def _status(config: Config, kept: Kept, clock: Clock, boot: int, outbox: Outbox)
     return Status(
         device_id=device_id(config.identity.digital_id),
         phase=phase_of(kept),
+        keys=keys_of(kept),
         certificate_until=None if kept.pair is None else certificate_until(kept.pair.device_chain),
         waiting=outbox.depth,
         dropped=outbox.counter(DROPPED),
@@ -103,6 +106,17 @@ def encrypts_for(one: EncryptFor) -> str:
     """Return a line on one encryption certificate, named as captures name it."""
     found = read_certificate(b64_der(one.certificate))
     return f"{one.domain_uri} {found.fingerprint(SHA256()).hex().upper()} until {show(found.not_valid_after_utc)}"
+
+
+def keys_of(kept: Kept) -> str:
+    """Return a word for what happens to the keys."""
+    if kept.order is not None and kept.order.verb is Verb.RETIRE:
+        return "retiring"
+    if kept.previous is not None:
+        return "rotating, both pairs held"
+    if kept.order is not None and kept.order.outcome is None:
+        return "rotating"
+    return "none" if kept.pair is None else "in use"
 
 
 def phase_of(kept: Kept) -> str:
