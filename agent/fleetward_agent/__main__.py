@@ -1,74 +1,35 @@
 """``fleetward-agent run | status | doctor | bundle | clock``. Exit codes stand in agent/README.md.
 
-argparse and nothing else: start-up time and memory are the device's.
+argparse and nothing else: start-up time and memory are the device's. A service starts ``serve`` instead, without it.
 """
 
 import argparse
 import json
-import logging
 import signal
-import sqlite3
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from enum import IntEnum
 from pathlib import Path
 
 from fleetward_agent import VERSION
 from fleetward_agent.assembly import assemble
-from fleetward_agent.config import FILE, Config, ConfigProblem, Site, declared, load_site, site_of_folder
-from fleetward_agent.device import Device
+from fleetward_agent.config import FILE, ConfigProblem, Site, declared, load_site, site_of_folder
 from fleetward_agent.doctor import examine, examine_plugs
-from fleetward_agent.lock import Busy, alone
-from fleetward_agent.run import Host, World
-from fleetward_agent.state import StateProblem
+from fleetward_agent.lock import alone
+from fleetward_agent.run import World
+from fleetward_agent.serve import Exit, Stop, ended, log, say, serve
 from fleetward_agent.status import NotRegistered, NotStarted, TimeUnknown, status_of
-from fleetward_broker.link import SelectorLink
 from fleetward_broker.logs import FORMATS, LEVELS, start_logging
-from fleetward_broker.signers import KeyUnavailable, TokenLost, WrongPin, write_durably
-from fleetward_schemas.errors import Refused
-
-CLOSE_WITHIN_S = 6.0
-POLL_S = 0.5
-AGAIN_S = 3.0
-WARNINGS = frozenset(
-    {"refused", "storage-failed", "effect-failed", "key-unavailable", "report-refused", "state-from-backup", "alert"}
-    | {"scanner-problem", "waiting-for-keys", "not-exported"}
-)
-QUIET = frozenset({"took", "line", "looked", "left"})
-
-
-class Exit(IntEnum):
-    """What the program ends with."""
-
-    OK = 0
-    UNEXPECTED = 1
-    USAGE = 2
-    NOT_FOUND = 3
-    VERIFICATION = 7
-    TIMEOUT = 8
-    INTERRUPTED = 130
+from fleetward_broker.signers import write_durably
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     asked = _parser().parse_args(arguments)
     try:
-        return int(asked.command(_site(asked), asked))
-    except (ConfigProblem, KeyUnavailable) as problem:
-        return _say(problem, Exit.USAGE)
+        return ended(lambda: asked.command(_site(asked), asked))
     except (NotStarted, NotRegistered, TimeUnknown) as problem:
-        return _say(problem, Exit.NOT_FOUND)
-    except (StateProblem, Refused) as problem:
-        return _say(problem, Exit.VERIFICATION)
-    except (Busy, OSError, sqlite3.Error) as problem:
-        return _say(problem, Exit.UNEXPECTED)
-
-
-def _say(problem: Exception, code: Exit) -> Exit:
-    print(f"fleetward-agent: {problem}", file=sys.stderr)
-    return code
+        return say(problem, Exit.NOT_FOUND)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -132,94 +93,7 @@ def _site(asked: argparse.Namespace) -> Site:
 
 def run(site: Site, asked: argparse.Namespace) -> Exit:
     """Work until SIGTERM or SIGINT."""
-    start_logging(asked.log_level or site.log.level, asked.log_format or site.log.format)
-    stop = Stop()
-    if site.drivers:
-        _serve_plugs(site, stop)
-    else:
-        _serve_one(declared(site), stop)
-    return Exit.INTERRUPTED if stop.by == signal.SIGINT else Exit.OK
-
-
-def _serve_one(config: Config, stop: "Stop") -> None:
-    """Work for the device that the papers declare."""
-    with alone(config.state_dir):
-        device = _assembled(config, stop)
-        if device is None:
-            return
-        link = SelectorLink(time.monotonic)
-        host = Host(link, [device], World.real(log))
-        host.run(stop, POLL_S)
-        _close(host, link)
-
-
-def _assembled(config: Config, stop: "Stop") -> Device | None:
-    """Return the device, or None when told to stop before its keys are there.
-
-    A token that is away, or wants another PIN, is waited for here: each new process would try a wrong PIN again.
-    """
-    said = ""
-    while not stop():
-        try:
-            return assemble(config)
-        except (TokenLost, WrongPin) as problem:
-            if str(problem) != said:
-                said = str(problem)
-                log("waiting-for-keys", {"problem": said})
-            stop.wait(AGAIN_S)
-    return None
-
-
-def _serve_plugs(site: Site, stop: "Stop") -> None:
-    """Work for every scanner that is plugged in, now or later."""
-    # Only here: pyudev is the weight of a host whose scanners come and go.
-    from fleetward_agent.plugs import DRIVERS, UDEV, Plugs
-    from fleetward_agent.probe import UdevBus
-
-    link, world = SelectorLink(time.monotonic), World.real(log)
-    host, bus = Host(link, [], world), UdevBus(site.drivers)
-    plugs = Plugs(site, host, bus, world)
-    link.watch(bus, UDEV)
-    link.watch(plugs.programs, DRIVERS)
-    while not stop():
-        plugs.turn(POLL_S)
-    plugs.shutdown()
-    _close(host, link)
-
-
-def _close(host: Host, link: SelectorLink) -> None:
-    host.shut()
-    deadline = time.monotonic() + CLOSE_WITHIN_S
-    host.run(lambda: host.closed or time.monotonic() > deadline, POLL_S)
-    link.shutdown()
-
-
-class Stop:
-    """Whether a signal asked to stop, and which."""
-
-    def __init__(self) -> None:
-        self.by: int | None = None
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._take)
-
-    def _take(self, number: int, _: object) -> None:
-        self.by = number
-
-    def __call__(self) -> bool:
-        """Say whether to stop."""
-        return self.by is not None
-
-    def wait(self, seconds: float) -> None:
-        """Let time pass, unless told to stop."""
-        deadline = time.monotonic() + seconds
-        while not self() and time.monotonic() < deadline:
-            time.sleep(POLL_S)
-
-
-def log(event: str, fields: Mapping[str, str | int]) -> None:
-    """Write one line."""
-    level = logging.WARNING if event in WARNINGS else logging.DEBUG if event in QUIET else logging.INFO
-    logging.getLogger("fleetward.agent").log(level, event, extra=dict(fields))
+    return serve(site, asked.log_level, asked.log_format)
 
 
 def apply_bundle(site: Site, asked: argparse.Namespace) -> Exit:

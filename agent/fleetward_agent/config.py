@@ -3,20 +3,21 @@
 Relative paths start from the folder of the file. Source: protocol section 1 (what the factory puts into a device).
 """
 
-import tomllib
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from fleetward_agent.drivers import PAPERS, Driver, Facts, read_drivers
 from fleetward_agent.key_places import TPM, TRANSPORT_PLACES
 from fleetward_agent.reading import ConfigProblem, json_of, require_known, table_of, text_of
 from fleetward_schemas.clock import DRIFT_PPM
 from fleetward_schemas.drift import MOST_PPM
 from fleetward_schemas.identity import Certification, DigitalId, Environment, Purpose
 from fleetward_schemas.jws import Alg
+
+if TYPE_CHECKING:
+    from fleetward_agent.drivers import Driver, Facts
 
 __all__ = ["Config", "ConfigProblem", "Site", "for_scanner", "from_folder", "load", "load_site", "site_of_folder"]
 
@@ -152,7 +153,7 @@ class Config(Tables):
 class Site(Tables):
     """One host: the device its papers declare, or with drivers every scanner that is plugged in."""
 
-    drivers: tuple[Driver, ...] = ()
+    drivers: "tuple[Driver, ...]" = ()
 
     def device(self, identity: Papers, **instead: Any) -> Config:
         """Return the configuration of one device here. instead: tables that take the place of the host's."""
@@ -179,6 +180,9 @@ def load_site(path: Path) -> Site:
     Raises:
         ConfigProblem: missing, broken, or holding what nobody knows.
     """
+    # Only here: a provisioned folder needs no TOML, and a host without drivers none of their table.
+    import tomllib
+
     text = text_of(path)
     try:
         document = tomllib.loads(text)
@@ -187,7 +191,11 @@ def load_site(path: Path) -> Site:
     for name in document:
         require_known(name, (*_TABLES, "driver"), path, text)
     found = {name: table_of(kind, document.get(name, {}), (path, text, name)) for name, kind in _TABLES.items()}
-    drivers = read_drivers(document.get("driver", []), path, text)
+    drivers: tuple[Driver, ...] = ()
+    if "driver" in document:
+        from fleetward_agent.drivers import read_drivers
+
+        drivers = read_drivers(document["driver"], path, text)
     site = Site(folder=path.parent, files=found.pop("identity"), drivers=drivers, **found)
     _check(site, path)
     return site
@@ -260,12 +268,14 @@ def declared(site: Site) -> Config:
     return site.device(papers(json_of(path), path))
 
 
-def for_scanner(site: Site, driver: Driver, facts: Facts) -> Config:
+def for_scanner(site: Site, driver: "Driver", facts: "Facts") -> Config:
     """Return the configuration of one plugged scanner: relative paths start from its own folder.
 
     Raises:
         ConfigProblem: its folder is missing, or holds the papers of another. Unnamed: see ``Driver.folder_of``.
     """
+    from fleetward_agent.drivers import PAPERS
+
     folder = site.folder / driver.folder_of(facts)
     if not folder.is_dir():
         raise ConfigProblem(f"{folder}: not there: this scanner was not provisioned here")

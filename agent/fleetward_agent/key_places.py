@@ -7,7 +7,6 @@ from pathlib import Path
 
 from fleetward_agent.keys import DEVICE, TRANSPORT, FileKeys, Form
 from fleetward_agent.ports import KeyStore
-from fleetward_broker.pkcs11_uri import token_alone
 from fleetward_broker.signers import needing_hsm
 from fleetward_schemas.jws import Alg, PrivateKey
 from fleetward_schemas.topics import DeviceId
@@ -30,6 +29,7 @@ def key_store(folder: Path, device: str, transport: str, base: Path, device_id: 
     if device:
         with needing_hsm():
             from fleetward_agent.token_keys import TokenKeys
+            from fleetward_broker.pkcs11_uri import token_alone
 
             places[DEVICE] = TokenKeys(token_alone(device, base), device_id)
     if transport == TPM:

@@ -1,6 +1,5 @@
 """How configuration is read: strictly. An unknown key is an error that names file, line and the nearest known one."""
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import fields
@@ -64,6 +63,9 @@ def require_known(key: str, names: Iterable[str], path: Path, text: str) -> None
 
 
 def _near(word: object, words: Iterable[str]) -> str:
+    # Only here: who wrote no mistake needs none of it.
+    import difflib
+
     near = difflib.get_close_matches(str(word), list(words), 1)
     return f"; did you mean {near[0]!r}?" if near else ""
 

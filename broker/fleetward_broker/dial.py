@@ -69,8 +69,13 @@ def is_quick(host: str) -> bool:
 
 def addresses(host: str, port: int) -> list[Address]:
     """Return where ``host`` listens, best first. Raises OSError."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = socket.getaddrinfo(_plain(host), port, type=socket.SOCK_STREAM)
     return [(family, where) for family, _, _, _, where in found]  # type: ignore[misc]
+
+
+def _plain(name: str) -> str | bytes:
+    """Return an ASCII name as bytes: for text, Python loads the tables of international names first."""
+    return name.encode("ascii") if name.isascii() else name
 
 
 class Knock:
@@ -185,7 +190,8 @@ class Knock:
         return 0
 
     def _wrap(self, tcp: socket.socket) -> ssl.SSLSocket:
-        return self.dial.context.wrap_socket(tcp, server_hostname=self.dial.server_name, do_handshake_on_connect=False)
+        name = _plain(self.dial.server_name)
+        return self.dial.context.wrap_socket(tcp, server_hostname=name, do_handshake_on_connect=False)
 
 
 def loss_of(error: OSError) -> Loss:

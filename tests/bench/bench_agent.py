@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -12,6 +14,9 @@ import psutil
 from tests.live.house import House
 
 BAR_MB = 48
+MB_PER_MIB = 2**20 / 10**6
+UNIT = Path(__file__).parents[2] / "deploy" / "systemd" / "fleetward-agent.service"
+BY_HAND = ("-m", "fleetward_agent", "run", "--device")
 SETTLE_REPORTS = 3
 IMPORTS = (
     "ssl",
@@ -25,6 +30,15 @@ IMPORTS = (
     "fleetward_broker.link",
     "fleetward_agent.run",
 )
+LIBRARIES = (
+    "ssl sqlite3 paho.mqtt.client cryptography.x509 cryptography.hazmat.primitives.serialization pydantic tinydb"
+)
+FLOOR = """
+import importlib, sys
+for name in sys.argv[1:]: importlib.import_module(name)
+class One(sys.modules["pydantic"].BaseModel): one: int
+with open("/proc/self/statm") as f: print(int(f.read().split()[1]) * 4096 / 2**20)
+"""
 PROBE = """
 import json, sys, time
 def rss():
@@ -41,20 +55,43 @@ def main() -> None:
         done = subprocess.run([sys.executable, "-c", PROBE, name], capture_output=True, text=True, check=True)
         ms, mb = json.loads(done.stdout)
         print(f"import {name:28} {ms:6.0f} ms  {mb:5.1f} MB")
+    words, settings = service()
+    switches = words[: words.index("-m")]
+    floor = [sys.executable, *switches, "-c", FLOOR, *LIBRARIES]
+    for _ in range(2):  # As below: the second finds compiled modules.
+        done = subprocess.run(floor, capture_output=True, text=True, check=True, env=environment(settings))
+    print(f"its libraries alone, imported and idle: {float(done.stdout):.1f} MiB resident")
     with tempfile.TemporaryDirectory() as name, House(Path(name)) as house:
-        for switches in ((), ("-OO",)):
-            rss, uss = weight(house, switches)
-            how = " ".join(("python", *switches))
-            print(f"agent with one device online, idle ({how}): {rss:.1f} MiB resident, {uss:.1f} own (bar {BAR_MB})")
+        for how, command, env in (("fleetward-agent run", BY_HAND, {}), ("as its service", words, settings)):
+            rss, uss = weight(house, command, env)
+            print(
+                f"agent with one device online, idle ({how}): {rss:.1f} MiB = {rss * MB_PER_MIB:.1f} MB resident, "
+                f"{uss:.1f} MiB own (bar {BAR_MB} MB)"
+            )
 
 
-def weight(house: House, switches: tuple[str, ...]) -> tuple[float, float]:
+def service() -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return what the unit gives Python: its words, without the last, and the environment."""
+    unit = UNIT.read_text()
+    (line,) = re.findall(r"^ExecStart=(.+)$", unit, re.MULTILINE)
+    settings = dict(
+        word.split("=", 1) for text in re.findall(r"^Environment=(.+)$", unit, re.MULTILINE) for word in text.split()
+    )
+    return tuple(shlex.split(line)[1:-1]), settings
+
+
+def environment(settings: dict[str, str]) -> dict[str, str]:
+    """Return ours with these on top, and compiled modules kept."""
+    return os.environ | {"PYTHONDONTWRITEBYTECODE": ""} | settings
+
+
+def weight(house: House, words: tuple[str, ...], settings: dict[str, str]) -> tuple[float, float]:
     """Return resident and unshared memory of a fresh agent that has reported a few times, in MiB."""
     (device,) = house.provision(1)
-    command = [sys.executable, *switches, "-m", "fleetward_agent", "run", "--device", str(device.folder)]
+    command = [sys.executable, *words, str(device.folder)]
     for _ in range(2):  # The second start finds compiled modules and an enrolled device, as in the field.
         before = len(house.reports(device.id))
-        agent = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONDONTWRITEBYTECODE": ""})
+        agent = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment(settings))
         house.agents.append(agent)
         house.wait(lambda: len(house.reports(device.id)) >= before + SETTLE_REPORTS, "the agent reports")  # noqa: B023
         memory = psutil.Process(agent.pid).memory_full_info()
