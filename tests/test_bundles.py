@@ -204,3 +204,12 @@ def test_the_command_line_writes_a_bundle_and_names_what_it_refuses(
     out.write_bytes(out.read_bytes()[:-2])
     assert run(["bundle", "take", str(out), "--dir", folder]) == 7
     assert "malformed" in capsys.readouterr().err
+
+
+def test_what_was_carried_is_not_too_often(remote: Remote) -> None:
+    path = remote.folder / "fleetward.toml"
+    path.write_text(path.read_text().replace("# reports_burst = 2000", "reports_burst = 1"))
+    remote.order("collect-info")
+    answers = remote.bring(remote.create())
+    assert len(read_bundle(answers)) > 3
+    assert remote.take(answers) == ()

@@ -2,7 +2,7 @@
 
 At most 16 reports are in flight; each is sealed anew at every sending, and deleted only when a signed ``ack`` names it.
 Telemetry keeps the pace of the server's receipts: 4 after each ``online``, one more for each receipt, half (not below
-4) when one is overdue. So what waited for a month comes in as the server takes it.
+4) when one is overdue, 4 when the server says ``too-often``. So a month's history comes in as the server takes it.
 Refused downlink is counted per code and told at most once a minute. Source: protocol section 4; C6.
 """
 
@@ -47,6 +47,7 @@ def on_ack(said: Said, known: Known, session: Session, at: Instant) -> Turn:
     lost = len(final & waiting.keys())
     flight = {one: state for one, state in session.flight.items() if one not in gone}
     pace = min(MOST_IN_FLIGHT, session.pace + len(session.flight) - len(flight))
+    pace = FIRST_PACE if any(one.code == Code.TOO_OFTEN for one in ack.refused) else pace
     turn = greeted(replace(session, flight=flight, pace=pace), at, frozenset(ack.ids))
     turn = turn.also(rotation.taken(turn.session, at))
     turn = turn.also(rotation.on_refused(turn.session, at, {one.id: one.code for one in ack.refused}))

@@ -36,6 +36,8 @@ class Cable:
         self._ends: set[socket.socket] = set()
         self._whole = threading.Event()
         self._whole.set()
+        self._moving = threading.Event()
+        self._moving.set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cable", daemon=True)
         self._thread.start()
@@ -49,8 +51,13 @@ class Cable:
         """End every connection and take no new one until mended."""
         self._whole.clear()
 
+    def freeze(self) -> None:
+        """Pass nothing on any more and end nothing, as when a cable is pulled; ``cut`` or ``mend`` come after it."""
+        self._moving.clear()
+
     def mend(self) -> None:
         """Let connections through again."""
+        self._moving.set()
         self._whole.set()
 
     def close(self) -> None:
@@ -61,6 +68,11 @@ class Cable:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            if not self._moving.is_set():
+                # Its own wait for the end of the silence; whole or not is seen to after it.
+                self._moving.wait(POLL_S)
+                if self._whole.is_set():
+                    continue
             for key, mask in self._selector.select(POLL_S):
                 if key.data is None:
                     self._accept()

@@ -58,7 +58,8 @@ def _start_embedded(config: Config, port: int, spawn: Spawn) -> int:
         f'[listen]\nhost = "{config.broker.bind}"\nport = {port}\n\n'
         '[tls]\ncertificate = "../pki/broker.pem"\nkey = "../pki/broker.key.pem"\n'
         f'roots = "../pki/root.pem"\ncrls = ["../pki/crl/{ALL_REVOKED}"]\n\n'
-        '[store]\npath = "broker.db"\n'
+        '[store]\npath = "broker.db"\n\n'
+        f"[limits]\nconnects_per_s = {config.broker.connects_per_s}\n"
     )
     path = folder / "broker.toml"
     write_durably(path, text.encode())

@@ -42,11 +42,15 @@ class ProviderTable:
 
 @dataclass(frozen=True, slots=True)
 class BrokerTable:
-    """Where the broker listens. host: name or address that stands in its certificate; port 0: any free one."""
+    """Where the broker listens. host: name or address that stands in its certificate; port 0: any free one.
+
+    connects_per_s: new connections in any second, of the embedded broker.
+    """
 
     host: str = "localhost"
     port: int = 8883
     bind: str = "127.0.0.1"
+    connects_per_s: int = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +247,7 @@ def check(config: Config, path: Path) -> Config:
     _one_of(path, "[time] source", config.time.source, SOURCES)
     _one_of(path, "[provider] profile", config.provider.profile, PROFILES)
     _between(path, "[broker] port", config.broker.port, 0, 65535)
+    _between(path, "[broker] connects_per_s", config.broker.connects_per_s, 1, 100_000)
     _between(path, "[time] radius_ms", config.time.radius_ms, 1, 10_000)
     _between(path, "[time] beacon_s", config.time.beacon_s, 1, 3600)
     _between(path, "[enrol] retry_after_s", config.enrol.retry_after_s, 1, 604_800)

@@ -13,6 +13,7 @@ NAMES = (
     "link",
     "bytes",
     "away",
+    "storm",
     "broker",
     "brokers",
     "hsm",

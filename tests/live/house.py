@@ -66,6 +66,7 @@ class House:
         serve: bool = True,
         broker: str = "embedded",
         hsm: str = "",
+        connects_per_s: int = 200,
     ) -> None:
         """Make a provider in ``folder``, its keys in this token if any, and start it with this kind of broker."""
         self.broker = broker
@@ -74,7 +75,8 @@ class House:
         self.folder = folder / "provider"
         self.devices = folder / "devices"
         wish = Wish("Live Devices Ltd", "live", port=0, policy=policy, telemetry_s=telemetry_s, hsm=hsm)
-        make_provider(self.folder, wish, datetime.now(UTC))
+        path = make_provider(self.folder, wish, datetime.now(UTC))
+        path.write_text(path.read_text().replace("# connects_per_s = 200", f"connects_per_s = {connects_per_s}"))
         self.up: subprocess.Popen[bytes] | None = None
         self.agents: list[subprocess.Popen[bytes]] = []
         self.store: Store = open_store(self.folder / "server.db")

@@ -20,6 +20,7 @@ from fleetward_broker.embedded.door import Doors, address_of
 from fleetward_broker.embedded.pace import Pace
 from fleetward_broker.embedded.router import Router
 from fleetward_broker.embedded.store import Store, StoreUnusable
+from fleetward_broker.embedded.turnstile import Turnstile
 from fleetward_broker.tls import CredentialsUnusable, server_context
 from fleetward_schemas.errors import Refused
 from fleetward_schemas.topics import Principal
@@ -48,7 +49,8 @@ class FleetBroker(Broker):
         self._settings = config
         self._house = House(Router(store, config.limits, store.load()), store, config.limits, clocks)
         limits = config.limits
-        self._doors = Doors(context, self._admit, most=limits.connections, handshake_s=limits.connect_s)
+        turnstile = Turnstile(limits.connects_per_s)
+        self._doors = Doors(context, self._admit, turnstile, most=limits.connections, handshake_s=limits.connect_s)
         self._connections: dict[Connection, asyncio.Task[None]] = {}
         self._paces: dict[str, Pace] = {}
         self._patrol: asyncio.Task[None] | None = None

@@ -69,11 +69,13 @@ SERVER_LIMITS = RoleLimits(
 class Limits:
     """Bounds of the whole broker, and of each role.
 
-    connect_s: from TCP accept to CONNECT. keep_alive_s: the longest silence a client may ask for. session_days: how
-    long a kept session waits for its owner.
+    connects_per_s: new connections in any second; one too many is sent away before TLS and comes again. connect_s:
+    from TCP accept to CONNECT. keep_alive_s: the longest silence a client may ask for. session_days: how long a kept
+    session waits for its owner.
     """
 
     connections: int = 10_000
+    connects_per_s: int = 200
     connect_s: int = 10
     keep_alive_s: int = 600
     session_days: int = 30

@@ -11,6 +11,8 @@ from asyncio import sslproto
 from collections.abc import Callable
 from typing import cast
 
+from fleetward_broker.embedded.turnstile import Turnstile
+
 log = logging.getLogger("fleetward.broker")
 
 RECORD_BYTES = 16 * 1024  # one TLS record: what a read can give at once (RFC 8446 section 5.1)
@@ -55,6 +57,9 @@ class Door(sslproto.SSLProtocol):
             log.warning("refused", extra={"action": "accept", "detail": f"{self._doors.most} connections"})
             cast("asyncio.Transport", transport).abort()
             return
+        if not self._doors.turnstile.lets_through(self._doors.now()):
+            cast("asyncio.Transport", transport).abort()
+            return
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -69,12 +74,22 @@ class Door(sslproto.SSLProtocol):
 class Doors:
     """Makes doors. context: for the next handshake; count: connections there are, with or without TLS yet."""
 
-    def __init__(self, context: ssl.SSLContext, admit: Admit, *, most: int, handshake_s: int) -> None:
+    def __init__(
+        self, context: ssl.SSLContext, admit: Admit, turnstile: Turnstile, *, most: int, handshake_s: int
+    ) -> None:
         self.context = context
+        self.turnstile = turnstile
         self.most = most
         self.handshake_s = handshake_s
         self.count = 0
         self._admit = admit
+
+    def now(self) -> float:
+        """Return the loop's clock, and tell of those who were turned away."""
+        now = asyncio.get_running_loop().time()
+        if turned_away := self.turnstile.to_tell(now):
+            log.warning("refused", extra={"action": "accept", "detail": f"storm: {turned_away} turned away"})
+        return now
 
     def open(self) -> Door:
         """Return the protocol of one TCP connection that was just accepted."""
