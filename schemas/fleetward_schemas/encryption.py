@@ -45,6 +45,11 @@ class MosipAnchors:
         """Believe ``certificates`` and, below those that are authorities, what they certified."""
         self._held = tuple(certificates)
 
+    @property
+    def held(self) -> tuple[x509.Certificate, ...]:
+        """All of them."""
+        return self._held
+
     @classmethod
     def of_pem(cls, pem: bytes) -> "MosipAnchors":
         """Read them.

@@ -19,6 +19,7 @@ from fleetward_server.config import Config, ConfigProblem, load
 from fleetward_server.ending import level, told
 from fleetward_server.generations import AUTHORITIES, ROOT, AuthorityProblem, former, in_office, open_former
 from fleetward_server.health import read_health
+from fleetward_server.mosip.checking import checked
 from fleetward_server.running import running
 from fleetward_server.standing import certificates_of_others
 from fleetward_server.store import Store, StoreProblem, open_store
@@ -62,6 +63,7 @@ def _parts(config: Config) -> Iterator[Finding]:
     for name in OWN_CERTIFICATES:
         yield from _certificates(config.pki / f"{name}.pem", name)
     yield _clock(config)
+    yield from _mosip(config)
     yield _disk(config.folder)
     found = running(config.folder)
     serving = f"process {found.get('pid')}, port {found.get('port', 'unknown')}" if found else "nothing serves it now"
@@ -101,6 +103,16 @@ def _registered(config: Config, store: Store) -> Iterator[Finding]:
             yield _ends(f"certificate of {one.role} {one.name}", one.not_before, one.not_after)
     except AuthorityProblem as problem:
         yield Finding("certificates of others", Health.FAILS, str(problem))
+
+
+def _mosip(config: Config) -> Iterator[Finding]:
+    health = {True: Health.OK, False: Health.FAILS, None: Health.WARNS}
+    try:
+        with open_store(config.store_path) as store:
+            for one in checked(config, store, datetime.now(UTC)):
+                yield Finding(one.part, health[one.well], one.detail)
+    except StoreProblem:
+        return  # Told above.
 
 
 def _authority(config: Config, office: str) -> Iterator[Finding]:

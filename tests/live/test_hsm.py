@@ -1,18 +1,23 @@
 """A provider whose keys are in a token; pulled, it costs certificates and nothing else; it comes back by itself."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from fleetward_broker.signers import KeyUnavailable
+from fleetward_sandbox.mosip.signatures import read_signed
 from fleetward_sandbox.softhsm import SoftToken
 from fleetward_schemas.enrol import State
 from fleetward_schemas.identity import Certification
 from fleetward_server import doctor
+from fleetward_server.config import load
+from fleetward_server.generations import open_issuer
 from fleetward_server.health import read_health
 from fleetward_server.init import Wish, make_provider
+from fleetward_server.mosip.signing import open_seal
 from tests.live.house import House, alive
 
 pytestmark = [pytest.mark.live, pytest.mark.part]
@@ -121,3 +126,31 @@ def test_a_token_that_holds_a_provider_is_not_taken_for_another(house: House, to
         make_provider(tmp_path / "p", Wish(port=0, hsm=token.uri), datetime.now(UTC))
 
     assert not (tmp_path / "p").exists()
+
+
+def test_what_goes_to_mosip_is_signed_in_the_token(house: House) -> None:
+    config = load(house.folder)
+    seal = open_seal(config)
+
+    signed = read_signed(seal.sign({"deviceCode": "c"}), ("PMS_AUT_022", ""), ("PMS_AUT_016", ""))
+
+    assert signed.payload == {"deviceCode": "c"}
+    assert signed.signer == open_issuer(config, "device-ca").certificate
+    assert config.keys.device_ca.startswith("pkcs11:")
+
+
+def test_mosips_task_waits_while_the_token_is_away(house: House, token: SoftToken) -> None:
+    seal = open_seal(load(house.folder))
+    token.take_away()
+    try:
+        with pytest.raises(KeyUnavailable):
+            seal.sign({"deviceCode": "c"})
+    finally:
+        token.give_back()
+
+    def signs() -> bool:
+        with suppress(KeyUnavailable):
+            return seal.sign({"deviceCode": "c"}).count(".") == 2
+        return False
+
+    house.wait(signs, "the token signs again")

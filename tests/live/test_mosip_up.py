@@ -16,6 +16,7 @@ from fleetward_agent.config import from_folder
 from fleetward_agent.status import status_of
 from fleetward_sandbox.mosip.serve import Served, onboard, open_sandbox, settings
 from fleetward_sandbox.provision import Made
+from fleetward_schemas.commands import Step
 from fleetward_schemas.identity import Certification
 from fleetward_schemas.topics import DeviceId
 from fleetward_server.authority import BACKDATE
@@ -59,6 +60,10 @@ def encrypts_for(made: Made) -> tuple[str, ...]:
     return status_of(from_folder(made.folder)).encryption
 
 
+def succeeded(house: House, command_id: str) -> bool:
+    return house.operator.command(command_id).step is Step.SUCCEEDED
+
+
 def told(house: House, *words: str) -> Any:
     shown = CliRunner().invoke(build(), ["mosip", *words, "--dir", str(house.folder), "--json"])
     assert shown.exit_code == 0, shown.output
@@ -85,6 +90,8 @@ def test_devices_that_nobody_touched_are_known_to_mosip_until_they_are_revoked(
             house.wait(partial(encrypts_for, one), "a device has MOSIP's encryption certificate")
         own = served.mosip.pki.leaf("encryption").certificate.fingerprint(SHA256()).hex().upper()
         assert [encrypts_for(one)[0].split()[:2] for one in made] == [[DOMAIN, own]] * 2
+        order = house.operator.send_command(DeviceId(made[0].id), "rotate-key", {}, 600, "test")
+        house.wait(partial(succeeded, house, order.id), "a device has new keys, which is no news to MOSIP")
         house.operator.revoke(DeviceId(made[0].id), "lost")
         gone = "hotlist" if profile is Profile.CRYPTO_ONLY else "deregister"
         house.wait(lambda: told(house, "status")["tasks"] == {"register done": 2, f"{gone} done": 1}, "all is told")

@@ -14,13 +14,16 @@ from typer.testing import CliRunner
 from fleetward_schemas.encryption import MosipAnchors
 from fleetward_schemas.enrol import State
 from fleetward_schemas.errors import Code, LocalMistake, Refused
-from fleetward_schemas.identity import Certification, Purpose
+from fleetward_schemas.identity import Certification, Environment, Purpose
 from fleetward_schemas.moment import show
 from fleetward_schemas.topics import DeviceId
+from fleetward_server import doctor
 from fleetward_server.cli.app import build
 from fleetward_server.config import ConfigProblem, load
+from fleetward_server.init import Wish, make_provider
 from fleetward_server.mosip import answers, queue
 from fleetward_server.mosip.answers import Fault, Meaning, faults, judged, meaning
+from fleetward_server.mosip.encryption import EncryptionCertificate
 from fleetward_server.mosip.exchange import Answer
 from fleetward_server.mosip.profiles import Told, Voice, code_found, hotlist_id, is_fresh
 from fleetward_server.mosip.queue import NEXT, Act, Due, Task, TaskEvent, TaskState, due, new_task
@@ -447,3 +450,52 @@ def test_what_cannot_be_told_again_says_so(provider, words, code):
 
 def test_all_that_was_told_of_one_device_can_be_listed(provider):
     assert [row["state"] for row in told(provider, "queue", "--device", "SN-0003")] == ["done"]
+
+
+def found(folder: Path) -> dict[str, tuple[str, str]]:
+    return {one.part: (str(one.health), one.detail) for one in doctor.examine(folder) if one.part.startswith("mosip")}
+
+
+def test_doctor_looks_at_all_that_mosip_needs(tmp_path):
+    make_provider(tmp_path, Wish(port=0), datetime.now(UTC))
+    assert found(tmp_path) == {}
+    with (tmp_path / "fleetward.toml").open("a") as file:
+        file.write(MOSIP + 'profile = "pms-1.1"\ndomain_uris = ["https://id.example.org"]\n')
+    bad = found(tmp_path)
+    assert {part: health for part, (health, _) in bad.items()} == {
+        "mosip: provider's key": "ok",
+        "mosip: secret": "failure",
+        "mosip: anchors": "failure",
+        "mosip: queue": "ok",
+        "mosip: encryption for https://id.example.org": "warning",
+    }
+    (tmp_path / "mosip.secret").write_text("s")
+    (tmp_path / "mosip.secret").chmod(0o600)
+    (tmp_path / "a.pem").write_bytes((tmp_path / "pki" / "root.pem").read_bytes())
+    good = found(tmp_path)
+    assert (good["mosip: secret"][0], good["mosip: anchors"]) == ("ok", ("ok", "1 certificates"))
+    (tmp_path / "mosip.json").write_text('{"reached": false, "code": "bad-tls", "detail": "x", "since": "y"}')
+    assert found(tmp_path)["mosip: reached"] == ("warning", "bad-tls: x (since y)")
+
+
+def test_doctor_tells_what_lies_aside_and_whose_certificate_is_missing(tmp_path):
+    make_provider(tmp_path, Wish(port=0), datetime.now(UTC))
+    with (tmp_path / "fleetward.toml").open("a") as file:
+        file.write(MOSIP + 'certificate = "pki/service-ca.pem"\n')
+    row = Scanner(1).row()
+    with open_store(tmp_path / "server.db") as store, store.unit() as unit:
+        unit.apply([PutDevice(row)])
+        unit.put_mosip_task(task(state=TaskState.DEAD, device_id=row.id))
+    said = found(tmp_path)
+    assert said["mosip: queue"] == ("warning", "1 refused; fleetward mosip queue --state dead")
+    assert said["mosip: provider's key"][0] == "failure"
+    assert "another key" in said["mosip: provider's key"][1]
+
+
+def test_encryption_certificates_are_listed_with_why_one_is_missing(provider):
+    assert told(provider, "certificates") == []
+    row = EncryptionCertificate(Environment.DEVELOPER, "https://a", NOW, failures=1, code="KER-KMS-002", detail="none")
+    with open_store(provider / "server.db") as store, store.unit() as unit:
+        unit.put_encryption_certificate(row)
+    (shown,) = told(provider, "certificates")
+    assert (shown["domain_uri"], shown["thumbprint"], shown["code"]) == ("https://a", None, "KER-KMS-002")

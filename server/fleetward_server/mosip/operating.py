@@ -23,13 +23,14 @@ def status(config: Config, store: Store) -> dict[str, Any]:
     """Return how things stand with MOSIP. tasks: ``<act> <state>`` -> how many, of the profile in use."""
     table = config.mosip
     counted = [row for row in store.mosip_counts() if row[0] == table.profile]
-    found = {"profile": table.profile, "url": table.url} | _reached(config.folder)
+    found = {"profile": table.profile, "url": table.url} | reached(config.folder)
     dead = store.mosip_tasks(TaskState.DEAD, limit=1)
     last = f"{dead[0].code}: {explained(dead[0].code or '')}" if dead else None
     return found | {"tasks": {f"{act} {state}": many for _, act, state, many in counted}, "last_refusal": last}
 
 
-def _reached(folder: Path) -> dict[str, Any]:
+def reached(folder: Path) -> dict[str, Any]:
+    """Return what the connector last said of MOSIP: reached, code, detail, since; each None where it said nothing."""
     try:
         told = json.loads((folder / FILE).read_bytes())
     except (OSError, ValueError):
