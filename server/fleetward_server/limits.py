@@ -7,6 +7,7 @@ Source: protocol section 3 ("Checks"), the code ``too-often``.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fleetward_schemas.envelope import Opened
 from fleetward_schemas.errors import Code, Refused
@@ -42,6 +43,7 @@ class Bucket:
 QUESTION = Rule(5, 1, "one a second")
 
 
+@lru_cache(maxsize=16)
 def rules_of(table: LimitsTable) -> tuple[Rule, Rule, Rule]:
     """Return the rules for reports: a second's, a day's number, a day's bytes."""
     day_bytes = table.mib_per_day * MIB
