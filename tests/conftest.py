@@ -9,7 +9,7 @@ from fleetward_server.compliance_report import commit_of
 
 MOSIP_VECTORS = Path(__file__).parents[2] / "shared" / "mosip-vectors"
 """Certificates and messages that MOSIP's projects published, beside the checkout where somebody put them."""
-NEEDS_VECTORS = frozenset({"test_mosip_certs.py", "test_mosip_vectors.py"})
+NEEDS_VECTORS = frozenset({"test_mosip_certs.py", "test_mosip_local.py", "test_mosip_vectors.py"})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from fleetward_agent.key_places import TPM, TRANSPORT_PLACES
+from fleetward_agent.local_table import LocalTable, check_local
 from fleetward_agent.reading import ConfigProblem, json_of, require_known, table_of, text_of
 from fleetward_schemas.clock import DRIFT_PPM
 from fleetward_schemas.drift import MOST_PPM
@@ -129,6 +130,7 @@ class Tables:
     limits: LimitsTable = field(default_factory=LimitsTable)
     clock: ClockTable = field(default_factory=ClockTable)
     budget: BudgetTable = field(default_factory=BudgetTable)
+    local: LocalTable = field(default_factory=LocalTable)
     log: LogTable = field(default_factory=LogTable)
 
 
@@ -170,6 +172,7 @@ _TABLES: dict[str, type] = {
     "limits": LimitsTable,
     "clock": ClockTable,
     "budget": BudgetTable,
+    "local": LocalTable,
     "log": LogTable,
 }
 
@@ -214,6 +217,7 @@ def _check(site: Site, path: Path) -> None:
     ):
         if not least <= value <= most:
             raise ConfigProblem(f"{path}: [clock] {name} = {value}: expected {least}..{most}")
+    check_local(site.local, path)
     state = Path(site.state.dir)
     if site.drivers and (state.is_absolute() or ".." in state.parts):
         raise ConfigProblem(f"{path}: [state] dir = {str(state)!r}: with drivers, a path inside each scanner's folder")

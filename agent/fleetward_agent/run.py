@@ -59,6 +59,11 @@ class Host:
         """Say whether a device still belongs here."""
         return device in self._devices
 
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """Those that belong here and are not leaving."""
+        return tuple(one for one in self._devices if not one.shutting)
+
     def heed(self, tag: str, call: Callable[[], None]) -> None:
         """Make ``call`` whenever the link tells that what it watches under ``tag`` is readable."""
         self._heeded[tag] = call

@@ -10,6 +10,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from enum import IntEnum
 from pathlib import Path
 
@@ -29,7 +30,7 @@ POLL_S = 0.5
 AGAIN_S = 3.0
 WARNINGS = frozenset(
     {"refused", "storage-failed", "effect-failed", "key-unavailable", "report-refused", "state-from-backup", "alert"}
-    | {"scanner-problem", "waiting-for-keys", "not-exported"}
+    | {"scanner-problem", "waiting-for-keys", "not-exported", "local-refused", "local-unsigned", "local-not-written"}
 )
 QUIET = frozenset({"took", "line", "looked", "left"})
 
@@ -82,20 +83,34 @@ def serve(site: Site, level: str | None = None, form: str | None = None) -> Exit
     if site.drivers:
         _serve_plugs(site, stop)
     else:
-        _serve_one(declared(site), stop)
+        _serve_one(site, stop)
     return Exit.INTERRUPTED if stop.by == signal.SIGINT else Exit.OK
 
 
-def _serve_one(config: Config, stop: "Stop") -> None:
+def _serve_one(site: Site, stop: "Stop") -> None:
     """Work for the device that the papers declare."""
+    config = declared(site)
     with alone(config.state_dir):
         device = _assembled(config, stop)
         if device is None:
             return
-        link = SelectorLink(time.monotonic)
-        host = Host(link, [device], World.real(log))
-        host.run(stop, POLL_S)
+        link, world = SelectorLink(time.monotonic), World.real(log)
+        host = Host(link, [device], world)
+        with _telling(site, host, link, world) as told:
+            while not stop():
+                host.turn(POLL_S)
+                told()
         _close(host, link)
+
+
+def _telling(site: Site, host: Host, link: SelectorLink, world: World) -> AbstractContextManager[Callable[[], None]]:
+    """Tell the host's software of its devices, if the configuration says so; call what is given after each turn."""
+    if not (site.local.file or site.local.socket):
+        return nullcontext(lambda: None)
+    # Only here: a host whose software asks nothing needs none of it.
+    from fleetward_agent.local import telling
+
+    return telling(site, host, link, world)
 
 
 def _assembled(config: Config, stop: "Stop") -> Device | None:
@@ -126,8 +141,10 @@ def _serve_plugs(site: Site, stop: "Stop") -> None:
     plugs = Plugs(site, host, bus, world)
     link.watch(bus, UDEV)
     link.watch(plugs.programs, DRIVERS)
-    while not stop():
-        plugs.turn(POLL_S)
+    with _telling(site, host, link, world) as told:
+        while not stop():
+            plugs.turn(POLL_S)
+            told()
     plugs.shutdown()
     _close(host, link)
 

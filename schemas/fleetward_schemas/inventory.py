@@ -26,6 +26,10 @@ class DeviceStatus(StrEnum):
     NOT_REGISTERED = "Not Registered"
 
 
+LEVELS = {"SBI 1.0": Certification.L0, "SBI 2.0": Certification.L1}
+"""What SBI 1.0 calls the levels."""
+
+
 class Info(UpBody):
     """The report. deviceInfo: MOSIP's device info as a compact JWS by the device key."""
 
@@ -53,13 +57,18 @@ class DeviceInfo(BaseModel):
 
 def sign_info(info: DeviceInfo, key: PrivateKey, leaf: bytes) -> str:
     """Sign device info by the device key, its certificate in ``x5c``."""
+    return sign_words(info.model_dump_json().encode(), key, leaf)
+
+
+def sign_words(payload: bytes, key: PrivateKey, leaf: bytes) -> str:
+    """Sign what is device info in another spelling, for who reads it at the host."""
     header = {"alg": alg_of(key), "typ": "JWT", "x5c": [show_der(leaf)]}
     segment = b64url(json.dumps(header, separators=(",", ":")).encode()).encode()
-    return compact(segment, info.model_dump_json().encode(), key).decode()
+    return compact(segment, payload, key).decode()
 
 
 def read_info(text: str, signer: str) -> DeviceInfo:
-    """Read device info signed by the certificate whose thumbprint is ``signer``.
+    """Read device info, in either spelling, signed by the certificate whose thumbprint is ``signer``.
 
     Raises:
         Refused: ``bad-body``.
@@ -73,11 +82,27 @@ def read_info(text: str, signer: str) -> DeviceInfo:
         if header_alg(token.header) is not alg_of(key):
             raise Refused(Code.BAD_BODY, "device info names another algorithm than its key's")
         verify(key, token.signed, token.signature)
-        return DeviceInfo.model_validate(read_object(token.payload))
+        return DeviceInfo.model_validate(read_spelling(read_object(token.payload)))
     except Refused as refusal:
         raise Refused(Code.BAD_BODY, f"deviceInfo: {refusal.detail}") from None
     except ValidationError as error:
         raise Refused(Code.BAD_BODY, f"deviceInfo: {first_fault(error)}") from None
+
+
+def read_spelling(document: dict[str, Any]) -> dict[str, Any]:
+    """Return device info in the spelling of 0.9.5, if it came in that of SBI 1.0.
+
+    There ``serialNo`` stands for both names, the level has another, and parts may be numbered by integers. What neither
+    spelling has stays, for the shape to refuse.
+    """
+    found = dict(document)
+    if isinstance(subs := found.get("deviceSubId"), list):
+        found["deviceSubId"] = [str(one) if type(one) is int else one for one in subs]
+    if "serialNo" in found and not {"deviceId", "deviceCode"} & found.keys():
+        found["deviceId"] = found["deviceCode"] = found.pop("serialNo")
+    if isinstance(level := found.get("certification"), str) and level in LEVELS:
+        found["certification"] = LEVELS[level]
+    return found
 
 
 def _leaf(header: dict[str, Any]) -> bytes:

@@ -26,6 +26,9 @@ TOUCH_THE_WORLD = {
     "probe.py",
     "clock_export.py",
 }
+TOUCH_THE_WORLD |= {"local.py", "local_door.py"}
+DOOR = "local_door.py"
+"""The one file that listens: on a UNIX socket, where it tells and does nothing."""
 CAPTURES = ("capture", "rcapture", "biovalue", "biometric", "bdb")
 HEAVY = ("sqlalchemy", "rich", "typer", "structlog", "amqtt", "fleetward_server", "asyncio", "jwt", "pyudev")
 
@@ -48,7 +51,8 @@ def test_no_code_can_ask_for_a_capture_or_listen(path: Path) -> None:
     names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
     words = {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)}
 
-    assert not names & {"listen", "bind", "accept", "create_server"}
+    assert path.name == DOOR or not names & {"listen", "bind", "accept", "create_server"}
+    assert not names & {"AF_INET", "AF_INET6", "AF_PACKET"}
     assert not [word for word in names | words if any(capture in word.lower() for capture in CAPTURES)]
 
 
@@ -63,7 +67,8 @@ RUN = """
 import os, signal, sys, threading
 from fleetward_agent.__main__ import main
 threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
-print(main(["run", "--device", sys.argv[1]]), [m for m in ("pyudev", "fleetward_agent.plugs") if m in sys.modules])
+left_out = ("pyudev", "fleetward_agent.plugs", "fleetward_agent.local")
+print(main(["run", "--device", sys.argv[1]]), [m for m in left_out if m in sys.modules])
 """
 
 

@@ -102,3 +102,35 @@ def refused(cast, text):
     with pytest.raises(Refused) as refusal:
         read(cast, text)
     return refusal.value.code is Code.BAD_BODY
+
+
+def sbi(info):
+    """Return device info as SBI 1.0 spells it."""
+    other = {name: value for name, value in info.items() if name not in {"deviceId", "deviceCode"}}
+    return other | {"serialNo": "SN-0001", "certification": "SBI 2.0", "specVersion": ["1.0.0"], "deviceSubId": [1]}
+
+
+def test_the_spelling_of_sbi_1_0_is_read_as_well(cast, info):
+    found = read(cast, token(cast, sbi(info)))
+    assert (found.deviceId, found.deviceCode, found.certification) == ("SN-0001", "SN-0001", "L1")
+    assert (found.deviceSubId, found.specVersion) == (["1"], ["1.0.0"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"deviceId": "another"},
+        {"deviceCode": "another"},
+        {"certification": "SBI 3.0"},
+        {"certification": 1},
+        {"deviceSubId": [4]},
+        {"deviceSubId": [True]},
+        {"deviceSubId": [1.0]},
+        {"serialNo": ""},
+        {"camDimensions": "1"},
+    ],
+)
+def test_a_mixture_of_both_spellings_is_neither(cast, info, change):
+    with pytest.raises(Refused) as refusal:
+        read(cast, token(cast, sbi(info) | change))
+    assert refusal.value.code is Code.BAD_BODY
