@@ -14,6 +14,7 @@ NAMES = (
     "bytes",
     "away",
     "storm",
+    "catchup",
     "broker",
     "brokers",
     "hsm",
