@@ -72,8 +72,13 @@ def mosip_command(
     as_json: Json = False,
 ) -> None:
     """Answer as MOSIP's services do, over TLS, until Ctrl-C; prints the [mosip] table for this provider first."""
-    from fleetward_sandbox.mosip.front import Front, told_quirks
-
+    try:
+        from fleetward_sandbox.mosip.front import Front, told_quirks
+    except ModuleNotFoundError as error:
+        if error.name not in {"starlette", "uvicorn"}:
+            raise
+        print(f"fleetward: needs {error.name}; run: pip install 'fleetward[sandbox]'", file=sys.stderr)
+        raise typer.Exit(2) from None
     if quirk and "help" in quirk:
         print(told_quirks(as_json=as_json))
         return
