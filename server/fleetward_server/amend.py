@@ -12,8 +12,12 @@ from fleetward_broker.signers import write_durably
 from fleetward_server.config import FILE, Config, ConfigProblem, check, read
 
 
-def with_keys(config: Config, changed: Mapping[str, str], former: Mapping[str, str]) -> tuple[Config, bytes]:
-    """Return the configuration with other keys, and the file's text to write. changed: key of ``[keys]`` -> URI.
+def with_keys(
+    config: Config, changed: Mapping[str, str], former: Mapping[str, str], mosip: Mapping[str, str] | None = None
+) -> tuple[Config, bytes]:
+    """Return the configuration with other keys, and the file's text to write.
+
+    changed: key of ``[keys]`` -> URI. mosip: what to write into a ``[mosip]`` that is there.
 
     Raises:
         ConfigProblem: the file cannot be read, or what comes of it would be refused.
@@ -23,6 +27,8 @@ def with_keys(config: Config, changed: Mapping[str, str], former: Mapping[str, s
         document = tomlkit.parse(path.read_bytes().decode())
     except (OSError, UnicodeDecodeError, ParseError) as error:
         raise ConfigProblem(f"{path}: cannot be read: {error}") from None
+    for name, value in (mosip or {}).items():
+        document["mosip"][name] = value
     keys = document.get("keys")
     if keys is None:
         keys = document["keys"] = tomlkit.table()

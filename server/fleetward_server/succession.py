@@ -202,13 +202,22 @@ def _believe(config: Config, planned: _Plan) -> Successor:
 def _install(config: Config, office: str, planned: _Plan, announce: Announce) -> Successor:
     """Put an issuing CA into office."""
     former = {**config.keys.former, planned.before[0]: planned.before[1]}
-    after, raw = amend.with_keys(config, {office.replace("-", "_"): planned.uri}, former)
+    known = _known_to_mosip(config, *planned.before) if office == "device-ca" else {}
+    after, raw = amend.with_keys(config, {office.replace("-", "_"): planned.uri}, former, known)
     made = planned.make()
     write_durably(config.pki / f"{planned.stem}.pem", made.public_bytes(Encoding.PEM))
     # A broker refuses whom an authority without a list certified, so the list is there before the authority is.
     announce(after)
     amend.write(config.folder, raw)
     return _told(office, planned.stem, planned.uri, made)
+
+
+def _known_to_mosip(config: Config, stem: str, uri: str) -> dict[str, str]:
+    """Return what ``[mosip]`` must say from now on: MOSIP knows the provider by the key that it was shown."""
+    table = config.mosip
+    if not table.on or table.key:
+        return {}
+    return {"key": uri} | ({} if table.certificate else {"certificate": f"pki/{stem}.pem"})
 
 
 def _before(config: Config, office: str) -> tuple[str, str]:

@@ -25,6 +25,7 @@ from fleetward_server.config import Config, load
 from fleetward_server.generations import AUTHORITIES, former, in_office, open_root, own_anchors, roots
 from fleetward_server.init import Wish, make_provider
 from fleetward_server.lines import finish_lines, make_line, subject_of_line
+from fleetward_server.mosip.signing import open_seal
 from fleetward_server.operator import LocalOperator
 from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.restore import Wish as RestoreWish
@@ -352,6 +353,21 @@ def test_a_kill_at_any_point_leaves_either_of_the_two_in_office(
         print(f"\n{office}: killed at {place - 1} points")
     assert place > 2
     assert len(stems) >= 2
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_mosip_goes_on_knowing_the_key_that_it_was_shown(operator: LocalOperator, folder: Path, signed: bool) -> None:
+    shutil.copy(folder / "pki" / "device-ca.pem", folder / "by-mosip.pem")
+    with (folder / "fleetward.toml").open("a") as file:
+        file.write('[mosip]\nprofile = "crypto-only"\nurl = "https://mosip.example"\nclient_id = "x"\n')
+        file.write('certificate = "by-mosip.pem"\n' if signed else "")
+    before = open_seal(load(folder)).certificate
+    for _ in range(2):
+        operator.rotate_authority("device-ca", "")
+    config = sound(folder)
+    assert open_seal(config).certificate == before
+    assert config.mosip.key == "file:pki/device-ca.key.pem"
+    assert config.mosip.certificate == ("by-mosip.pem" if signed else "pki/device-ca.pem")
 
 
 def test_a_kill_while_a_root_is_forgotten_leaves_it_or_not(operator: LocalOperator, folder: Path) -> None:
