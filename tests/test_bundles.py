@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,18 @@ from fleetward_agent.visit import Visit
 from fleetward_agent.walk import Stage as At
 from fleetward_schemas.bundle import read_bundle, write_bundle
 from fleetward_schemas.commands import Step
+from fleetward_schemas.encryption import Encryption
 from fleetward_schemas.enrol import State
 from fleetward_schemas.errors import Refused
 from fleetward_schemas.jws import Alg
 from fleetward_server.audit import verify
+from fleetward_server.bundle import BundleOperator
 from fleetward_server.cli.app import run
 from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.state import Command, Presence
-from fleetward_server.store import ReportFilter
+from fleetward_server.store import ReportFilter, Store
+from tests.agent.test_encryption import FIR, IDA, ROOT, body
+from tests.chains import chain
 from tests.joined import Joined
 
 
@@ -213,3 +218,19 @@ def test_what_was_carried_is_not_too_often(remote: Remote) -> None:
     answers = remote.bring(remote.create())
     assert len(read_bundle(answers)) > 3
     assert remote.take(answers) == ()
+
+
+class Told(BundleOperator):
+    """An operator whose provider has an encryption certificate to tell of."""
+
+    def _encryption(self, store: Store, now: datetime) -> tuple[Encryption, ...]:
+        return (body(chain(FIR, IDA, ROOT)),)
+
+
+def test_encryption_certificates_travel_in_bundles(remote: Remote) -> None:
+    with Told(remote.folder, "eve", lambda: remote.clock.now) as operator:
+        whole, _ = operator.create_bundle([remote.device.id], "")
+    device = Device(remote.origin, remote.parts, Options(device_alg=Alg.EDDSA))
+    visit = Visit(device, remote.boot_id, remote.world().instant())
+    done = visit.apply(whole, remote.world().instant())
+    assert (done.taken["encryption"], done.left) == (1, ())

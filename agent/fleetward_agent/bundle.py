@@ -1,8 +1,9 @@
 """A bundle at the device: envelopes that came by hand, opened as from the network, and what is carried back.
 
-The file is taken whole or not at all, in one turn; left out by name is only what time alone decides: an order that
-has expired, a time answer that comes too late. An order waits at the server for the next bundle while the device cannot
-tell whether it has expired: after a reboot, until a carried answer has told the time.
+The file is taken whole or not at all, in one turn; left out by name is only an order that has expired, a time answer
+that comes too late, and an encryption certificate that MOSIP's anchors do not lead to. An order waits at the server for
+the next bundle while the device cannot tell whether it has expired: after a reboot, until a carried answer has told the
+time.
 Source: S3, S4; protocol section 3; schemas/README.md "Bundles".
 """
 
@@ -30,6 +31,8 @@ from fleetward_schemas.topics import Direction, fleet, read_topic
 
 BEACON = fleet("beacon")
 MOST_ANSWERS = 5000
+ALONE = frozenset({"time", "encryption"})
+"""Kinds whose signature held and whose content may be of no use here: they are left out, and the rest is taken."""
 Knows = Callable[[BaseModel], Known]
 
 
@@ -37,7 +40,7 @@ Knows = Callable[[BaseModel], Known]
 class Read:
     """What a bundle makes happen.
 
-    taken: messages by kind; left: what time decided against, ``line: refusal``; held: orders that wait until the time
+    taken: messages by kind; left: what was left out alone, ``line: refusal``; held: orders that wait until the time
     is known; others: lines for other devices.
     """
 
@@ -105,7 +108,7 @@ def _next(done: Read, number: int, one: Carried, know: Knows, chains: Chains, at
     try:
         turn = desk.handle(admitted, know(admitted.said.body), session, at)
     except Refused as refusal:
-        if address.kind != "time":
+        if address.kind not in ALONE:
             raise
         return _left(done, number, address.kind, refusal)
     if address.kind == "time":

@@ -17,15 +17,16 @@ from fleetward_broker.signers import KeyUnavailable, write_durably
 from fleetward_schemas.bundle import Carried, read_bundle, write_bundle
 from fleetward_schemas.clock import TimeAnswer
 from fleetward_schemas.commands import Event, Step, Verb, may_advance
+from fleetward_schemas.encryption import Encryption
 from fleetward_schemas.enrol import State
 from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.messages import KINDS
 from fleetward_schemas.receipts import Ack
 from fleetward_schemas.topics import DeviceId, Direction, down, read_topic
-from fleetward_server import commands
+from fleetward_server import commands, encryption
 from fleetward_server.authority import Authority
 from fleetward_server.clock import sureness
-from fleetward_server.config import LimitsTable
+from fleetward_server.config import ConfigProblem, LimitsTable
 from fleetward_server.generations import AuthorityProblem, own_anchors
 from fleetward_server.mass import MassOperator
 from fleetward_server.outgoing import Outgoing
@@ -92,7 +93,7 @@ class BundleOperator(MassOperator):
     """An operator on this host who also makes bundles and takes what comes back."""
 
     def create_bundle(self, devices: Sequence[DeviceId], reason: str) -> tuple[bytes, Packed]:
-        """Return a bundle for these devices: a time floor, their receipts and open orders.
+        """Return a bundle for these devices: a time floor, receipts, open orders, encryption certificates.
 
         Raises:
             OperatorProblem: ``not-found``; ``conflict``: a device that takes none; ``failed``: our own clock or key.
@@ -100,19 +101,30 @@ class BundleOperator(MassOperator):
         now, pouch, out = self._now(), Pouch(), Outgoing()
         with self.opened() as store:
             worker = self._worker(store, pouch, now)
+            worker.policy = replace(worker.policy, encryption=self._encryption(store, now))
             if not worker.policy.radius_ms:
                 raise OperatorProblem(Kind.FAILED, "[time] the error of our own clock is not known: no bundle now")
             left: list[str] = []
             receipts = 0
             with store.unit() as unit:
                 for device_id in devices:
-                    receipts += self._receipts(_takes_bundles(unit, device_id), out, worker.policy.radius_ms)
+                    device = _takes_bundles(unit, device_id)
+                    receipts += self._receipts(device, out, worker.policy.radius_ms)
+                    if device.state is State.REGISTERED:
+                        out.replies += encryption.told(device.id, device.digital_id or "", worker.policy)
                     left += self._orders(unit, device_id, store, out, now)
                     unit.apply([self._entry("bundle-created", device_id, reason, "")])
             orders = sum(reply.topic.endswith("/command") for reply in out.replies)
             worker.beacon(_LINE, now)
             worker.send(out, _LINE, now)
         return write_bundle(pouch.messages), Packed(len(devices), orders, receipts, tuple(left))
+
+    def _encryption(self, store: Store, now: datetime) -> tuple[Encryption, ...]:
+        """Return the encryption certificates that devices are told of."""
+        try:
+            return encryption.bodies(self.config, store, now)
+        except ConfigProblem as problem:
+            raise OperatorProblem(Kind.INVALID, str(problem)) from None
 
     def take_bundle(self, whole: bytes) -> Taken:
         """Take what a device, or several, gave somebody to carry.

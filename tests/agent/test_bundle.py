@@ -20,6 +20,7 @@ from fleetward_agent.walk import Stage as At
 from fleetward_schemas.bundle import Carried, read_bundle, write_bundle
 from fleetward_schemas.clock import FAR_FUTURE_US, Beacon, TimeAnswer, TimeQuestion
 from fleetward_schemas.commands import Command, Result, ResultState
+from fleetward_schemas.encryption import MosipAnchors
 from fleetward_schemas.envelope import Opened, open_sealed, read_body, seal
 from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.identity import Certification
@@ -27,7 +28,9 @@ from fleetward_schemas.jws import Alg
 from fleetward_schemas.moment import show, to_ms
 from fleetward_schemas.receipts import Ack
 from fleetward_schemas.topics import fleet
+from tests.agent.test_encryption import FIR, IDA, ROOT, THIEF, body
 from tests.agent.test_main import enrolled, provisioned
+from tests.chains import chain
 from tests.world import Provider, Stage
 from tests.world_server import _Trust
 
@@ -44,10 +47,10 @@ class Office:
     def write(self, *bodies: BaseModel, minutes: int = 600, at: datetime | None = None) -> bytes:
         """Return a bundle with a beacon, these bodies and an ack."""
         messages = [self.sealed("beacon", Beacon(), at)]
-        for body in bodies:
-            kind = type(body).__name__.lower().replace("timeanswer", "time")
+        for one in bodies:
+            kind = type(one).__name__.lower().replace("timeanswer", "time")
             ends = (at or self.stage.clock.now) + timedelta(minutes=minutes) if kind == "command" else None
-            messages.append(self.sealed(kind, body, at, expires=ends))
+            messages.append(self.sealed(kind, one, at, expires=ends))
         return write_bundle([*messages, self.sealed("ack", Ack(ids=[]), at)])
 
     def sealed(self, kind: str, body: BaseModel, at: datetime | None = None, **changes: object) -> Carried:
@@ -353,3 +356,15 @@ def test_the_command_line_takes_a_bundle_and_writes_answers(
     stick.write_bytes(stick.read_bytes()[:-9])
     assert main(words) == 7
     assert "malformed" in capsys.readouterr().err
+
+
+def test_an_encryption_certificate_is_believed_under_mosips_anchors_alone(office: Office) -> None:
+    stage = office.stage
+    stage.origin = replace(stage.origin, mosip=MosipAnchors([chain(ROOT)[0].certificate]))
+    good, bad = body(chain(FIR, IDA, ROOT)), body(chain(FIR, IDA, THIEF), "https://thief.example.org")
+    one = visit(stage)
+    done = one.apply(office.write(good, bad), stage.world().instant())
+
+    assert [kept.domain_uri for kept in stage.parts.state.load().encryption] == [good.domainUri]
+    assert (done.taken["encryption"], len(done.left)) == (1, 1)
+    assert "encryption: bad-body" in done.left[0]

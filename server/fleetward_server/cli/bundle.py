@@ -31,7 +31,7 @@ def create(
     *,
     as_json: Json = False,
 ) -> None:
-    """Write a bundle: a time floor, open orders, receipts for what was brought. Good for 7 days at most.
+    """Write a bundle: time floor, open orders, encryption certificates, receipts for what was brought. Good for 7 days.
 
     Orders that need the line (rotate-key) are named and left out. The server's keys must be there.
     """
