@@ -10,6 +10,7 @@ NAMES = (
     "stampede",
     "rotation",
     "filters",
+    "clock",
     "link",
     "bytes",
     "away",
