@@ -30,13 +30,15 @@ IMPORTS = (
     "fleetward_broker.link",
     "fleetward_agent.run",
 )
-LIBRARIES = (
-    "ssl sqlite3 paho.mqtt.client cryptography.x509 cryptography.hazmat.primitives.serialization pydantic tinydb"
-)
+LIBRARIES = ("sqlite3", "pydantic", "tinydb")
+CLIENT = Path(__file__).parents[1] / "live" / "independent_client.py"
 FLOOR = """
 import importlib, sys
-for name in sys.argv[1:]: importlib.import_module(name)
+client, folder, *names = sys.argv[1:]
+for name in names: importlib.import_module(name)
 class One(sys.modules["pydantic"].BaseModel): one: int
+sys.argv = [client, folder, "--reports", "2"]
+exec(compile(open(client).read(), client, "exec"))
 with open("/proc/self/statm") as f: print(int(f.read().split()[1]) * 4096 / 2**20)
 """
 PROBE = """
@@ -56,18 +58,23 @@ def main() -> None:
         ms, mb = json.loads(done.stdout)
         print(f"import {name:28} {ms:6.0f} ms  {mb:5.1f} MB")
     words, settings = service()
-    switches = words[: words.index("-m")]
-    floor = [sys.executable, *switches, "-c", FLOOR, *LIBRARIES]
-    for _ in range(2):  # As below: the second finds compiled modules.
-        done = subprocess.run(floor, capture_output=True, text=True, check=True, env=environment(settings))
-    print(f"its libraries alone, imported and idle: {float(done.stdout):.1f} MiB resident")
     with tempfile.TemporaryDirectory() as name, House(Path(name)) as house:
+        print(f"its libraries, under a client of 250 lines: {floor(house, words, settings):.1f} MiB resident")
         for how, command, env in (("fleetward-agent run", BY_HAND, {}), ("as its service", words, settings)):
             rss, uss = weight(house, command, env)
             print(
                 f"agent with one device online, idle ({how}): {rss:.1f} MiB = {rss * MB_PER_MIB:.1f} MB resident, "
                 f"{uss:.1f} MiB own (bar {BAR_MB} MB)"
             )
+
+
+def floor(house: House, words: tuple[str, ...], settings: dict[str, str]) -> float:
+    """Return what the agent's libraries weigh in MiB, a line open and none of our code: no agent can weigh less."""
+    (device,) = house.provision(1)
+    command = [sys.executable, *words[: words.index("-m")], "-c", FLOOR, str(CLIENT), str(device.folder), *LIBRARIES]
+    for _ in range(2):  # The second run finds compiled modules.
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment(settings))
+    return float(done.stdout.splitlines()[-1])
 
 
 def service() -> tuple[tuple[str, ...], dict[str, str]]:
