@@ -249,6 +249,8 @@ def check(config: Config, path: Path) -> Config:
     _between(path, "[broker] port", config.broker.port, 0, 65535)
     _between(path, "[broker] connects_per_s", config.broker.connects_per_s, 1, 100_000)
     _between(path, "[time] radius_ms", config.time.radius_ms, 1, 10_000)
+    if config.time.require_nts and config.time.source != "chrony":
+        raise ConfigProblem(f"{path}: [time] require_nts = true: needs source = 'chrony'")
     _between(path, "[time] beacon_s", config.time.beacon_s, 1, 3600)
     _between(path, "[enrol] retry_after_s", config.enrol.retry_after_s, 1, 604_800)
     _between(path, "[devices] telemetry_s", config.devices.telemetry_s, 1, 86_400)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fleetward_agent.assembly import options_of
 from fleetward_agent.config import ConfigProblem, from_folder, load
 from fleetward_schemas.identity import Certification, Environment, Purpose
 from fleetward_schemas.jws import Alg
@@ -47,10 +48,12 @@ def test_a_provisioned_folder_needs_no_file(folder: Path) -> None:
 
 def test_a_file_says_the_rest(folder: Path) -> None:
     text = '[server]\nhost = "h"\nenv = "Production"\n[keys]\ndevice_alg = "EdDSA"\n[limits]\noutbox_rows = 200\n'
+    text += "[clock]\nneed_ms = 50\n"
     config = load(toml(folder, text))
 
     assert (config.server.host, config.server.port, config.server.env) == ("h", 8883, Environment.PRODUCTION)
     assert (config.keys.device_alg, config.limits.outbox_rows) == (Alg.EDDSA, 200)
+    assert (options_of(config).need_ms, options_of(config).drift_ppm) == (50, 200)
 
 
 def test_a_file_in_the_folder_wins(folder: Path) -> None:
@@ -66,6 +69,8 @@ def test_a_file_in_the_folder_wins(folder: Path) -> None:
         ('[sever]\nhost = "h"\n', r"agent.toml:1: unknown key 'sever'; did you mean 'server'"),
         ('[server]\nhost = "h"\n[log]\nzzz = 1\n', r"agent.toml:4: unknown key 'zzz'; known: level, format"),
         ("[server]\n", r"\[server\] needs host"),
+        ('[server]\nhost = "h"\n[clock]\nneed_ms = 4\n', r"\[clock\] need_ms = 4: expected 5..10000"),
+        ('[server]\nhost = "h"\n[clock]\ndrift_ppm = 5001\n', r"\[clock\] drift_ppm = 5001: expected 1..5000"),
         ('[server]\nhost = "h"\n[limits]\ntelemetry_days = 0\n', r"telemetry_days = 0: expected 1..3650"),
         ('[server]\nhost = "h"\n[budget]\nbytes_per_day = -1\n', r"bytes_per_day = -1: expected 0.."),
         ('[server]\nhost = "h"\n[budget]\nper_day = 1\n', r"unknown key 'per_day'"),
