@@ -29,7 +29,8 @@ def started(folder: Path, terminal: int, *words: str) -> subprocess.Popen[bytes]
 
 
 def _take_terminal() -> None:
-    """Make the terminal on stdin the session's own, so that Ctrl-C means this program."""
+    """Make the terminal on stdin the session's own, so that Ctrl-C means this program, whoever ignores it above."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     import fcntl
     import termios
 
