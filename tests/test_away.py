@@ -22,7 +22,7 @@ from fleetward_server.state import Command, Presence, Report
 from fleetward_server.store import ReportFilter
 from tests.joined import Joined
 
-DAYS = 8
+DAYS = 5
 HOURS = 3600
 ONLINE_S = 600
 PERIOD_S = 120
