@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from fleetward_schemas.encryption import Encryption
 from fleetward_schemas.envelope import Opened
+from fleetward_schemas.errors import Code
 from fleetward_schemas.identity import Environment, SignedIdentity
 from fleetward_schemas.jws import PublicKey
 from fleetward_schemas.topics import DeviceId
@@ -139,4 +140,4 @@ class Turn:
     replies: tuple[Reply, ...] = ()
     effects: tuple[IssuePair, ...] = ()
     acks: tuple[str, ...] = ()
-    refused: tuple[tuple[str, str], ...] = field(default=())
+    refused: tuple[tuple[str, Code], ...] = field(default=())

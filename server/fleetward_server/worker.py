@@ -127,8 +127,12 @@ class Worker:
         if admitted.window is not None:
             rows.apply((admitted.window,))
         acks = [one for each in turns for one in each.acks]
-        if acks:
-            out.ack(said.device_id, self._current(rows, said), acks, ())
+        refused = [one for each in turns for one in each.refused]
+        if refused:
+            log.warning("report refused", extra={"device": said.device_id, "codes": [code for _, code in refused]})
+            out.refusals += [(said.opened.members.topic, Refused(code)) for _, code in refused]
+        if acks or refused:
+            out.ack(said.device_id, self._current(rows, said), acks, refused)
 
     def _perform(self, effect: IssuePair, said: Said, known: Known, now: datetime) -> Turn:
         certified, busy = ISSUED[said.opened.kind.name]

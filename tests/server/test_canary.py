@@ -231,6 +231,20 @@ def test_the_search_finds_a_marker_in_an_allowed_sink(
     assert Search(bench, caplog).finds(marker) == {"store"}
 
 
+def test_device_info_that_contradicts_the_record_is_told_by_its_code_counted_and_in_the_audit(bench: Bench) -> None:
+    device = bench.l1
+    text = info(device, bench.now, env=Environment.PRODUCTION)
+
+    sent = bench.hear(device.say("info", Info(deviceInfo=text), bench.now))
+
+    assert sent[0][1]["body"] == {"ids": [], "refused": [{"id": device.last_id, "code": "bad-body"}]}
+    assert bench.refusals(device.id) == {"bad-body": 1}
+    assert [link.entry.action for link in bench.store.history(device.id)][-1] == "contradiction-alarm"
+    assert list(bench.store.reports()) == []
+    bench.hear(device.say("info", Info(deviceInfo=info(device, bench.now)), bench.now))
+    assert len(list(bench.store.reports())) == 1
+
+
 def test_a_marker_that_device_info_has_no_member_for_is_refused_and_gone(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,21 +1,36 @@
 """Device information at the server: kept as it came, and the device's code told to whoever does not know it."""
 
+from typing import Any
+
 import pytest
 
 from fleetward_schemas.enrol import Enrolled, State
-from fleetward_schemas.errors import Code, Refused
+from fleetward_schemas.errors import FINAL_CODES, Code, Refused
 from fleetward_schemas.identity import Certification, Environment, Purpose
 from fleetward_schemas.inventory import DeviceInfo, DeviceStatus, Info, sign_info
 from fleetward_schemas.moment import show
 from fleetward_schemas.strict import show_der
 from fleetward_schemas.topics import down
 from fleetward_server.inventory import on_info
-from fleetward_server.state import PutDevice
+from fleetward_server.state import AddAudit, AddReport, CountRefusal, PutDevice
 from fleetward_server.turn import Turn
-from tests.server.provider import DEVICE_ID, NOW, POLICY, Voice, device, device_speaker, key, known, leaf, pair, said
+from tests.server.provider import (
+    DEVICE_ID,
+    ID,
+    NOW,
+    POLICY,
+    Voice,
+    device,
+    device_speaker,
+    key,
+    known,
+    leaf,
+    pair,
+    said,
+)
 
 
-def told(own_word: str, code: str | None, digital_id: str = "signed.digital.id") -> Turn:
+def told(own_word: str, code: str | None, digital_id: str = "signed.digital.id", **claims: Any) -> Turn:
     """Have a device that calls itself ``own_word`` describe itself. code: what MOSIP calls it."""
     info = DeviceInfo(
         deviceId=DEVICE_ID,
@@ -31,7 +46,7 @@ def told(own_word: str, code: str | None, digital_id: str = "signed.digital.id")
         digitalId=digital_id,
         timestamp=show(NOW),
     )
-    signed = sign_info(info, key("device key"), leaf("device key", "device"))
+    signed = sign_info(info.model_copy(update=claims), key("device key"), leaf("device key", "device"))
     row = device(state=State.REGISTERED, device_code=code)
     word = said("info", Info(deviceInfo=signed), Voice(device_speaker()))
     return on_info(word, known(device=row, chains=pair()), POLICY)
@@ -58,3 +73,33 @@ def test_device_info_with_another_digital_id_brings_nothing() -> None:
     with pytest.raises(Refused) as refusal:
         told("unassigned", "code-1", digital_id="another.digital.id")
     assert refusal.value.code is Code.BAD_BODY
+
+
+@pytest.mark.parametrize(
+    ("claims", "differs"),
+    [
+        ({"certification": Certification.L0}, "certification L0: the record says L1"),
+        ({"purpose": Purpose.AUTH}, "purpose Auth: the record says Registration"),
+        ({"env": Environment.PRODUCTION}, "env Production: the record says Developer"),
+        (
+            {"certification": Certification.L0, "purpose": Purpose.AUTH},
+            "certification L0: the record says L1; purpose Auth: the record says Registration",
+        ),
+    ],
+)
+def test_a_report_that_contradicts_the_record_is_an_alarm_and_refused_for_good(
+    claims: dict[str, Any], differs: str
+) -> None:
+    turn = told("unassigned", None, **claims)
+    assert turn.refused == ((ID, Code.BAD_BODY),)
+    assert Code.BAD_BODY in FINAL_CODES
+    assert turn.acks == turn.replies == ()
+    (entry,) = [change.entry for change in turn.changes if isinstance(change, AddAudit)]
+    assert (entry.action, entry.subject, entry.actor, entry.reason) == (
+        "contradiction-alarm",
+        DEVICE_ID,
+        f"device:{DEVICE_ID}",
+        differs,
+    )
+    assert [change.code for change in turn.changes if isinstance(change, CountRefusal)] == [Code.BAD_BODY]
+    assert not [change for change in turn.changes if isinstance(change, (PutDevice, AddReport))]

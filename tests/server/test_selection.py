@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fleetward_schemas.enrol import Reason, State
-from fleetward_schemas.identity import Certification, Purpose
+from fleetward_schemas.identity import Certification, Purpose, may_serve
 from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.selection import (
     ABSENT,
@@ -45,14 +45,15 @@ def quoted(text: str) -> str:
 
 @st.composite
 def devices(draw: st.DrawFn, number: int) -> Device:
+    level = draw(st.sampled_from(Certification))
     who = identity(number, model=draw(st.sampled_from(MODELS)), make=draw(st.sampled_from(["Acme", "acme", "Bolt"])))
     return replace(
         device(number),
         identity=who,
         state=draw(st.sampled_from(State)),
         presence=draw(st.sampled_from(Presence)),
-        certification=draw(st.sampled_from(Certification)),
-        purpose=draw(st.sampled_from(Purpose)),
+        certification=level,
+        purpose=draw(st.sampled_from([one for one in Purpose if may_serve(level, one)])),
         reason=draw(st.none() | st.sampled_from(Reason)),
         tags=tuple(sorted(draw(st.sets(st.sampled_from(TAGS))))),
         agent_version=draw(st.none() | st.sampled_from(VERSIONS)),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fleetward_schemas.enrol import Reason, State
 from fleetward_schemas.errors import Code, LocalMistake
+from fleetward_schemas.identity import Certification, Purpose
 from fleetward_schemas.replay import ReplayWindow
 from fleetward_schemas.topics import DeviceId
 from fleetward_server.state import (
@@ -280,3 +281,30 @@ def test_an_epoch_that_was_rolled_back_never_comes_again(store: Store) -> None:
             moved.append(unit.epochs())
             raise ValueError("halfway")
     assert moved[0] != moved[1]
+
+
+@pytest.mark.parametrize("changes", [{"purpose": Purpose.AUTH}, {"certification": Certification.L0}])
+def test_level_and_purpose_of_a_record_never_change(tmp_path, changes):
+    with made(tmp_path) as store:
+        kept(store, device(1, tags=("a",)))
+        with pytest.raises(LocalMistake, match="would change"):
+            kept(store, device(1, **changes))
+        kept(store, device(1, tags=("b",)))
+        assert store.device(FIRST).tags == ("b",)
+        assert store.device(FIRST).purpose is Purpose.REGISTRATION
+
+
+def test_a_strangers_claim_may_be_corrected_until_it_is_listed(tmp_path):
+    claimed = device(1, state=State.PENDING, listed=False, purpose=Purpose.AUTH)
+    with made(tmp_path) as store:
+        kept(store, claimed)
+        kept(store, replace(claimed, purpose=Purpose.REGISTRATION, listed=True))
+        with pytest.raises(LocalMistake, match="would change"):
+            kept(store, claimed)
+
+
+def test_nobody_is_registered_for_authentication_below_l1(tmp_path):
+    with made(tmp_path) as store:
+        with pytest.raises(LocalMistake, match="Auth at L0"):
+            kept(store, device(1, certification=Certification.L0, purpose=Purpose.AUTH))
+        kept(store, device(2, certification=Certification.L1, purpose=Purpose.AUTH))

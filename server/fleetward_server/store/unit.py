@@ -15,6 +15,7 @@ from sqlalchemy.dialects.sqlite import Insert, insert
 
 from fleetward_schemas.enrol import State
 from fleetward_schemas.errors import Code, LocalMistake
+from fleetward_schemas.identity import may_serve
 from fleetward_schemas.topics import DeviceId
 from fleetward_server.audit import GENESIS, Link, follow
 from fleetward_server.mosip.encryption import EncryptionCertificate
@@ -29,6 +30,7 @@ from fleetward_server.state import (
     Change,
     CountRefusal,
     Cut,
+    Device,
     FtmRoot,
     Model,
     PutChallenge,
@@ -168,6 +170,7 @@ class Unit(MassUnit):
     def _put_device(self, change: PutDevice) -> None:
         device = change.device
         before = self.device(device.id)
+        _require_unchanged(before, device)
         # A device that is silenced must not be believed from a cache (intake.py keys its caches by this epoch).
         if device.state in _SILENCED and before is not None and before.state is not device.state:
             self._move("revocation")
@@ -276,3 +279,17 @@ def _from_link(link: Link) -> Values:
         "prev_hash": link.prev_hash,
         "hash": link.hash,
     }
+
+
+def _require_unchanged(before: Device | None, device: Device) -> None:
+    """K1: level and purpose of a record never change; until it is listed it holds a stranger's claim alone.
+
+    Raises:
+        LocalMistake: an act of ours would change them, or register for authentication below L1.
+    """
+    if device.state is State.REGISTERED and not may_serve(device.certification, device.purpose):
+        raise LocalMistake(f"{device.id}: {device.purpose} at {device.certification}")
+    if before is None or (before.state is State.PENDING and not before.listed):
+        return
+    if (before.certification, before.purpose) != (device.certification, device.purpose):
+        raise LocalMistake(f"{device.id}: level or purpose of a record would change")
