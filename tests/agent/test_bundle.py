@@ -15,6 +15,7 @@ from fleetward_agent.device import Device, Options
 from fleetward_agent.lock import alone
 from fleetward_agent.origin import Credential
 from fleetward_agent.status import NotRegistered
+from fleetward_agent.turn import AddReport
 from fleetward_agent.visit import Visit
 from fleetward_agent.walk import Stage as At
 from fleetward_schemas.bundle import Carried, read_bundle, write_bundle
@@ -368,3 +369,21 @@ def test_an_encryption_certificate_is_believed_under_mosips_anchors_alone(office
     assert [kept.domain_uri for kept in stage.parts.state.load().encryption] == [good.domainUri]
     assert (done.taken["encryption"], len(done.left)) == (1, 1)
     assert "encryption: bad-body" in done.left[0]
+
+
+def test_numbers_go_on_where_the_time_does_not(office: Office) -> None:
+    stage = office.stage
+    reading = '{"readings":[{"observedAt":"2026-06-01T12:00:00.000Z","uncertaintyMs":1,"metrics":{"uptimeS":1}}]}'
+    made = [office.stage.server.draft("x", "ack", Ack(ids=[])).id for _ in range(5)]
+    stage.parts.outbox.commit([AddReport(one, "telemetry", reading, 3, 0) for one in made])
+    reboot(stage)
+    whole = office.write()
+    first = bring(stage, whole)
+    reboot(stage)
+    second = bring(stage, whole)
+
+    assert min(numbers(office, second)) > max(numbers(office, first))
+
+
+def numbers(office: Office, answers: bytes) -> list[int]:
+    return [one.members.seq for one in office.opened(answers) if one.kind.report]

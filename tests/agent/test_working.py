@@ -121,6 +121,20 @@ def test_what_waited_comes_as_fast_as_it_is_taken_sixteen_at_most(working: Stage
     assert len(flying) < 40
 
 
+def test_a_server_that_says_too_often_is_left_in_peace(working: Stage) -> None:
+    hoard(working, 200)
+    working.until(lambda: working.device.session.pace == 16, 60)
+    working.server.refuse_reports = "too-often"
+    working.until(lambda: working.server.said("telemetry")[-1].opened.id not in working.server.reports)
+    waiting = working.parts.outbox.depth
+    working.turn()
+    assert working.device.session.pace == 4
+    assert waiting == working.parts.outbox.depth > 0
+
+    working.server.refuse_reports = None
+    working.until(lambda: working.parts.outbox.depth == 0, 300)
+
+
 def test_the_newest_comes_first_and_what_is_urgent_before_it(working: Stage) -> None:
     working.link.cut()
     hoard(working, 10)
