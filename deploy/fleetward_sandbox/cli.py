@@ -5,6 +5,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -72,17 +74,32 @@ def mosip_command(
     as_json: Json = False,
 ) -> None:
     """Answer as MOSIP's services do, over TLS, until Ctrl-C; prints the [mosip] table for this provider first."""
-    try:
+    with _extra():
         from fleetward_sandbox.mosip.front import Front, told_quirks
+    if quirk and "help" in quirk:
+        print(told_quirks(as_json=as_json))
+        return
+    Front(folder, profile, tuple(quirk or ()), lenient=lenient, as_json=as_json).serve(port)
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    """Say which extra an import lacks."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         if error.name not in {"starlette", "uvicorn"}:
             raise
         print(f"fleetward: needs {error.name}; run: pip install 'fleetward[sandbox]'", file=sys.stderr)
         raise typer.Exit(2) from None
-    if quirk and "help" in quirk:
-        print(told_quirks(as_json=as_json))
-        return
-    Front(folder, profile, tuple(quirk or ()), lenient=lenient, as_json=as_json).serve(port)
+
+
+def _has_mosip(word: str) -> None:
+    with _extra():
+        from fleetward_sandbox.demo_mosip import PROFILES
+    if word not in PROFILES:
+        print(f"--mosip {word!r}: expected one of {', '.join(PROFILES)}", file=sys.stderr)
+        raise typer.Exit(2)
 
 
 def simulate(
@@ -126,11 +143,16 @@ def demo(
     *,
     once: Annotated[bool, typer.Option("--once", help="End by itself; exit 0 only if all went well.")] = False,
     hsm: Annotated[bool, typer.Option("--hsm", help="Keep the provider's keys in a token (SoftHSM2).")] = False,
+    mosip: Annotated[
+        str, typer.Option("--mosip", help="With a MOSIP beside it: pms-1.1, masterdata-1.1 or crypto-only.")
+    ] = "",
     picture: Annotated[Path | None, typer.Option("--picture", help="Write an SVG of how it looked.")] = None,
     as_json: Json = False,
 ) -> None:
     """Watch scanners that nobody touched prove themselves, register, report and obey."""
     from fleetward_sandbox.demo import show
 
+    if mosip:
+        _has_mosip(mosip)
     plain = as_json or not sys.stdout.isatty()
-    raise typer.Exit(show(folder, devices, once=once, plain=plain, hsm=hsm, picture=picture))
+    raise typer.Exit(show(folder, devices, once=once, plain=plain, hsm=hsm, mosip=mosip, picture=picture))

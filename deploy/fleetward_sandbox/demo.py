@@ -13,14 +13,16 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fleetward_sandbox.demo_parts import MOST_DEVICES, DemoParts, Stopped
+from fleetward_sandbox.demo_parts import MOST_DEVICES, STEP_S, DemoParts, Stopped
 from fleetward_sandbox.fleet import Door, Fleet, provisioned
 from fleetward_sandbox.hostile import Loot, Thief, attacks
 from fleetward_sandbox.provision import Order, provision
 from fleetward_sandbox.view import View
 from fleetward_schemas.commands import Step, Verb
 from fleetward_schemas.enrol import State
+from fleetward_schemas.retirement import GRACE
 from fleetward_schemas.topics import DeviceId
+from fleetward_server.mosip.queue import ACTOR
 from fleetward_server.operator import LocalOperator
 from fleetward_server.state import Presence
 
@@ -37,12 +39,14 @@ class Demo(DemoParts):
         self._serve()
         self._devices()
         self._registered()
+        self._known_to_mosip()
         self._reported()
         self._commanded()
         self._rotated()
         self._cut_and_mended()
         self._thief()
         self._left()
+        self._left_mosip()
 
     def watch(self) -> None:
         """Go on until told to stop."""
@@ -61,7 +65,9 @@ class Demo(DemoParts):
             if self.stopping.is_set():
                 raise Stopped
 
-        order = Order(self.counts.devices, self.folder / "devices")
+        # Partner management 1.1 reads digital IDs to the millisecond only.
+        fine = self.counts.mosip == "pms-1.1"
+        order = Order(self.counts.devices, self.folder / "devices", milliseconds=fine)
         provision(self.provider, order, done, port=self._mended.port)
         self._fleet = Fleet(provisioned(self.folder / "devices"), Door("localhost", self._mended.port))
 
@@ -76,6 +82,16 @@ class Demo(DemoParts):
             self.counts.first_registered_s = seconds
         if self.counts.registered == self.counts.devices and self.counts.all_registered_s is None:
             self.counts.all_registered_s = seconds
+
+    def _known_to_mosip(self) -> None:
+        if self._mosip is None:
+            return
+        self.view.step("MOSIP is told of each, or (1.2 and later) knows them by certificates alone")
+
+        def note() -> None:
+            self.counts.mosip_known = sum(1 for one in self._reads.devices(limit=MOST_DEVICES) if one.device_code)
+
+        self._until(lambda: self.counts.mosip_known >= self.counts.devices, note)
 
     def _reported(self) -> None:
         self.view.step("each reports; every report is verified and stored once")
@@ -109,8 +125,10 @@ class Demo(DemoParts):
                 operator.send_command(DeviceId(one), verb, {}, 600, "demo")
 
     def _obeyed(self, verb: Verb) -> int:
-        found = self._reads.commands(limit=4 * MOST_DEVICES)
-        return sum(1 for one in found if one.verb == verb and one.step is Step.SUCCEEDED)
+        found = self._reads.commands(limit=8 * MOST_DEVICES)
+        # The connector to MOSIP asks devices too; its orders are not the demo's.
+        ours = (one for one in found if one.actor != ACTOR)
+        return sum(1 for one in ours if one.verb == verb and one.step is Step.SUCCEEDED)
 
     def _cut_and_mended(self) -> None:
         self.view.step(f"the network is cut for {CUT_S:.0f} s; reports wait in the outboxes")
@@ -172,6 +190,18 @@ class Demo(DemoParts):
 
         self._until(lambda: self.counts.left >= self.counts.to_leave, note)
 
+    def _left_mosip(self) -> None:
+        """See MOSIP told of those who left: a retirement counts once its device has been silent for a minute."""
+        if self._mosip is None:
+            return
+        mosip, wanted = self._mosip, self.counts.mosip_to_tell()
+        self.view.step("MOSIP is told of those who left, of the retired one after a minute of silence")
+
+        def note() -> None:
+            self.counts.mosip_told = mosip.told()
+
+        self._until(lambda: self.counts.mosip_told == wanted, note, STEP_S + GRACE.total_seconds())
+
 
 def prepare(folder: Path) -> None:
     """Empty the demo's own folder; anybody else's is left alone.
@@ -186,10 +216,19 @@ def prepare(folder: Path) -> None:
     (folder / MARK).touch()
 
 
-def show(folder: Path, devices: int, *, once: bool, plain: bool, hsm: bool = False, picture: Path | None = None) -> int:
+def show(
+    folder: Path,
+    devices: int,
+    *,
+    once: bool,
+    plain: bool,
+    hsm: bool = False,
+    mosip: str = "",
+    picture: Path | None = None,
+) -> int:
     """Run the demo; return the exit code. The last line on stdout is one JSON object.
 
-    hsm: see ``Demo``. picture: an SVG of how it looked when all was done.
+    hsm, mosip: see ``Demo``. picture: an SVG of how it looked when all was done.
     """
     try:
         prepare(folder)
@@ -197,7 +236,7 @@ def show(folder: Path, devices: int, *, once: bool, plain: bool, hsm: bool = Fal
         print(error, file=sys.stderr)
         return 2
     with View(plain=plain) as view:
-        run = Demo(folder, devices, view, hsm=hsm)
+        run = Demo(folder, devices, view, hsm=hsm, mosip=mosip)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: run.stopping.set())
         code = _walk(run, view, once=once, picture=picture)

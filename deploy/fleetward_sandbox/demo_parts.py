@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fleetward_sandbox.cable import Cable
 from fleetward_sandbox.counts import Counts
@@ -23,6 +24,9 @@ from fleetward_server.selection import Field, Is, Selection, Term
 from fleetward_server.state import Presence
 from fleetward_server.store import ReportFilter, Store, open_store
 
+if TYPE_CHECKING:
+    from fleetward_sandbox.demo_mosip import DemoMosip
+
 STEP_S = 60.0
 START_S = 30.0
 LOOK_S = 0.5
@@ -37,12 +41,12 @@ class Stopped(Exception):  # noqa: N818 - somebody pressed Ctrl-C
 class DemoParts:
     """One run: its folder, its parts, and what was counted."""
 
-    def __init__(self, folder: Path, devices: int, view: View, *, hsm: bool = False) -> None:
-        """Prepare; nothing starts yet. hsm: the provider's keys are in a software token."""
+    def __init__(self, folder: Path, devices: int, view: View, *, hsm: bool = False, mosip: str = "") -> None:
+        """Prepare; nothing starts yet. hsm: the provider's keys are in a software token. mosip: profile of one."""
         self.hsm = hsm
         self.folder = folder
         self.provider = folder / "provider"
-        self.counts = Counts(devices)
+        self.counts = Counts(devices, mosip=mosip)
         self.view = view
         self.began = time.monotonic()
         self.stopping = threading.Event()
@@ -50,6 +54,7 @@ class DemoParts:
         self._cable: Cable | None = None
         self._fleet: Fleet | None = None
         self._store: Store | None = None
+        self._mosip: DemoMosip | None = None
         self._looked = 0.0
 
     def picture(self, path: Path) -> None:
@@ -67,6 +72,11 @@ class DemoParts:
         wish = Wish(name="Demo Devices Ltd", provider_id="demo", port=0, telemetry_s=TELEMETRY_S, hsm=self._token())
         self.view.warn(keys_of(wish.hsm, self.provider).warning)
         make_provider(self.provider, wish, datetime.now(UTC))
+        if self.counts.mosip:
+            from fleetward_sandbox.demo_mosip import DemoMosip
+
+            self.view.step(f"starting a MOSIP ({self.counts.mosip}), which signs the provider's certificate")
+            self._mosip = DemoMosip(self.provider, self.counts.mosip, datetime.now(UTC))
 
     def _token(self) -> str:
         if not self.hsm:
@@ -88,9 +98,9 @@ class DemoParts:
         self._cable = Cable(found["host"], found["port"])
         self._store = open_store(self.provider / "server.db")
 
-    def _until(self, done: Callable[[], bool], note: Callable[[], None]) -> None:
+    def _until(self, done: Callable[[], bool], note: Callable[[], None], within_s: float = STEP_S) -> None:
         """Turn until ``done``; ``note`` looks at the store twice a second. Raises Stopped, RuntimeError."""
-        deadline, looked = time.monotonic() + STEP_S, 0.0
+        deadline, looked = time.monotonic() + within_s, 0.0
         while True:
             self._turn()
             if time.monotonic() - looked > LOOK_S:
@@ -99,7 +109,7 @@ class DemoParts:
                 if done():
                     return
             if time.monotonic() > deadline:
-                raise RuntimeError(f"this step took more than {STEP_S:.0f} s; see the logs in {self.provider}")
+                raise RuntimeError(f"this step took more than {within_s:.0f} s; see the logs in {self.provider}")
 
     def _turn(self) -> None:
         if self.stopping.is_set() and not self.counts.ok:
@@ -151,6 +161,8 @@ class DemoParts:
             self._cable.close()
         if self._store is not None:
             self._store.close()
+        if self._mosip is not None:
+            self._mosip.close()
 
 
 def _in_state(word: State | Presence) -> Selection:
