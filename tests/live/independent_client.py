@@ -57,7 +57,7 @@ class Device:
         self.state: Json = {"suffix": secrets.token_hex(16), "commands": {}}
         self.state |= json.loads(self.kept.read_text()) if self.kept.exists() else {}
         self.start = BUILT - timedelta(seconds=time.clock_gettime(time.CLOCK_BOOTTIME))
-        self.heard, self.seq = list[Json](), 0
+        self.heard, self.seq, self.understands = list[Json](), 0, ["ack", "command"]
 
     def be(self, signer: Path, line: Path) -> None:
         """Sign envelopes with the key at one stem, and be the principal of the certificate at the other."""
@@ -169,7 +169,7 @@ class Device:
             need(set(header) == {"alg", "typ", "x5c"} and header["typ"] == "fw1+jws" and len(parts) == 3, "malformed")
             kind, body, age_s = said["kind"], said["body"], (now - when(said["timestamp"])).total_seconds()
             need(said["topic"] == topic == f"{self.topic}/down/{kind}", "wrong-topic")
-            others = ("ack", "command") if self.enrolled else ("challenge",)
+            others = self.understands if self.enrolled else ["challenge"]
             need(kind in ("time", "enrolled", *others), "unknown-kind")
             need(kind == "time" or -30 <= age_s <= (120 if kind in ("challenge", "enrolled") else 604_800), "stale")
             need(kind != "command" or now + self.radius <= when(said["expires"]), "stale")
@@ -177,7 +177,7 @@ class Device:
             key = self.believe(header["x5c"], at, "service", "sign-server", SIGNING)[0].public_key()
             need(header["alg"] == "EdDSA" and isinstance(key, ed25519.Ed25519PublicKey), "bad-alg")
             key.verify(parts[2], ".".join(segments[:2]).encode())
-            need(said["digitalId"] == self.state["digitalId"], "bad-digital-id")
+            need(said["digitalId"] in (self.state["digitalId"], self.state.get("previous")), "bad-digital-id")
             answers = [said.get("inReplyTo"), *(body["ids"] if kind == "ack" else ())]
             self.heard.append({"kind": kind, "body": body, "heard": now, "answers": answers})
         except (ValueError, TypeError, LookupError, AttributeError, InvalidSignature) as error:

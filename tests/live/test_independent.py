@@ -15,12 +15,14 @@ from fleetward_sandbox.provision import Made
 from fleetward_schemas.commands import Step
 from fleetward_schemas.enrol import State
 from fleetward_schemas.identity import Certification
-from fleetward_server.state import Presence
+from fleetward_schemas.topics import DeviceId
+from fleetward_server.state import Presence, Use
 from tests.live.house import House
 
 pytestmark = pytest.mark.live
 
 CLIENT = Path(__file__).with_name("independent_client.py")
+KEYED = Path(__file__).with_name("independent_keys.py")
 BORROWED = {"cryptography", "paho"}
 MOST_LINES = 250
 WAIT_S = "60"
@@ -35,8 +37,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 class Run:
     """The client as a process of its own, which finds nothing of the project on its path."""
 
-    def __init__(self, made: Made, *words: str) -> None:
-        command = [sys.executable, str(CLIENT), str(made.folder), *words]
+    def __init__(self, made: Made, *words: str, client: Path = CLIENT) -> None:
+        command = [sys.executable, str(client), str(made.folder), *words]
         apart = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=made.folder, env=apart)
@@ -49,11 +51,11 @@ class Run:
             self.process.kill()
         self.process.communicate()
 
-    def end(self) -> dict[str, Any]:
+    def end(self) -> Any:
         """Wait for its end; it ended well, refused nothing, and its last line says how it went."""
         output, errors = self.process.communicate(timeout=120)
         assert (self.process.returncode, errors) == (0, "")
-        return dict(json.loads(output.splitlines()[-1]))
+        return json.loads(output.splitlines()[-1])
 
 
 def is_online(house: House, device_id: str) -> bool:
@@ -89,6 +91,27 @@ def test_a_second_run_goes_on_with_the_first_ones_certificates(house: House, lev
     assert house.refusals(made.id) == house.refusals(f"f-{made.id}") == {}
 
 
+@pytest.mark.parametrize("level", Certification)
+def test_keys_change_hands_and_a_device_retires_by_the_description_alone(house: House, level: Certification) -> None:
+    (made,) = house.provision(1, level)
+    with Run(made, "--patience", WAIT_S, client=KEYED) as run:
+        house.wait(lambda: is_online(house, made.id), "registered and online")
+        for verb in ("rotate-key", "rotate-key", "retire"):
+            order = house.operator.send_command(made.id, verb, {}, 600, "test")
+            house.wait(lambda order=order: step(house, order.id) is Step.SUCCEEDED, f"{verb} is obeyed")
+        assert run.end() == ["rotate-key", "rotate-key", "retire"]
+    assert not list((made.folder / "independent").iterdir())
+    found = [one.state for one in house.store.certificates(DeviceId(made.id)) if one.use is Use.DEVICE]
+    assert sorted(found) == ["current", "superseded", "superseded"]
+    assert house.refusals(made.id) == {}
+    house.wait(lambda: not is_online(house, made.id), "it said goodbye")
+
+
+def step(house: House, command_id: str) -> Step | None:
+    found = house.store.command(command_id)
+    return None if found is None else found.step
+
+
 def test_a_device_nobody_listed_fails_with_the_servers_reason(house: House) -> None:
     (made,) = house.provision(1, Certification.L1, listed=False)
     with Run(made) as run:
@@ -103,12 +126,17 @@ def test_it_fits_a_few_screens() -> None:
     assert len(CLIENT.read_text().splitlines()) <= MOST_LINES
 
 
-def test_it_borrows_nothing_but_a_tls_and_an_mqtt_library() -> None:
+@pytest.mark.parametrize(
+    ("client", "borrowed"),
+    [(CLIENT, BORROWED), (KEYED, {"cryptography", "independent_client"})],
+    ids=["client", "keys"],
+)
+def test_it_borrows_nothing_but_a_tls_and_an_mqtt_library(client: Path, borrowed: set[str]) -> None:
     imported = set()
-    for node in ast.walk(ast.parse(CLIENT.read_text())):
+    for node in ast.walk(ast.parse(client.read_text())):
         if isinstance(node, ast.Import):
             imported |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0
             imported.add(str(node.module).partition(".")[0])
-    assert imported - set(sys.stdlib_module_names) == BORROWED
+    assert imported - set(sys.stdlib_module_names) == borrowed
