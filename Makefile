@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 DEVICES ?= 25
+# Files of tests side by side, on as many processors as there are, four at most.
+SIDE_BY_SIDE ?= -n auto --maxprocesses 4 --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: help demo test test-core check bench package parts docs clean
@@ -39,13 +41,13 @@ parts:
 
 test: $(STAMP) parts check
 	@status=0; \
-	$(BIN)/pytest -q --junitxml=build/junit.xml || status=1; \
+	$(BIN)/pytest -q $(SIDE_BY_SIDE) --junitxml=build/junit.xml || status=1; \
 	$(MAKE) --no-print-directory package || status=1; \
 	sh deploy/parts.sh missing || status=1; \
 	exit $$status
 
 test-core: $(STAMP) check
-	$(BIN)/pytest -q --deselect-parts
+	$(BIN)/pytest -q $(SIDE_BY_SIDE) --deselect-parts
 	@$(MAKE) --no-print-directory package
 	@echo "left out, since they need parts from Debian (deploy/apt.txt): the tests marked 'part'"
 

@@ -27,14 +27,24 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     return True if collection_path.name in NEEDS_VECTORS and not MOSIP_VECTORS.is_dir() else None
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _say_the_commit(request: pytest.FixtureRequest, record_testsuite_property: Callable[[str, object], None]) -> None:
+def pytest_sessionstart(session: pytest.Session) -> None:
     """Write into a JUnit file of which commit it is: results of another one prove nothing."""
-    if request.config.getoption("xmlpath"):
-        record_testsuite_property("commit", commit_of(Path(__file__).parent))
+    for plugin in session.config.pluginmanager.get_plugins():
+        # The one that writes the file, there where it is written: not in the processes side by side.
+        if hasattr(plugin, "add_global_property"):
+            plugin.add_global_property("commit", commit_of(Path(__file__).parent))
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Say a figure that was measured: shown at the end of the run, whichever process measured it."""
+    return lambda text: record_property("figure", text)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [one for kind in ("passed", "failed") for one in terminalreporter.stats.get(kind, [])]
+    for text in sorted({str(text) for one in reports for name, text in one.user_properties if name == "figure"}):
+        terminalreporter.write_line(text)
     if not MOSIP_VECTORS.is_dir():
         names = ", ".join(sorted(NEEDS_VECTORS))
         terminalreporter.write_line(f"left out, since ../shared/mosip-vectors is not beside the checkout: {names}")

@@ -28,7 +28,7 @@ from tests.kills.scene import Kill, Scene
 from tests.kills.sides import FORK
 from tests.world_line import FakeClock
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 KINDS = {
     "enrol": {"commit", "fsync", "rename", "publish", "key-made"},
     "rotate": {"commit", "fsync", "rename", "publish", "key-made", "key-destroyed"},
@@ -151,7 +151,7 @@ def survive(template: Template, flow: str, kill: Kill, out: Path) -> None:
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
 def test_a_crash_at_any_point_is_survived(
-    template: Template, flow: Flow, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    template: Template, flow: Flow, tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
     kills = dry_run(template, flow, tmp_path / "dry")
     with ProcessPoolExecutor(mp_context=FORK) as pool:
@@ -159,5 +159,4 @@ def test_a_crash_at_any_point_is_survived(
         for one in runs:
             one.result()
     sides = Counter(kill.side for kill in kills)
-    with capsys.disabled():
-        print(f"\n{flow.name}: {len(kills)} kills survived ({sides['agent']} agent, {sides['server']} server)")
+    figure(f"{flow.name}: {len(kills)} kills survived ({sides['agent']} agent, {sides['server']} server)")

@@ -9,7 +9,7 @@ import os
 import socket
 import ssl
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from random import Random
 
@@ -58,13 +58,12 @@ def memory(broker: BrokerProcess) -> int:
 
 
 @pytest.fixture
-def told(broker: BrokerProcess, capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
+def told(broker: BrokerProcess, figure: Callable[[str], None]) -> Iterator[None]:
     """Print how much memory a test cost."""
     before = memory(broker)
     yield
-    with capsys.disabled():
-        name = type(broker).__name__.removesuffix("Process")
-        print(f"\n{name}: {before // MIB} MiB before, {(memory(broker) - before) / MIB:+.1f} MiB")
+    name = type(broker).__name__.removesuffix("Process")
+    figure(f"{name}: {before // MIB} MiB before, {(memory(broker) - before) / MIB:+.1f} MiB")
 
 
 class Victim:

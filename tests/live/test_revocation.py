@@ -5,6 +5,7 @@ The figures are printed: how long from the operator's word to the end of the con
 
 import ssl
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def is_out(house: House, context: ssl.SSLContext, name: str) -> bool:
 
 @pytest.mark.parametrize("broker", BROKERS)
 def test_a_revoked_device_is_cut_at_once_and_stays_out(
-    tmp_path: Path, broker: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, broker: str, figure: Callable[[str], None]
 ) -> None:
     with House(tmp_path, broker=broker) as house:
         bad, good = house.provision(2)
@@ -71,10 +72,7 @@ def test_a_revoked_device_is_cut_at_once_and_stays_out(
         assert revoked is not None
         assert revoked.state is State.REVOKED
         assert all(agent.poll() is None for agent in agents)
-    with capsys.disabled():
-        print(
-            f"\n{broker}: cut {cut_s * 1000:.0f} ms after the operator's word (command done after {told_s * 1000:.0f})"
-        )
+    figure(f"{broker}: cut {cut_s * 1000:.0f} ms after the operator's word (command done after {told_s * 1000:.0f})")
 
 
 @pytest.mark.parametrize("broker", BROKERS)

@@ -4,6 +4,7 @@ The figures are printed: from the order to the first report under the new keys, 
 """
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -35,7 +36,7 @@ def step(house: House, command_id: str) -> Step:
 
 @pytest.mark.parametrize("broker", BROKERS)
 def test_keys_change_hands_and_the_old_ones_open_nothing(
-    tmp_path: Path, broker: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, broker: str, figure: Callable[[str], None]
 ) -> None:
     with House(tmp_path, broker=broker) as house:
         made = [*house.provision(2), *house.provision(1, Certification.L0)]
@@ -61,18 +62,16 @@ def test_keys_change_hands_and_the_old_ones_open_nothing(
             house.wait(lambda one=one, known=known: len(house.reports(one.id)) > known, "it goes on reporting")
             assert not is_out(house, stolen(house, one.folder, new[Use.TRANSPORT]), one.id)
         assert out_s < OLD_KEY_OUT_S
-    with capsys.disabled():
-        print(f"\n{broker}: 3 devices rotated {rotated_s:.1f} s after the order, old keys refused after {out_s:.1f} s")
+    figure(f"{broker}: 3 devices rotated {rotated_s:.1f} s after the order, old keys refused after {out_s:.1f} s")
 
 
 @pytest.mark.part
-def test_a_retired_device_has_no_key_and_no_way_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_retired_device_has_no_key_and_no_way_in(tmp_path: Path, figure: Callable[[str], None]) -> None:
     """On both brokers side by side, since a minute passes between the last word and the end."""
     with ExitStack() as stack, ThreadPoolExecutor() as pool:
         houses = [stack.enter_context(House(tmp_path / kind, broker=kind)) for kind in ("embedded", "mosquitto")]
         figures = list(pool.map(_retires, houses))
-    with capsys.disabled():
-        print("", *figures, sep="\n")
+    figure("\n".join(figures))
 
 
 def _retires(house: House) -> str:

@@ -1,5 +1,6 @@
 """Fifty devices rotate while ten are away and the server is killed twice; a thousand do in ``make bench``."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,11 @@ from tests.live.rotating import Rotating
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
 
-def test_nobody_is_locked_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nobody_is_locked_out(tmp_path: Path, figure: Callable[[str], None]) -> None:
     with House(tmp_path, telemetry_s=5) as house:
         rotating = Rotating(house, 50)
         figures = rotating.run(180)
         rotating.close()
-    with capsys.disabled():
-        print(f"\n{figures}")
+    figure(f"{figures}")
     assert figures.locked_out == []
     assert max(figures.out) <= 60

@@ -62,7 +62,7 @@ def all_connect_anew(house: House, made: Iterable[Made]) -> None:
 
 @pytest.mark.parametrize("broker", BROKERS)
 def test_authorities_and_lines_change_hands_under_a_fleet_at_work(
-    tmp_path: Path, broker: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, broker: str, figure: Callable[[str], None]
 ) -> None:
     spent: dict[str, float] = {}
     with House(tmp_path, broker=broker) as house:
@@ -89,8 +89,7 @@ def test_authorities_and_lines_change_hands_under_a_fleet_at_work(
             assert not is_out(house, stolen(house, made.folder), made.id)
         report_anew(house, good, "the others go on")
         assert all(agent.poll() is None for agent in agents)
-    with capsys.disabled():
-        print(f"\n{broker}: taken up within " + ", ".join(f"{name} {took:.1f} s" for name, took in spent.items()))
+    figure(f"{broker}: taken up within " + ", ".join(f"{name} {took:.1f} s" for name, took in spent.items()))
 
 
 @pytest.mark.parametrize("broker", BROKERS)

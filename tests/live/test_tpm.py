@@ -2,7 +2,7 @@
 
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -120,11 +120,10 @@ def test_a_key_beside_the_first_is_gone_when_it_is_destroyed(house: House, tpm: 
 
 
 def test_signing_rates_of_tpm_and_token_are_told(
-    tpm: Tpm, scanner: Made, hsm: SoftToken, capsys: pytest.CaptureFixture[str]
+    tpm: Tpm, scanner: Made, hsm: SoftToken, figure: Callable[[str], None]
 ) -> None:
     chip, token = tpm.child("rate", device_key(tpm, scanner))["per_s"], rate(hsm.key(Alg.RS256))["per_s"]
-    with capsys.disabled():
-        print(f"\nRSA-2048 of 400 bytes: TPM (swtpm) {chip:.0f}/s, SoftHSM2 {token:.0f}/s")
+    figure(f"RSA-2048 of 400 bytes: TPM (swtpm) {chip:.0f}/s, SoftHSM2 {token:.0f}/s")
 
     assert min(chip, token) > 1
 

@@ -328,7 +328,7 @@ def killed_at(place: int, folder: Path, act: Callable[[], object]) -> bool:
 
 @pytest.mark.parametrize("office", ["root", "device-ca", "broker"])
 def test_a_kill_at_any_point_leaves_either_of_the_two_in_office(
-    provider: Path, tmp_path: Path, office: str, capsys: pytest.CaptureFixture[str]
+    provider: Path, tmp_path: Path, office: str, figure: Callable[[str], None]
 ) -> None:
     def act(folder: Path) -> None:
         config = load(folder)
@@ -349,8 +349,7 @@ def test_a_kill_at_any_point_leaves_either_of_the_two_in_office(
         if not killed:
             break
         place += 1
-    with capsys.disabled():
-        print(f"\n{office}: killed at {place - 1} points")
+    figure(f"{office}: killed at {place - 1} points")
     assert place > 2
     assert len(stems) >= 2
 
