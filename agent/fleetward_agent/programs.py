@@ -5,6 +5,7 @@ prints to stderr is not kept: a driver may print anything there (C10: nothing bi
 """
 
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -22,6 +23,7 @@ MOST_BYTES = 16 * 1024
 MOST_AT_ONCE = 4
 REAP_US = 10 * MS_US
 """How soon to look again for the end of a program that has said all it says."""
+_NAME = re.compile(r"[A-Za-z]{1,24}", re.ASCII)
 _TOLD = ("DEVNAME", "DEVPATH", "DEVTYPE", "SUBSYSTEM", "BUSNUM", "DEVNUM")
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
@@ -61,7 +63,9 @@ def facts_in(raw: bytes) -> dict[str, str]:
         raise Unnamed(f"its answer is {refusal.detail}") from None
     for name, value in document.items():
         if name not in FACTS:
-            raise Unnamed(f"its answer names {name[:MOST_FACT_CHARS]!r}; known: {', '.join(FACTS)}")
+            # C10: a name it invented is its word too; what does not look like one is not repeated.
+            told = name if _NAME.fullmatch(name) else "?"
+            raise Unnamed(f"its answer names {told!r}; known: {', '.join(FACTS)}")
         if not isinstance(value, str) or not 0 < len(value) <= MOST_FACT_CHARS or not value.isprintable():
             raise Unnamed(f"its {name} is no text of 1..{MOST_FACT_CHARS} printable characters")
     return document
