@@ -71,7 +71,7 @@ def test_a_program_inherits_nothing(programs: Programs) -> None:
         (["/bin/true"], "/bin/true: its answer is not JSON"),
         (["/bin/echo", "hello"], "/bin/echo: its answer is not JSON"),
         (["/bin/echo", '{"picture":"x"}'], "/bin/echo: its answer names 'picture'"),
-        (["/bin/echo", '{"Rk1SACAyMAAAAAA":"x"}'], "/bin/echo: its answer names '?'"),
+        (["/bin/echo", '{"Rk1SACAyMAAAAAA":"x"}'], r"/bin/echo: its answer names '\?'"),
         (["/usr/bin/yes"], "/usr/bin/yes: says more than 16384 bytes"),
         (["/bin/sh", "-c", "yes >&2 & echo '[1]'"], "/bin/sh: its answer is"),
     ],
