@@ -159,6 +159,15 @@ def request(common_name: str, key: PrivateKey) -> x509.CertificateSigningRequest
     return x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, _hash(key))
 
 
+def authority_request(issuer: Issuer) -> x509.CertificateSigningRequest:
+    """Make a certification request for an authority: its own name and key, to be certified by somebody else too."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(issuer.certificate.subject)
+    for kind in (x509.BasicConstraints, x509.KeyUsage):
+        held = issuer.certificate.extensions.get_extension_for_class(kind)
+        builder = builder.add_extension(held.value, critical=held.critical)
+    return builder.sign(issuer.key, _hash(issuer.key))
+
+
 def revocation_list(
     issuer: Issuer, revoked: dict[int, datetime], *, number: int, now: datetime, life: timedelta = 365 * DAY
 ) -> x509.CertificateRevocationList:

@@ -173,6 +173,7 @@ telemetry_s = {wish.telemetry_s}  # seconds between a device's reports
 # proxy = ""                      # the environment's (HTTPS_PROXY, NO_PROXY) if empty
 # key = ""                        # URI of the provider's key; the device CA's if empty
 # certificate = ""                # PEM over that key, signed by MOSIP: "pki/mosip-provider.pem"; the CA's if empty
+# former_key, former_certificate, former_until: what import-chain shows beside them for 48 h
 # anchors = ""                    # PEM of MOSIP's authorities, "pki/mosip-anchors.pem"; pms-1.1 and encryption need it
 # trust_provider_id = ""          # the FTM maker's id there; L1 devices need it in 1.1
 # stage = ""                      # what MOSIP calls its environment; ours if empty

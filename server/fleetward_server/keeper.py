@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from fleetward_server import offices
+from fleetward_server.mosip.onboarding import Imported
 from fleetward_server.reader import LocalReader, utc_now
 from fleetward_server.state import AddAudit, AuditEntry
 from fleetward_server.store import Unit
@@ -51,6 +52,21 @@ class Keeper(LocalReader):
         self._note("root-forgotten", "root", reason, "; ".join(forgotten))
         offices.take_up(self.config)
         return forgotten
+
+    def mosip_request(self) -> bytes:
+        """Return the request for MOSIP to certify the device CA's key, PEM. Raises: as ``offices.mosip_request``."""
+        return offices.mosip_request(self.config)
+
+    def import_mosip_chain(self, pem: bytes, reason: str) -> Imported:
+        """Show MOSIP the chain that it signed, and have what serves do so.
+
+        Raises:
+            OperatorProblem: as ``offices.import_mosip_chain``; ``failed``: done, but what serves did not take it up.
+        """
+        made = offices.import_mosip_chain(self.config, pem, self._now())
+        self._note("mosip-chain-imported", made.subject, reason, f"{made.file} {' '.join(made.leniencies)}".strip())
+        offices.take_up(self.config)
+        return made
 
     def _note(self, action: str, subject: str, reason: str, detail: str) -> None:
         with self._unit() as unit:

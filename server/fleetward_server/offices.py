@@ -17,6 +17,7 @@ from fleetward_server import revocation
 from fleetward_server.authority import FormerKeyAway
 from fleetward_server.config import Config, ConfigProblem
 from fleetward_server.generations import AuthorityProblem, former
+from fleetward_server.mosip import onboarding
 from fleetward_server.problem import Kind, OperatorProblem, nearest
 from fleetward_server.running import Held, reload_running
 from fleetward_server.standing import LINES, is_signed_by
@@ -86,6 +87,26 @@ def forget(config: Config, store: Store, now: datetime, *, leave_behind: bool) -
                 + ": they would be locked out; say --leave-behind if that is meant",
             )
         return tuple(_name(one) for one in forget_root(config))
+
+
+def mosip_request(config: Config) -> bytes:
+    """Return the request for MOSIP to certify the device CA's key, PEM.
+
+    Raises:
+        OperatorProblem: ``invalid``: the key cannot be opened, or MOSIP reads no such key.
+    """
+    with _troubled():
+        return onboarding.request(config)
+
+
+def import_mosip_chain(config: Config, pem: bytes, now: datetime) -> onboarding.Imported:
+    """Show MOSIP the chain that it signed; what serves has not taken it up yet.
+
+    Raises:
+        OperatorProblem: as ``onboarding.install``; ``invalid``: it cannot be done.
+    """
+    with _troubled():
+        return onboarding.install(config, pem, now)
 
 
 def take_up(config: Config) -> bool:

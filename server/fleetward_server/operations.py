@@ -17,6 +17,7 @@ from fleetward_server.clocks import ClockView
 from fleetward_server.key_places import KeyTold
 from fleetward_server.listing import Fields
 from fleetward_server.mass_state import MassAct, MassWish, Outcome, Tally, Target
+from fleetward_server.mosip.onboarding import Imported
 from fleetward_server.selection import Selection
 from fleetward_server.standing import ChainTold, Standing
 from fleetward_server.state import Certificate, Command, Device, FtmRoot, Model, Report, Use
@@ -219,6 +220,14 @@ class Offices(Protocol):
 
     def forget_root(self, reason: str, *, leave_behind: bool = False) -> tuple[str, ...]:
         """Believe no root but the one in office; returns the names of those forgotten."""
+        ...
+
+    def mosip_request(self) -> bytes:
+        """Return the request for MOSIP to certify the device CA's key, PEM."""
+        ...
+
+    def import_mosip_chain(self, pem: bytes, reason: str) -> Imported:
+        """Show MOSIP the chain that it signed, and have what serves do so."""
         ...
 
 

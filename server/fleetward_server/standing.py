@@ -100,11 +100,12 @@ def certificates_of_others(config: Config, ftm_roots: Sequence[FtmRoot]) -> tupl
         AuthorityProblem: one cannot be read.
     """
     makers = [(one.name, read_certificate(one.der)) for one in ftm_roots if one.trusted]
-    files = {"certificate": config.mosip.certificate, "anchors": config.mosip.anchors} if config.mosip.on else {}
-    mosip = [(f"mosip.{key}", one) for key, path in files.items() if path for one in _read_pem(config.folder / path)]
+    states = {"certificate": "believed", "former_certificate": "former", "anchors": "believed"}
+    files = {key: getattr(config.mosip, key) for key in states} if config.mosip.on else {}
+    mosip = [(key, one) for key, path in files.items() if path for one in _read_pem(config.folder / path)]
     return (
         *(_standing(Role.FTM_ROOT, name, "believed", one) for name, one in makers),
-        *(_standing(Role.MOSIP, name, "believed", one) for name, one in mosip),
+        *(_standing(Role.MOSIP, f"mosip.{key}", states[key], one) for key, one in mosip),
     )
 
 

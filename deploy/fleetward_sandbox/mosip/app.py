@@ -108,6 +108,8 @@ class SandboxMosip:
         known = env in ENVIRONMENTS and isinstance(domain, str) and domain
         if asked.signer is None or not known or (self.domains is not None and domain not in self.domains):
             raise Complaint(KEYMANAGER["unknown"])
+        if self.register.strict and not self.register.knows(asked):
+            raise Complaint(PMS["signature"])
         one = {"certificate": show_der(self.encryption(now).certificate.public_bytes(Encoding.DER))}
         return self.signed(one if self.quirks.happens(Quirk.SINGLE_CERTIFICATE) else [one], now)
 

@@ -116,11 +116,15 @@ class Register:
         if found:
             raise Complaint(*found)
 
+    def knows(self, text: Signed) -> bool:
+        """Say whether one of the providers signed it."""
+        return self.providers is None or key_thumbprint(text.key) in self.providers
+
     def _bound(self, outer: Signed, inner: Signed, digital: Signed) -> None:
         """Ask whose keys these are, which partner management does not."""
         if outer.signer is None or inner.signer is None or digital.signer is None:
             raise Complaint(PMS["signature"])
-        if self.providers is not None and key_thumbprint(outer.key) not in self.providers:
+        if not self.knows(outer):
             raise Complaint(PMS["signature"])
         alone = same_key(inner, digital)
         if not issued_by(inner, outer) or alone is not (inner.payload["certification"] == "L0"):

@@ -1,12 +1,13 @@
 """``fleetward mosip``: what MOSIP was told, what it still is to be told, and what it refused."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fleetward_server.cli import show
 from fleetward_server.cli.options import HERE, PAGE, Actor, Dir, Json, Limit, Reason
-from fleetward_server.cli.telling import acting, one_of
+from fleetward_server.cli.telling import acting, one_of, translated
 from fleetward_server.problem import Kind, OperatorProblem
 
 app = typer.Typer(help="MOSIP: what it was told of devices, and what it refused.", no_args_is_help=True)
@@ -80,3 +81,32 @@ def certificates(folder: Dir = HERE, *, as_json: Json = False) -> None:
         with operator.opened() as store:
             found = store.encryption_certificates()
         show.rows(operating.CERTIFICATES, operating.shown(found, operating.CERTIFICATES), as_json=as_json)
+
+
+@app.command()
+def csr(
+    out: Annotated[Path, typer.Option("--out", help="Where the request goes, PEM.")],
+    folder: Dir = HERE,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Write the request for MOSIP to certify the device CA's key, signed by that key wherever it lives."""
+    with acting(folder, as_json=as_json) as operator, translated():
+        from fleetward_broker.signers import write_durably
+
+        write_durably(out, operator.mosip_request())
+        show.record({"out": str(out)}, as_json=as_json)
+
+
+@app.command("import-chain")
+def import_chain(
+    chain: Annotated[Path, typer.Argument(metavar="FILE", help="What MOSIP signed, and what leads to its root, PEM.")],
+    folder: Dir = HERE,
+    reason: Reason = "",
+    actor: Actor = "",
+    *,
+    as_json: Json = False,
+) -> None:
+    """Show MOSIP the chain that it signed over the device CA's key, and for 48 h beside it what it was shown before."""
+    with acting(folder, as_json=as_json, actor=actor) as operator, translated():
+        show.record(show.plain(operator.import_mosip_chain(chain.read_bytes(), reason)), as_json=as_json)

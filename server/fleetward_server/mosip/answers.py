@@ -108,6 +108,8 @@ REFUSED = {
     "ADM-HTL-004": "Input Data Validation Failed",
     "ADM-HTL-006": "No Record(s) found",
 }
+SIGNATURE = frozenset({"PMS_AUT_021", "PMS_AUT_022"})
+"""Codes that may mean a chain which MOSIP's caches do not know yet."""
 BY_CODE: dict[str, Meaning] = {
     **dict.fromkeys(DONE_BY_CODE, Meaning.DONE),
     **dict.fromkeys(STALE, Meaning.STALE),

@@ -18,7 +18,7 @@ from fleetward_schemas.identity import Certification
 from fleetward_schemas.ids import RANDOM_BYTES, next_id
 from fleetward_schemas.moment import EPOCH
 from fleetward_server.mosip import queue
-from fleetward_server.mosip.answers import STALE, Fault, Meaning, errors_of, faults, judged
+from fleetward_server.mosip.answers import STALE, Fault, Meaning, errors_of, faults
 from fleetward_server.mosip.exchange import Answer, Asked, Unreachable
 from fleetward_server.mosip.profiles import Told, Voice, code_found, is_fresh, search
 from fleetward_server.mosip.queue import ASK_LIFE, Act, Task, TaskEvent, TaskState
@@ -211,7 +211,7 @@ class Connector:
         return answer
 
     def _failed(self, task: Task, found: tuple[Fault, ...], now: datetime) -> None:
-        means, fault = judged(found)
+        means, fault = self._voice.meant(found, task, now)
         match means:
             case Meaning.DONE:
                 self._known_already(task, fault, now)

@@ -20,12 +20,12 @@ from fleetward_schemas.encryption import MosipAnchors
 from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.identity import Environment
 from fleetward_schemas.moment import show
-from fleetward_server.mosip.answers import Fault, errors_of
+from fleetward_server.mosip.answers import SIGNATURE, Fault, errors_of
 from fleetward_server.mosip.encryption import EncryptionCertificate, best, missed, read_any, taken
 from fleetward_server.mosip.exchange import Answer, Asked, Unreachable
 from fleetward_server.mosip.profiles import Voice, wrapped
 from fleetward_server.mosip.settings import Source
-from fleetward_server.mosip.signing import read_answer
+from fleetward_server.mosip.signing import ProviderSeal, read_answer
 from fleetward_server.mosip.tokens import NoToken, Tokens
 from fleetward_server.state import AddAudit, AuditEntry
 from fleetward_server.store import Store
@@ -129,9 +129,20 @@ class Fetching:
         return (read_any(text),)
 
     def _as_specified(self, row: EncryptionCertificate, now: datetime) -> tuple[x509.Certificate, ...]:
+        """Ask under each chain that is shown now, the former one only where the new one's signature is not believed."""
+        *others, last = self._voice.seal.shown(now)
+        for seal in others:
+            try:
+                return self._under(seal, row, now)
+            except NotGiven as why:
+                if why.fault.code not in SIGNATURE:
+                    raise
+        return self._under(last, row, now)
+
+    def _under(self, seal: ProviderSeal, row: EncryptionCertificate, now: datetime) -> tuple[x509.Certificate, ...]:
         try:
             # C2 iii: the moment is inside the signature; the payload holds its two members and no more.
-            data = self._voice.seal.sign({"env": str(row.env), "domainUri": row.domain_uri}, timestamp=show(now))
+            data = seal.sign({"env": str(row.env), "domainUri": row.domain_uri}, timestamp=show(now))
         except KeyUnavailable as problem:
             raise NotGiven(Fault("key-away", str(problem))) from None
         answer = self._ask(

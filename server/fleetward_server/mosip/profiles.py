@@ -27,7 +27,7 @@ from fleetward_schemas.inventory import DeviceInfo
 from fleetward_schemas.jws import split
 from fleetward_schemas.moment import parse, parse_loose, show
 from fleetward_schemas.strict import b64_der, read_object
-from fleetward_server.mosip.answers import Fault, errors_of
+from fleetward_server.mosip.answers import SIGNATURE, Fault, Meaning, errors_of, judged
 from fleetward_server.mosip.exchange import Answer, Asked
 from fleetward_server.mosip.queue import Act, Task
 from fleetward_server.mosip.settings import MosipTable, Profile
@@ -75,7 +75,7 @@ class Voice:
         """
         match task.act:
             case Act.REGISTER:
-                return self._register(device, now)
+                return self._register(task, device, now)
             case Act.DEREGISTER:
                 return self._deregister(task, device, now)
             case Act.HOTLIST:
@@ -83,7 +83,22 @@ class Voice:
             case Act.UNBLOCK:
                 return _hotlist(device, now, "PATCH", "/v1/hotlist/updateHotlist", UNBLOCKED)
 
-    def _register(self, device: Device, now: datetime) -> Asked:
+    def meant(self, found: tuple[Fault, ...], task: Task, now: datetime) -> tuple[Meaning, Fault]:
+        """Return what an answer with errors means to a task, and the error that says so.
+
+        While two chains are shown, a signature that is not believed is refused only once neither is.
+        """
+        means, fault = judged(found)
+        if fault.code in SIGNATURE and task.code not in SIGNATURE and len(self.seal.shown(now)) > 1:
+            return Meaning.AGAIN, fault
+        return means, fault
+
+    def _turn(self, task: Task, now: datetime) -> ProviderSeal:
+        """Return the chain whose turn it is: the new one first, another after each refusal."""
+        shown = self.seal.shown(now)
+        return shown[task.refusals % len(shown)]
+
+    def _register(self, task: Task, device: Device, now: datetime) -> Asked:
         if device.device_info is None:
             raise LocalMistake("a registration without device info")
         l1 = device.certification is Certification.L1
@@ -97,11 +112,11 @@ class Voice:
             "deviceInfo": info,
             "foundationalTrustProviderId": self.table.trust_provider_id if l1 else nobody,
         }
-        request = {"deviceData": self.seal.sign(data)}
+        request = {"deviceData": self._turn(task, now).sign(data)}
         return Asked("POST", PATHS[self.profile], wrapped("io.mosip.deviceregister", request, now))
 
     def _deregister(self, task: Task, device: Device, now: datetime) -> Asked:
-        signed = self.seal.sign({"deviceCode": task.device_code, "env": self.stage})
+        signed = self._turn(task, now).sign({"deviceCode": task.device_code, "env": self.stage})
         request = {"device": signed, "isItForRegistrationDevice": device.purpose is Purpose.REGISTRATION}
         path = PATHS[self.profile] + "/deregister"
         return Asked("POST", path, wrapped("io.mosip.devicederegister", request, now))

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urlsplit
 
+from fleetward_schemas.errors import Refused
+from fleetward_schemas.moment import parse_loose
+
 
 class Profile(StrEnum):
     """Which MOSIP; ``off``: none."""
@@ -41,7 +44,8 @@ class MosipTable:
 
     url: of its API, https. client_id, secret_file: who logs in. app_id: authmanager's; realm: Keycloak's. ca: PEM of
     the TLS root, the system's if empty. proxy: the environment's if empty. key: URI of the provider's key, the device
-    CA's if empty; certificate: PEM over that key, signed by MOSIP, the device CA's own if empty. anchors: PEM of
+    CA's if empty; certificate: PEM over that key, signed by MOSIP, the device CA's own if empty. former_key,
+    former_certificate, former_until: what is shown beside them until then, ``YYYY-MM-DDTHH:MM:SSZ``. anchors: PEM of
     MOSIP's authorities. trust_provider_id: the FTM maker's id there, for L1. stage: MOSIP's own word for its
     environment. timeout_s: for one whole exchange. encryption: where certificates are looked for, in this order;
     encryption_file: PEM for ``file``. encryption_anchors: who alone certifies them, ``anchors`` if empty.
@@ -59,6 +63,9 @@ class MosipTable:
     proxy: str = ""
     key: str = ""
     certificate: str = ""
+    former_key: str = ""
+    former_certificate: str = ""
+    former_until: str = ""
     anchors: str = ""
     trust_provider_id: str = ""
     stage: str = ""
@@ -98,9 +105,21 @@ def problems(table: MosipTable) -> Iterator[str]:
         yield "client_id is missing: expected the client that MOSIP's Keycloak knows this provider by"
     if not 1 <= table.timeout_s <= 300:
         yield f"timeout_s = {table.timeout_s}: expected 1..300"
+    yield from _former(table)
     if table.profile == Profile.PMS and not table.anchors:
         yield "anchors is missing: profile 'pms-1.1' believes signed answers, so it needs MOSIP's certificates, PEM"
     if table.domain_uris and not table.anchors:
         yield "anchors is missing: encryption certificates are checked against MOSIP's certificates, PEM"
     if Source.FILE in table.encryption and not table.encryption_file:
         yield "encryption_file is missing: encryption names 'file'"
+
+
+def _former(table: MosipTable) -> Iterator[str]:
+    whole = (table.former_key, table.former_certificate, table.former_until)
+    if any(whole) and not all(whole):
+        yield "former_key, former_certificate, former_until: expected all three or none"
+    elif all(whole):
+        try:
+            parse_loose(table.former_until)
+        except Refused:
+            yield f"former_until = {table.former_until!r}: expected YYYY-MM-DDTHH:MM:SSZ"

@@ -8,31 +8,41 @@ Source: MOSIP 0.9.5 "Device registration", "Signature"; vectors of real answers.
 import base64
 import binascii
 import json
+import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from cryptography import x509
 
-from fleetward_broker.signers import open_key
+from fleetward_broker.signers import KeyUnavailable, open_key
 from fleetward_schemas.certificates import key_thumbprint, public_key, read_certificate, read_pem_certificates
 from fleetward_schemas.encryption import MosipAnchors, der
 from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.jws import Alg, PrivateKey, alg_of, compact, header_alg, split, verify
+from fleetward_schemas.moment import parse_loose
 from fleetward_schemas.strict import b64_der, b64url, b64url_decode, show_der
 from fleetward_server.config import Config, ConfigProblem
 from fleetward_server.generations import open_issuer
+
+log = logging.getLogger("fleetward.mosip")
 
 MOST_CHARS = 256 * 1024
 
 
 class ProviderSeal:
-    """The provider's key and its certificate."""
+    """The provider's key and its certificate, and for a time what MOSIP was shown before."""
 
-    def __init__(self, key: PrivateKey, certificate: x509.Certificate) -> None:
+    def __init__(self, key: PrivateKey, certificate: x509.Certificate, former: "Former | None" = None) -> None:
         """Take both."""
         self._key = key
+        self._former = former
         self.certificate = certificate
+
+    def shown(self, now: datetime) -> "tuple[ProviderSeal, ...]":
+        """Return all that is shown to MOSIP now: this one, and the former while their time overlaps."""
+        return (self,) if self._former is None or now >= self._former.until else (self, self._former.seal)
 
     def sign(self, payload: Mapping[str, object], **header: str) -> str:
         """Sign a JSON object. header: more members of the protected header.
@@ -45,8 +55,18 @@ class ProviderSeal:
         return compact(segment, json.dumps(payload, separators=(",", ":")).encode(), self._key).decode()
 
 
+@dataclass(frozen=True, slots=True)
+class Former:
+    """What MOSIP was shown before, and may know alone until its caches are renewed."""
+
+    seal: ProviderSeal
+    until: datetime
+
+
 def open_seal(config: Config) -> ProviderSeal:
     """Open the provider's key: ``[mosip] key`` and ``certificate``, or else the device CA in office.
+
+    What was shown before is opened as well; a former key that is away is not waited for.
 
     Raises:
         KeyUnavailable: the key cannot be opened. AuthorityProblem: nor the device CA.
@@ -59,18 +79,35 @@ def open_seal(config: Config) -> ProviderSeal:
         issuer = open_issuer(config, "device-ca")
         key, certificate = issuer.key, issuer.certificate
     if table.certificate:
-        certificate = _certificate(config)
+        certificate = _certificate(config, table.certificate)
     if certificate is None:
         raise ConfigProblem(f"{config.folder}: [mosip] certificate is missing: expected PEM over [mosip] key")
+    _fits(config, key, certificate)
+    return ProviderSeal(key, certificate, _former(config))
+
+
+def _former(config: Config) -> Former | None:
+    table = config.mosip
+    if not table.former_certificate:
+        return None
+    try:
+        key, certificate = open_key(table.former_key, config.folder), _certificate(config, table.former_certificate)
+        _fits(config, key, certificate)
+    except (KeyUnavailable, ConfigProblem) as problem:
+        log.warning("the former chain is not shown", extra={"detail": str(problem)})
+        return None
+    return Former(ProviderSeal(key, certificate), parse_loose(table.former_until))
+
+
+def _fits(config: Config, key: PrivateKey, certificate: x509.Certificate) -> None:
     if key_thumbprint(public_key(certificate)) != key_thumbprint(key.public_key()):
         raise ConfigProblem(f"{config.folder}: [mosip] certificate is for another key than the provider's")
     if alg_of(key) is not Alg.RS256:
         raise ConfigProblem(f"{config.folder}: [mosip] key: MOSIP's services read RS256, so it must be RSA")
-    return ProviderSeal(key, certificate)
 
 
-def _certificate(config: Config) -> x509.Certificate:
-    path = config.folder / config.mosip.certificate
+def _certificate(config: Config, file: str) -> x509.Certificate:
+    path = config.folder / file
     try:
         return read_pem_certificates(path.read_bytes())[0]
     except (OSError, Refused) as problem:
