@@ -43,7 +43,10 @@ def utc_now() -> datetime:
 
 @dataclass
 class SandboxMosip:
-    """All that a MOSIP is. asked: (path, how often) for whoever wants to know. done: what was carried out, in order."""
+    """All that a MOSIP is. asked: (path, how often) for whoever wants to know. done: what was carried out, in order.
+
+    model_rows: makes and models as partner management 1.2 shows them.
+    """
 
     pki: MosipPki
     tokens: Tokens
@@ -53,6 +56,7 @@ class SandboxMosip:
     domains: set[str] | None = None
     asked: dict[str, int] = field(default_factory=dict)
     done: list[tuple[str, str]] = field(default_factory=list)
+    model_rows: list[Body] = field(default_factory=list)
 
     # What the services do.
 
@@ -76,6 +80,14 @@ class SandboxMosip:
         wanted = [one.get("value", "") for one in request.get("filters", []) if one.get("columnName") == "serialNo"]
         data = [row for serial in wanted for row in self.register.pms_search(str(serial))]
         return {"fromRecord": 0, "toRecord": len(data), "totalRecord": len(data), "data": data}
+
+    def search_models(self, request: Body, _: datetime) -> object:
+        """POST /v1/partnermanager/devicedetail/search, which compares without case; nothing found has no data."""
+        wanted = {str(one.get("columnName")): str(one.get("value")).lower() for one in request.get("filters", [])}
+        data = [
+            row for row in self.model_rows if all(str(row.get(name)).lower() == value for name, value in wanted.items())
+        ]
+        return {"fromRecord": 0, "toRecord": len(data), "totalRecord": len(data), "data": data or None}
 
     def register_masterdata(self, request: Body, now: datetime) -> object:
         """POST /v1/masterdata/registereddevices."""
@@ -138,6 +150,7 @@ class SandboxMosip:
             "/v1/partnermanager/registereddevices": self.register_pms,
             "/v1/partnermanager/registereddevices/deregister": self.deregister_pms,
             "/v1/partnermanager/registereddevices/search": self.search_pms,
+            "/v1/partnermanager/devicedetail/search": self.search_models,
             "/v1/masterdata/registereddevices": self.register_masterdata,
             "/v1/masterdata/registereddevices/deregister": self.deregister_masterdata,
             "/v1/masterdata/device/encryptioncertficates": self.encryption_certificates,

@@ -1,5 +1,6 @@
 """``fleetward mosip``: what MOSIP was told, what it still is to be told, and what it refused."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -110,3 +111,26 @@ def import_chain(
     """Show MOSIP the chain that it signed over the device CA's key, and for 48 h beside it what it was shown before."""
     with acting(folder, as_json=as_json, actor=actor) as operator, translated():
         show.record(show.plain(operator.import_mosip_chain(chain.read_bytes(), reason)), as_json=as_json)
+
+
+@app.command()
+def models(folder: Dir = HERE, *, as_json: Json = False) -> None:
+    """Ask MOSIP whether it approved the models that are approved here; exit 7 if it did not."""
+    with acting(folder, as_json=as_json) as operator, translated():
+        from datetime import UTC, datetime
+
+        from fleetward_server.mosip.models import COLUMNS, check
+        from fleetward_server.mosip.run import opened_wire
+        from fleetward_server.mosip.tokens import Tokens
+
+        config = operator.config
+        if not config.mosip.on:
+            raise OperatorProblem(Kind.INVALID, f"{folder}: [mosip] names no MOSIP")
+        with closing(opened_wire(config)) as wire:
+            tokens = Tokens(config.mosip, config.folder, wire)
+            approved = [one for one in operator.models() if one.approved]
+            found = check(tokens, approved, datetime.now(UTC))
+        show.rows(COLUMNS, map(show.plain, found), as_json=as_json)
+        lacking = [f"{one.make} {one.model} ({one.state})" for one in found if not one.good]
+        if lacking:
+            raise OperatorProblem(Kind.UNVERIFIED, f"not approved by MOSIP: {', '.join(lacking)}")
