@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 help:
 	@echo "make demo       watch $(DEVICES) devices come up (DEVICES=n; ONCE=1: ends by itself; HSM=1: keys in SoftHSM2;"
-	@echo "                MOSIP=pms-1.1, masterdata-1.1 or crypto-only: with a MOSIP beside it)"
+	@echo "                MOSIP=pms-1.1, masterdata-1.1 or crypto-only: with a MOSIP beside it; AWAY=60: cut for a minute)"
 	@echo "make test       everything: checks, tests, live parts, wheel and sdist in an empty environment"
 	@echo "make test-core  the same without live parts from Debian; says what it left out"
 	@echo "make check      ruff and mypy"
@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml deploy/constraints.txt
 	@touch $@
 
 demo: $(STAMP)
-	@$(BIN)/fleetward demo --devices $(DEVICES) $(if $(ONCE),--once) $(if $(HSM),--hsm) $(if $(MOSIP),--mosip $(MOSIP))
+	@$(BIN)/fleetward demo --devices $(DEVICES) $(if $(ONCE),--once) $(if $(AWAY),--away $(AWAY)) $(if $(HSM),--hsm) $(if $(MOSIP),--mosip $(MOSIP))
 
 check: $(STAMP)
 	$(BIN)/ruff check .

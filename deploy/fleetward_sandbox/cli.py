@@ -146,6 +146,7 @@ def demo(
     mosip: Annotated[
         str, typer.Option("--mosip", help="With a MOSIP beside it: pms-1.1, masterdata-1.1 or crypto-only.")
     ] = "",
+    away: Annotated[int, typer.Option("--away", min=2, max=3600, help="Seconds the network is cut for.")] = 6,
     picture: Annotated[Path | None, typer.Option("--picture", help="Write an SVG of how it looked.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -155,4 +156,4 @@ def demo(
     if mosip:
         _has_mosip(mosip)
     plain = as_json or not sys.stdout.isatty()
-    raise typer.Exit(show(folder, devices, once=once, plain=plain, hsm=hsm, mosip=mosip, picture=picture))
+    raise typer.Exit(show(folder, devices, once=once, plain=plain, hsm=hsm, mosip=mosip, away_s=away, picture=picture))

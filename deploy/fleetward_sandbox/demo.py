@@ -27,7 +27,8 @@ from fleetward_server.operator import LocalOperator
 from fleetward_server.state import Presence
 
 MARK = ".fleetward-demo"
-CUT_S = 6.0
+WILLS_S = 1.5
+"""Between the cut and the broker's death: long enough for the wills, which it would take along."""
 
 
 class Demo(DemoParts):
@@ -131,12 +132,13 @@ class Demo(DemoParts):
         return sum(1 for one in ours if one.verb == verb and one.step is Step.SUCCEEDED)
 
     def _cut_and_mended(self) -> None:
-        self.view.step(f"the network is cut for {CUT_S:.0f} s; reports wait in the outboxes")
+        self.view.step(f"the network is cut for {self.away_s} s, and the broker killed; reports wait in the outboxes")
         before = {one: self._reports(one) for one in self._ids()}
         self._mended.cut()
-        end = time.monotonic() + CUT_S
-        while time.monotonic() < end:
-            self._turn()
+        end = time.monotonic() + self.away_s
+        self._turn_until(time.monotonic() + WILLS_S)
+        self._kill_broker()
+        self._turn_until(end)
         self.counts.offline_when_cut = self._present(Presence.OFFLINE)
         self._mended.mend()
         self.view.step("the network is back; the devices catch up")
@@ -144,7 +146,8 @@ class Demo(DemoParts):
         def note() -> None:
             self.counts.caught_up = sum(1 for one in self._ids() if self._caught_up(one, before[one]))
 
-        self._until(lambda: self.counts.caught_up >= self.counts.devices, note)
+        # A device waits longer after each dial that fails: up to twice as long as the network was away.
+        self._until(lambda: self.counts.caught_up >= self.counts.devices, note, STEP_S + 3 * self.away_s)
 
     def _caught_up(self, device_id: str, before: int) -> bool:
         """Online again, and what was observed while the network was cut is there."""
@@ -224,11 +227,12 @@ def show(
     plain: bool,
     hsm: bool = False,
     mosip: str = "",
+    away_s: int = 6,
     picture: Path | None = None,
 ) -> int:
     """Run the demo; return the exit code. The last line on stdout is one JSON object.
 
-    hsm, mosip: see ``Demo``. picture: an SVG of how it looked when all was done.
+    hsm, mosip: see ``Demo``. away_s: how long the network is cut. picture: an SVG of how it looked when all was done.
     """
     try:
         prepare(folder)
@@ -237,6 +241,7 @@ def show(
         return 2
     with View(plain=plain) as view:
         run = Demo(folder, devices, view, hsm=hsm, mosip=mosip)
+        run.away_s = away_s
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: run.stopping.set())
         code = _walk(run, view, once=once, picture=picture)

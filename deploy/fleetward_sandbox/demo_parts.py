@@ -1,6 +1,8 @@
 """What the demo stands on: a provider's folder, broker and server as processes, a cable that can be cut, the fleet."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -48,6 +50,7 @@ class DemoParts:
         self.provider = folder / "provider"
         self.counts = Counts(devices, mosip=mosip)
         self.view = view
+        self.away_s = 6
         self.began = time.monotonic()
         self.stopping = threading.Event()
         self._up: subprocess.Popen[bytes] | None = None
@@ -98,6 +101,10 @@ class DemoParts:
         self._cable = Cable(found["host"], found["port"])
         self._store = open_store(self.provider / "server.db")
 
+    def _turn_until(self, end: float) -> None:
+        while time.monotonic() < end:
+            self._turn()
+
     def _until(self, done: Callable[[], bool], note: Callable[[], None], within_s: float = STEP_S) -> None:
         """Turn until ``done``; ``note`` looks at the store twice a second. Raises Stopped, RuntimeError."""
         deadline, looked = time.monotonic() + within_s, 0.0
@@ -146,6 +153,10 @@ class DemoParts:
 
     def _refused(self, principal: str) -> dict[str, int]:
         return {str(row.code): row.count for row in self._reads.refusals(principal)}
+
+    def _kill_broker(self) -> None:
+        """End the broker as a power cut does; what keeps watch starts it again."""
+        os.kill(int(json.loads((self.provider / RUN).read_bytes())["broker"]), signal.SIGKILL)
 
     def _end_fleet(self) -> None:
         if self._fleet is not None:
