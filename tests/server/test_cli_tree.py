@@ -60,7 +60,7 @@ def test_the_whole_tree_is_the_one_that_was_promised() -> None:
         backup-create backup-verify backup-restore
         schema-export topic-tail config-show config-check broker-config-mosquitto broker-config-acl
         hsm-status hsm-ceremony hsm-verify-protocol
-        mosip-status mosip-queue mosip-retry mosip-certificates mosip-csr mosip-import-chain mosip-models time-status
+        mosip-status mosip-queue mosip-retry mosip-certificates mosip-csr mosip-import-chain mosip-approvals time-status
         authority-rotate authority-forget-root
         compliance-report compliance-scan"""
     assert {"-".join(path) for path in OURS} == set(promised.split())

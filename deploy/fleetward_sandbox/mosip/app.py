@@ -45,7 +45,7 @@ def utc_now() -> datetime:
 class SandboxMosip:
     """All that a MOSIP is. asked: (path, how often) for whoever wants to know. done: what was carried out, in order.
 
-    model_rows: makes and models as partner management 1.2 shows them.
+    approval_rows: models and services as partner management 1.2 shows them.
     """
 
     pki: MosipPki
@@ -56,7 +56,7 @@ class SandboxMosip:
     domains: set[str] | None = None
     asked: dict[str, int] = field(default_factory=dict)
     done: list[tuple[str, str]] = field(default_factory=list)
-    model_rows: list[Body] = field(default_factory=list)
+    approval_rows: list[Body] = field(default_factory=list)
 
     # What the services do.
 
@@ -81,11 +81,13 @@ class SandboxMosip:
         data = [row for serial in wanted for row in self.register.pms_search(str(serial))]
         return {"fromRecord": 0, "toRecord": len(data), "totalRecord": len(data), "data": data}
 
-    def search_models(self, request: Body, _: datetime) -> object:
-        """POST /v1/partnermanager/devicedetail/search, which compares without case; nothing found has no data."""
+    def search_rows(self, request: Body, _: datetime) -> object:
+        """POST .../devicedetail/search, .../securebiometricinterface/search: without case; nothing found, no data."""
         wanted = {str(one.get("columnName")): str(one.get("value")).lower() for one in request.get("filters", [])}
         data = [
-            row for row in self.model_rows if all(str(row.get(name)).lower() == value for name, value in wanted.items())
+            row
+            for row in self.approval_rows
+            if all(str(row.get(name)).lower() == value for name, value in wanted.items())
         ]
         return {"fromRecord": 0, "toRecord": len(data), "totalRecord": len(data), "data": data or None}
 
@@ -150,7 +152,8 @@ class SandboxMosip:
             "/v1/partnermanager/registereddevices": self.register_pms,
             "/v1/partnermanager/registereddevices/deregister": self.deregister_pms,
             "/v1/partnermanager/registereddevices/search": self.search_pms,
-            "/v1/partnermanager/devicedetail/search": self.search_models,
+            "/v1/partnermanager/devicedetail/search": self.search_rows,
+            "/v1/partnermanager/securebiometricinterface/search": self.search_rows,
             "/v1/masterdata/registereddevices": self.register_masterdata,
             "/v1/masterdata/registereddevices/deregister": self.deregister_masterdata,
             "/v1/masterdata/device/encryptioncertficates": self.encryption_certificates,

@@ -1,8 +1,9 @@
 """``fleetward mosip``: what MOSIP was told, what it still is to be told, and what it refused."""
 
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,10 @@ from fleetward_server.cli import show
 from fleetward_server.cli.options import HERE, PAGE, Actor, Dir, Json, Limit, Reason
 from fleetward_server.cli.telling import acting, one_of, translated
 from fleetward_server.problem import Kind, OperatorProblem
+
+if TYPE_CHECKING:
+    from fleetward_server.mass import MassOperator
+    from fleetward_server.state import Device
 
 app = typer.Typer(help="MOSIP: what it was told of devices, and what it refused.", no_args_is_help=True)
 
@@ -114,23 +119,33 @@ def import_chain(
 
 
 @app.command()
-def models(folder: Dir = HERE, *, as_json: Json = False) -> None:
-    """Ask MOSIP whether it approved the models that are approved here; exit 7 if it did not."""
+def approvals(folder: Dir = HERE, *, as_json: Json = False) -> None:
+    """Ask MOSIP whether it approved our models and the versions that devices run; exit 7 if it did not."""
     with acting(folder, as_json=as_json) as operator, translated():
         from datetime import UTC, datetime
 
-        from fleetward_server.mosip.models import COLUMNS, check
+        from fleetward_server.mosip.approvals import COLUMNS, check, of_model, of_version, versions
         from fleetward_server.mosip.run import opened_wire
         from fleetward_server.mosip.tokens import Tokens
 
         config = operator.config
         if not config.mosip.on:
             raise OperatorProblem(Kind.INVALID, f"{folder}: [mosip] names no MOSIP")
+        questions = [of_model(one) for one in operator.models() if one.approved]
+        questions += [
+            of_version(config.provider.id, one) for one in versions(every_device(operator, "state:registered"))
+        ]
         with closing(opened_wire(config)) as wire:
-            tokens = Tokens(config.mosip, config.folder, wire)
-            approved = [one for one in operator.models() if one.approved]
-            found = check(tokens, approved, datetime.now(UTC))
+            found = check(Tokens(config.mosip, config.folder, wire), questions, datetime.now(UTC))
         show.rows(COLUMNS, map(show.plain, found), as_json=as_json)
-        lacking = [f"{one.make} {one.model} ({one.state})" for one in found if not one.good]
+        lacking = [f"{one.kind} {one.name}: {one.state}" for one in found if not one.good]
         if lacking:
-            raise OperatorProblem(Kind.UNVERIFIED, f"not approved by MOSIP: {', '.join(lacking)}")
+            raise OperatorProblem(Kind.UNVERIFIED, f"not approved by MOSIP: {'; '.join(lacking)}")
+
+
+def every_device(operator: "MassOperator", text: str) -> Iterator["Device"]:
+    """Yield all devices that a filter means, a page at a time."""
+    wanted, last = operator.selection(text), ""
+    while page := operator.devices(wanted, last):
+        yield from page
+        last = page[-1].id
