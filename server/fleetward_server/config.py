@@ -50,7 +50,7 @@ class BrokerTable:
     host: str = "localhost"
     port: int = 8883
     bind: str = "127.0.0.1"
-    connects_per_s: int = 200
+    connects_per_s: int = 1000
 
 
 @dataclass(frozen=True, slots=True)

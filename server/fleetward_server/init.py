@@ -126,7 +126,7 @@ profile = "demo"                  # demo | production: production refuses what o
 host = "{wish.host}"              # what devices dial; stands in the broker's certificate
 port = {wish.port}                # 0: any free port, written to run.json
 # bind = "127.0.0.1"              # the address to listen on; "0.0.0.0" for all
-# connects_per_s = 200            # new connections in any second, when a whole fleet comes back (embedded broker)
+# connects_per_s = 1000           # new connections in any second, when a whole fleet comes back (embedded broker)
 
 [time]
 source = "assumed"                # chrony | assumed: assumed is refused by the production profile

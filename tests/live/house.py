@@ -66,7 +66,7 @@ class House:
         serve: bool = True,
         broker: str = "embedded",
         hsm: str = "",
-        connects_per_s: int = 200,
+        connects_per_s: int = 1000,
     ) -> None:
         """Make a provider in ``folder``, its keys in this token if any, and start it with this kind of broker."""
         self.broker = broker
@@ -76,7 +76,7 @@ class House:
         self.devices = folder / "devices"
         wish = Wish("Live Devices Ltd", "live", port=0, policy=policy, telemetry_s=telemetry_s, hsm=hsm)
         path = make_provider(self.folder, wish, datetime.now(UTC))
-        path.write_text(path.read_text().replace("# connects_per_s = 200", f"connects_per_s = {connects_per_s}"))
+        path.write_text(path.read_text().replace("# connects_per_s = 1000", f"connects_per_s = {connects_per_s}"))
         self.up: subprocess.Popen[bytes] | None = None
         self.agents: list[subprocess.Popen[bytes]] = []
         self.store: Store = open_store(self.folder / "server.db")

@@ -75,7 +75,7 @@ class Limits:
     """
 
     connections: int = 10_000
-    connects_per_s: int = 200
+    connects_per_s: int = 1000
     connect_s: int = 10
     keep_alive_s: int = 600
     session_days: int = 30
