@@ -20,7 +20,7 @@ import psutil
 
 from fleetward_broker.tls import server_context
 from tests.live.brokerhouse import BrokerProcess, Pki
-from tests.live.rawmqtt import RawClient, puback, publish
+from tests.live.rawmqtt import DISCONNECT, RawClient, puback, publish
 
 PUBLISHERS = 100
 WINDOW = 20
@@ -163,6 +163,24 @@ def moved(starting: BrokerProcess, rounds: int, *, clean: bool, idle: Sequence[s
             elapsed, spent = time.monotonic() - began, sum(process.cpu_times()[:2]) - before
         for client in others:
             client.socket.close()
+    return total / elapsed, spent / total * 1e6
+
+
+def queued(starting: BrokerProcess, rounds: int) -> tuple[float, float]:
+    """Return the same while the one who is to hear is away: each message waits on disk, as while a server restarts."""
+    total = PUBLISHERS * WINDOW * rounds
+    with starting as broker:
+        server = broker.call("server")
+        server.enter("server-0123456789abcdef", clean=False)
+        server.subscribe("fw/v1/d/+/up/#")
+        server.send(DISCONNECT)
+        server.socket.close()
+        devices = publishers(broker.call, rounds)
+        assert broker.process is not None
+        process = psutil.Process(broker.process.pid)
+        before, began = sum(process.cpu_times()[:2]), time.monotonic()
+        flood(devices)
+        elapsed, spent = time.monotonic() - began, sum(process.cpu_times()[:2]) - before
     return total / elapsed, spent / total * 1e6
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.bench.bench_broker import UNLIMITED, moved
+from tests.bench.bench_broker import UNLIMITED, moved, queued
 from tests.bench.plain import PlainEmbedded, PlainMosquitto
 from tests.live.brokerhouse import BrokerProcess, fresh_id
 from tests.live.mosquittohouse import MosquittoProcess
@@ -27,6 +27,7 @@ from tests.live.rawmqtt import RawClient, publish
 LINES = 1000
 MESSAGES = 30
 ROUNDS = 10
+QUEUED_ROUNDS = 3
 
 
 @dataclass
@@ -69,6 +70,12 @@ def among(start: Start, folder: Path) -> Figures:
 def durable(start: Start, folder: Path) -> Figures:
     """Return the same for a kept session."""
     rate, cost = moved(start(folder), ROUNDS, clean=False)
+    return {"msg/s": rate, "us each": cost}
+
+
+def waiting(start: Start, folder: Path) -> Figures:
+    """Return the same while the server is away: what was acknowledged is on disk, and the queue grows."""
+    rate, cost = queued(start(folder), QUEUED_ROUNDS)
     return {"msg/s": rate, "us each": cost}
 
 
@@ -132,6 +139,7 @@ def main(times: int = 5) -> None:
     beside(ingest, embedded, MosquittoProcess, times)
     beside(among, embedded, MosquittoProcess, times)
     beside(durable, embedded, Saving, times)
+    beside(waiting, embedded, Saving, times)
     beside(fan_out, embedded, MosquittoProcess, times)
 
 
