@@ -37,6 +37,9 @@ class Bucket:
 
     def at(self, rule: Rule, now_s: float) -> "Bucket":
         """Return the bucket as it has filled since."""
+        if now_s == self.at_s:
+            # The messages of one batch.
+            return self
         return Bucket(min(rule.most, self.left + max(0.0, now_s - self.at_s) * rule.per_s), now_s)
 
 
@@ -87,5 +90,8 @@ class Limits:
     def _draw(self, key: str, rules: Sequence[Rule], costs: Sequence[float], now_s: float) -> None:
         known = self._buckets.get(key) or tuple(Bucket(rule.most, now_s) for rule in rules)
         full = tuple(bucket.at(rule, now_s) for bucket, rule in zip(known, rules, strict=True))
-        self._buckets.put(key, full)
-        self._buckets.put(key, drawn(full, rules, costs))
+        try:
+            self._buckets.put(key, drawn(full, rules, costs))
+        except Refused:
+            self._buckets.put(key, full)
+            raise
