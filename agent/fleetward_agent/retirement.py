@@ -6,6 +6,7 @@ chains, the digital ID and the outbox are destroyed. Source: C3, S6; protocol se
 
 from dataclasses import replace
 
+from fleetward_agent.enrol import DAY_S
 from fleetward_agent.instant import SECOND_US, Instant
 from fleetward_agent.presence import farewell
 from fleetward_agent.session import Session, doom, move
@@ -16,7 +17,6 @@ from fleetward_schemas.enrol import Reason
 from fleetward_schemas.moment import to_ms
 from fleetward_schemas.presence import StatusReason
 
-REST_S = 86_400
 _US_PER_MS = 1000
 
 
@@ -63,7 +63,7 @@ def _forgotten(session: Session, at: Instant) -> Turn:
     after = replace(
         move(session, Step.GONE),
         kept=kept,
-        rest_us=at.boot_us + REST_S * SECOND_US,
+        rest_us=at.boot_us + DAY_S * SECOND_US,
         retired=False,
         emptied=False,
         old=False,

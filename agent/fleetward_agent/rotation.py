@@ -117,7 +117,7 @@ def taken(session: Session, at: Instant) -> Turn:
     if previous is None or session.old or session.stage is not Stage.WORKING:
         return Turn(session)
     useless = (previous.device_key, previous.transport_key)
-    session = replace(session, kept=replace(doom(session, useless), previous=None))
+    session = replace(session, kept=replace(session.kept, previous=None))
     return end(session, at, ResultState.SUCCEEDED, None, useless)
 
 

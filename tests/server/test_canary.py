@@ -3,19 +3,16 @@
 import base64
 import json
 import logging
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import datetime
 from typing import Any
 
 import pytest
 
 from fleetward_broker.logs import EventFormatter
-from fleetward_sandbox.provision import Order, provision
 from fleetward_schemas.commands import ResultState
-from fleetward_schemas.identity import Certification, Environment
+from fleetward_schemas.identity import Environment
 from fleetward_schemas.ids import next_id
 from fleetward_schemas.inventory import DeviceInfo, DeviceStatus, Info, sign_info
 from fleetward_schemas.jws import compact
@@ -25,40 +22,17 @@ from fleetward_schemas.receipts import Alert, AlertCode
 from fleetward_schemas.sinks import SINKS
 from fleetward_schemas.strict import b64url, b64url_decode
 from fleetward_schemas.topics import Direction
-from fleetward_server.authority import Authority
-from fleetward_server.clock import sureness
-from fleetward_server.config import load
-from fleetward_server.generations import own_anchors
-from fleetward_server.init import Wish, make_provider
-from fleetward_server.run import policy_of
-from fleetward_server.store import open_store
-from fleetward_server.worker import Worker
 from tests.device import TestDevice
-from tests.server.test_worker import Bench, FakeLink
+from tests.server.test_worker import Bench
 
 ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
 
-@pytest.fixture(scope="module")
-def provider(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("provider") / "p"
-    make_provider(folder, Wish(port=0), datetime.now(UTC))
-    for level in Certification:
-        provision(folder, Order(1, folder / "devices" / level, level, first=1 if level is Certification.L1 else 2))
-    return folder
-
-
 @pytest.fixture
-def bench(provider: Path, tmp_path: Path) -> Iterator[Bench]:
-    shutil.copytree(provider, tmp_path / "p")
-    config = load(tmp_path / "p")
-    now, link = datetime.now(UTC), FakeLink()
-    l1, l0 = (TestDevice(next((config.folder / "devices" / level).iterdir())) for level in ("L1", "L0"))
-    with open_store(config.store_path, patience_s=0.2) as store:
-        policy = policy_of(config, sureness(config.time))
-        made = Bench(Worker(store, link, Authority(config), policy, own_anchors(config), now), link, store, l1, l0, now)
-        made.enrolled(made.l1)
-        yield made
+def bench(bench: Bench) -> Bench:
+    """Return the bench once its L1 is there."""
+    bench.enrolled(bench.l1)
+    return bench
 
 
 @dataclass

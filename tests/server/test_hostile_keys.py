@@ -25,10 +25,9 @@ from fleetward_schemas.strict import b64_der, show_der
 from fleetward_server.operator import LocalOperator
 from fleetward_server.state import CertificateState, FtmRoot
 from tests.device import TestDevice
-from tests.server.test_rotation import answer, bench, certified, ordered, provider, refused
+from tests.server.test_rotation import answer, certified, ordered, refused
 from tests.server.test_worker import Bench
 
-__all__ = ["bench", "provider"]
 DAY = timedelta(days=1)
 LATER = timedelta(seconds=61)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fleetward_schemas.errors import Code, Refused
 from fleetward_server.config import LimitsTable
 from fleetward_server.limits import DAY_S, Bucket, Rule, drawn, rules_of
-from tests.server.test_worker import Bench, bench, provider  # noqa: F401
+from tests.server.test_worker import Bench
 
 RULE = Rule(5, 1, "one a second")
 
@@ -46,7 +46,7 @@ def test_a_days_quota_fills_within_a_day() -> None:
         assert Bucket(0, 0.0).at(rule, DAY_S).left == pytest.approx(rule.most)
 
 
-def allowed(bench: Bench, **table: int) -> None:  # noqa: F811
+def allowed(bench: Bench, **table: int) -> None:
     limits = replace(LimitsTable(), **table)
     bench.worker.policy = replace(bench.worker.policy, limits=limits)
 
@@ -59,7 +59,7 @@ def allowed(bench: Bench, **table: int) -> None:  # noqa: F811
     ],
 )
 def test_reports_beyond_the_limit_are_refused_told_counted_and_taken_later(
-    bench: Bench,  # noqa: F811
+    bench: Bench,
     table: dict[str, int],
     rule: str,
 ) -> None:
@@ -79,7 +79,7 @@ def test_reports_beyond_the_limit_are_refused_told_counted_and_taken_later(
     assert [len(answer["body"]["ids"]) for kind, answer in again if kind == "ack"] == [1]  # type: ignore[index]
 
 
-def test_a_days_bytes_are_a_limit_of_their_own(bench: Bench) -> None:  # noqa: F811
+def test_a_days_bytes_are_a_limit_of_their_own(bench: Bench) -> None:
     device = bench.enrolled(bench.l1)
     allowed(bench, mib_per_day=1)
     sent = [device.telemetry(bench.now, uptimeS=float(number)) for number in range(600)]
@@ -91,7 +91,7 @@ def test_a_days_bytes_are_a_limit_of_their_own(bench: Bench) -> None:  # noqa: F
     assert stored <= 1024 * 1024 // (size - 200)
 
 
-def test_one_device_uses_up_nothing_of_anothers(bench: Bench) -> None:  # noqa: F811
+def test_one_device_uses_up_nothing_of_anothers(bench: Bench) -> None:
     first, second = bench.enrolled(bench.l1), bench.enrolled(bench.l0)
     allowed(bench, reports_burst=1, reports_per_s=1)
     bench.hear(first.telemetry(bench.now), first.telemetry(bench.now))
@@ -101,7 +101,7 @@ def test_one_device_uses_up_nothing_of_anothers(bench: Bench) -> None:  # noqa: 
     assert bench.refusals(second.id) == {}
 
 
-def test_what_came_by_hand_is_not_counted(bench: Bench) -> None:  # noqa: F811
+def test_what_came_by_hand_is_not_counted(bench: Bench) -> None:
     device = bench.enrolled(bench.l1)
     allowed(bench, reports_burst=1, reports_per_s=1)
     bench.worker.policy = replace(bench.worker.policy, by_hand=True)

@@ -13,10 +13,8 @@ from fleetward_server.operator import LocalOperator
 from fleetward_server.problem import OperatorProblem
 from fleetward_server.state import CertificateState, Presence
 from tests.device import TestDevice
-from tests.server.test_rotation import answer, bench, ordered, provider
+from tests.server.test_rotation import answer, ordered
 from tests.server.test_worker import Bench
-
-__all__ = ["bench", "provider"]
 
 
 @pytest.fixture

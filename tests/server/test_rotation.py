@@ -1,56 +1,30 @@
 """Rotation at the server: certificates only for an open order, the same for the same keys, never a moment without."""
 
-import shutil
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fleetward_sandbox.provision import Order, provision
 from fleetward_schemas.commands import ResultState, Step
-from fleetward_schemas.identity import Certification
 from fleetward_schemas.strict import b64_der
 from fleetward_server import rotation
 from fleetward_server.authority import Authority
-from fleetward_server.clock import sureness
-from fleetward_server.config import RotationTable, load
-from fleetward_server.generations import own_anchors
-from fleetward_server.init import Wish, make_provider
+from fleetward_server.config import RotationTable
 from fleetward_server.operator import LocalOperator
 from fleetward_server.problem import OperatorProblem
-from fleetward_server.run import policy_of
 from fleetward_server.state import CertificateState, Command, Use
-from fleetward_server.store import open_store
-from fleetward_server.worker import Worker
 from tests.device import TestDevice
 from tests.server.test_busy import Fickle
-from tests.server.test_worker import Bench, FakeLink
+from tests.server.test_worker import Bench
 
 DAY = timedelta(days=1)
 
 
-@pytest.fixture(scope="module")
-def provider(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("provider") / "p"
-    make_provider(folder, Wish(port=0), datetime.now(UTC))
-    for level in Certification:
-        provision(folder, Order(1, folder / "devices" / level, level, first=1 if level is Certification.L1 else 2))
-    return folder
-
-
 @pytest.fixture
-def bench(provider: Path, tmp_path: Path) -> Iterator[Bench]:
-    shutil.copytree(provider, tmp_path / "p")
-    config = load(tmp_path / "p")
-    now, link = datetime.now(UTC), FakeLink()
-    l1, l0 = (TestDevice(next((config.folder / "devices" / level).iterdir())) for level in ("L1", "L0"))
-    with open_store(config.store_path, patience_s=0.2) as store:
-        authority = Fickle(config)
-        worker = Worker(store, link, authority, policy_of(config, sureness(config.time)), own_anchors(config), now)
-        yield Bench(worker, link, store, l1, l0, now)
+def authority() -> type[Fickle]:
+    """Return an authority whose token can be pulled."""
+    return Fickle
 
 
 def ordered(bench: Bench, device: TestDevice, verb: str = "rotate-key", expires_in_s: int = 3600) -> Command:

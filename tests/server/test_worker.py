@@ -1,34 +1,23 @@
 """A batch is one commit; hostile messages move a counter and nothing else; the good one after them works."""
 
-import shutil
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import datetime, timedelta
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_broker import profiles
 from fleetward_broker.line import Arrived, DialMaker, LineId, Token
-from fleetward_sandbox.provision import Order, provision
 from fleetward_schemas.commands import Result, ResultState, Step
 from fleetward_schemas.enrol import Enrol, State
 from fleetward_schemas.errors import Code
-from fleetward_schemas.identity import Certification
 from fleetward_schemas.moment import from_ms
 from fleetward_schemas.strict import b64_der, b64url_decode, read_object, show_der
 from fleetward_schemas.telemetry import Reading, Telemetry
-from fleetward_server.authority import Authority
-from fleetward_server.clock import sureness
-from fleetward_server.config import load
-from fleetward_server.generations import own_anchors
-from fleetward_server.init import Wish, make_provider
 from fleetward_server.operator import LocalOperator
-from fleetward_server.run import policy_of
 from fleetward_server.state import Presence
-from fleetward_server.store import ReportFilter, Store, StoreProblem, open_store
+from fleetward_server.store import ReportFilter, Store, StoreProblem
 from fleetward_server.worker import Worker
 from tests.device import TestDevice
 
@@ -95,26 +84,6 @@ class Bench:
 
 def payload(raw: bytes) -> dict[str, object]:
     return read_object(b64url_decode(raw.split(b".")[1]))
-
-
-@pytest.fixture(scope="module")
-def provider(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("provider") / "p"
-    make_provider(folder, Wish(port=0), datetime.now(UTC))
-    for level in Certification:
-        provision(folder, Order(1, folder / "devices" / level, level, first=1 if level is Certification.L1 else 2))
-    return folder
-
-
-@pytest.fixture
-def bench(provider: Path, tmp_path: Path) -> Iterator[Bench]:
-    shutil.copytree(provider, tmp_path / "p")
-    config = load(tmp_path / "p")
-    now, link = datetime.now(UTC), FakeLink()
-    l1, l0 = (TestDevice(next((config.folder / "devices" / level).iterdir())) for level in ("L1", "L0"))
-    with open_store(config.store_path, patience_s=0.2) as store:
-        policy = policy_of(config, sureness(config.time))
-        yield Bench(Worker(store, link, Authority(config), policy, own_anchors(config), now), link, store, l1, l0, now)
 
 
 @pytest.mark.parametrize("level", ["l1", "l0"])

@@ -1,0 +1,48 @@
+"""A provider with an L1 and an L0, and a worker to whom a test gives messages; its authority may be another's."""
+
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from fleetward_sandbox.provision import Order, provision
+from fleetward_schemas.identity import Certification
+from fleetward_server.authority import Authority
+from fleetward_server.clock import sureness
+from fleetward_server.config import load
+from fleetward_server.generations import own_anchors
+from fleetward_server.init import Wish, make_provider
+from fleetward_server.run import policy_of
+from fleetward_server.store import open_store
+from fleetward_server.worker import Worker
+from tests.device import TestDevice
+from tests.server.test_worker import Bench, FakeLink
+
+
+@pytest.fixture(scope="module")
+def provider(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("provider") / "p"
+    make_provider(folder, Wish(port=0), datetime.now(UTC))
+    for level in Certification:
+        provision(folder, Order(1, folder / "devices" / level, level, first=1 if level is Certification.L1 else 2))
+    return folder
+
+
+@pytest.fixture
+def authority() -> type[Authority]:
+    """Return what certifies for the worker."""
+    return Authority
+
+
+@pytest.fixture
+def bench(provider: Path, tmp_path: Path, authority: type[Authority]) -> Iterator[Bench]:
+    shutil.copytree(provider, tmp_path / "p")
+    config = load(tmp_path / "p")
+    now, link = datetime.now(UTC), FakeLink()
+    l1, l0 = (TestDevice(next((config.folder / "devices" / level).iterdir())) for level in ("L1", "L0"))
+    with open_store(config.store_path, patience_s=0.2) as store:
+        policy = policy_of(config, sureness(config.time))
+        worker = Worker(store, link, authority(config), policy, own_anchors(config), now)
+        yield Bench(worker, link, store, l1, l0, now)
