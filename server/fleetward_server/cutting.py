@@ -7,18 +7,19 @@ Source: protocol section 5 "Retirement", section 2 (CRL honoured); revocation.py
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from fleetward_broker.mosquitto_admin import NotTold
 from fleetward_broker.signers import KeyUnavailable
 from fleetward_server import revocation
-from fleetward_server.authority import AuthorityProblem
+from fleetward_server.authority import AuthorityProblem, FormerKeyAway
 from fleetward_server.config import Config
 from fleetward_server.state import Cut
 from fleetward_server.store import Store, StoreProblem
 
 log = logging.getLogger("fleetward.server")
 
+AGAIN, AGAIN_FORMER = timedelta(seconds=15), timedelta(minutes=10)
 TROUBLES = (AuthorityProblem, KeyUnavailable, NotTold, StoreProblem, OSError)
 
 
@@ -31,6 +32,8 @@ class Cutter:
         self._store = store
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cutter")
         self._running: tuple[tuple[Cut, ...], Future[None]] | None = None
+        self._failed: tuple[Cut, ...] = ()
+        self._again_at: datetime | None = None
 
     def look(self, now: datetime) -> None:
         """Forget what was told, and begin to tell what waits.
@@ -43,15 +46,20 @@ class Cutter:
             if not told.done():
                 return
             self._running = None
-            self._finish(cuts, told)
+            self._finish(cuts, told, now)
         cuts = self._store.cuts()
-        if cuts:
+        # What failed waits a while, since each attempt has the broker read its files; what is new does not.
+        waits = cuts == self._failed and self._again_at is not None and now < self._again_at
+        if cuts and not waits:
             self._running = cuts, self._pool.submit(enforce, self._config, self._store, cuts, now)
 
-    def _finish(self, cuts: tuple[Cut, ...], told: "Future[None]") -> None:
+    def _finish(self, cuts: tuple[Cut, ...], told: "Future[None]", now: datetime) -> None:
         try:
             told.result()
         except TROUBLES as problem:
+            # Where only a predecessor's list is old, all else is told; its key may be away for good.
+            again = AGAIN_FORMER if isinstance(problem, FormerKeyAway) else AGAIN
+            self._failed, self._again_at = cuts, now + again
             log.error("the broker does not know yet", extra={"devices": len(cuts), "detail": str(problem)})  # noqa: TRY400
             return
         self._store.forget_cuts(cuts)
