@@ -8,7 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from fleetward_agent import clock, commands, encryption, enrol, key_order, receipts, retirement, rotation, telemetry
+from fleetward_agent import (
+    clock,
+    commands,
+    encryption,
+    enrol,
+    key_order,
+    receipts,
+    retirement,
+    rotation,
+    telemetry,
+    upgrade,
+)
 from fleetward_agent.instant import Instant
 from fleetward_agent.session import Session
 from fleetward_agent.trust import Chains, Downlink, check_server_identity
@@ -45,7 +56,9 @@ HANDLERS: dict[str, Handler] = {
     "command": commands.on_command,
     "certificate": rotation.on_certificate,
     "encryption": encryption.on_encryption,
+    "assignment": upgrade.on_assignment,
     "beacon": clock.on_beacon,
+    "release": upgrade.on_release,
 }
 """One line per kind of the downlink and the fleet; a test holds it against KINDS."""
 

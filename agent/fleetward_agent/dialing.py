@@ -49,7 +49,7 @@ def subscriptions(session: Session, door: Door) -> tuple[tuple[str, int], ...]:
     own = f"{ROOT}/d/{session.principal}/down"
     if door.role is Role.FACTORY:
         return ((f"{own}/#", 1),)
-    return ((f"{own}/#", 1), (f"{ROOT}/fleet/#", 1)) if door.strict else ((f"{own}/time", 1),)
+    return ((f"{own}/#", 1), (f"{ROOT}/fleet/+", 1)) if door.strict else ((f"{own}/time", 1),)
 
 
 def on_connected(session: Session, at: Instant) -> Turn:

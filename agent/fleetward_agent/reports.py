@@ -21,4 +21,4 @@ def add_report(session: Session, at: Instant, kind: str, body: BaseModel, report
         raise LocalMistake(f"{kind} is no report")
     session, made = new_id(session, at, f"report {kind}") if report_id is None else (session, report_id)
     created = to_ms(session.clock.now(at.boot_us))
-    return Turn(session, (AddReport(made, kind, body.model_dump_json(), URGENCY.index(kind), created),))
+    return Turn(session, (AddReport(made, kind, body.model_dump_json(), URGENCY[kind], created),))

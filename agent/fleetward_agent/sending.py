@@ -19,7 +19,7 @@ def next_reports(session: Session, outbox: Outbox, at: Instant) -> Turn | None:
     behind = outbox.depth > len(session.flight)
     if not overdue and not (room > 0 and behind):
         return None
-    may = {URGENCY[one] for one in session.budget.priorities}
+    may = {kind for kind, urgency in URGENCY.items() if urgency in session.budget.priorities}
     again = {one.id: one for one in outbox.reports(overdue).values() if one.kind in may}
     fresh = _fresh(session, outbox, room) if room > 0 and behind else ()
     return receipts.send(session, at, fresh, again) if fresh or overdue else None

@@ -1,6 +1,18 @@
 """What the generated tables say in words: one sentence for each name of the wire; a missing one is an error."""
 
-from fleetward_schemas import clock, encryption, enrol, jws, messages, receipts, replay, shapes, strict, telemetry
+from fleetward_schemas import (
+    clock,
+    encryption,
+    enrol,
+    jws,
+    messages,
+    receipts,
+    replay,
+    shapes,
+    strict,
+    telemetry,
+    upgrade,
+)
 from fleetward_schemas.certificates import MAX_X5C
 from fleetward_schemas.enrol import Reason
 from fleetward_schemas.errors import Code
@@ -19,6 +31,7 @@ BODIES: dict[tuple[Direction, str], str] = {
     (_UP, "info"): "MOSIP's device info",
     (_UP, "result"): "what became of a command",
     (_UP, "alert"): "what was refused, how often",
+    (_UP, "progress"): "how far an upgrade got",
     (_DOWN, "time"): "the answer, for one nonce",
     (_DOWN, "challenge"): "a nonce to enrol with",
     (_DOWN, "enrolled"): "certificates, or a reason",
@@ -26,7 +39,9 @@ BODIES: dict[tuple[Direction, str], str] = {
     (_DOWN, "command"): "an order",
     (_DOWN, "certificate"): "the certificates for a `csr`",
     (_DOWN, "encryption"): "whom biometrics are encrypted for",
+    (_DOWN, "assignment"): "what this device shall run",
     (_FLEET, "beacon"): "it is at least this late",
+    (_FLEET, "release"): "one file of the release repository",
 }
 
 FIELDS = {
@@ -117,6 +132,11 @@ LIMITS = {
     "ids, and refusals, in one `ack`": shapes.MAX_IDS,
     "readings in one `telemetry`": telemetry.MAX_READINGS,
     "codes an `alert` may speak of": len(receipts.AlertCode),
+    "upgrade: pieces of software in one `assignment`": upgrade.MAX_RELEASES,
+    "upgrade: failed attempts of one target, then locked": upgrade.MAX_ATTEMPTS,
+    "upgrade: an `assignment`'s version ahead of the device's time, milliseconds": upgrade.AHEAD_MS,
+    "upgrade: a file that has not come is absent after, seconds": upgrade.ABSENT_S,
+    "upgrade: an inconsistent set is read again for, seconds": upgrade.INCONSISTENT_S,
     "time: delay that counts, microseconds": clock.MAX_DELAY_US,
     "time: drift of a device's oscillator, parts per million": clock.DRIFT_PPM,
     "time: widest interval of a synced device, microseconds": clock.SYNCED_WIDTH_US,
@@ -135,5 +155,17 @@ EVENTS = {
     ("command", "send"): "published, or published again",
     ("command", "supersede"): "a newer `rotate-key` was given before it was ever sent",
     ("command", "accepted"): "a signed `result` said so; so do the four others",
+    ("upgrade", "agreed"): "repository and assignment agree on hash, length and counter, and the counter is higher",
+    ("upgrade", "disagreed"): "they do not, or the counter is not higher",
+    ("upgrade", "fetched"): "the bytes are here, of the right length and hash",
+    ("upgrade", "begin"): "inside the window; the attempt counts from here",
+    ("upgrade", "installed"): "the new version lies beside the old one",
+    ("upgrade", "activated"): "the new version runs: after the restart or reboot it asked for",
+    ("upgrade", "healthy"): "every check of the new version held: only now the counter is raised",
+    ("upgrade", "broken"): "something failed, or did not end in time",
+    ("upgrade", "rolled-back"): "the old version runs again",
+    ("upgrade", "again"): "the next attempt's time has come, or a newer assignment",
+    ("upgrade", "exhausted"): "ten attempts failed",
+    ("upgrade", "unlock"): "an operator's `unlock-upgrade`",
     ("command", "expired"): "a signed `result`, or nobody answered in time: then provisional",
 }

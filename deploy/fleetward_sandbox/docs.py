@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from fleetward_broker import profiles
 from fleetward_sandbox.doc_shapes import bodies, other_shapes, table
 from fleetward_sandbox.doc_words import BODIES, CODES, EVENTS, FIELDS, LIMITS, REASONS
-from fleetward_schemas import commands, enrol, shapes
+from fleetward_schemas import commands, enrol, shapes, upgrade
 from fleetward_schemas.certificates import CLIENT_AUTH, DEVICE_SIGNING, SERVER_AUTH, SERVER_SIGNING
 from fleetward_schemas.commands import ResultReason, ResultState, Verb
 from fleetward_schemas.enrol import Reason
@@ -107,6 +107,8 @@ def words() -> str:
         "`result.state`": ResultState,
         "`result.reason`": ResultReason,
         "`alert.code`": AlertCode,
+        "`progress.state`": upgrade.Phase,
+        "`progress.reason`": upgrade.Why,
         "`deviceStatus`": DeviceStatus,
     }
     return table(("where", "words"), ((where, " ".join(f"`{w}`" for w in words)) for where, words in lists.items()))
@@ -186,6 +188,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "purposes": purposes,
     "states-enrol": lambda: drawing(enrol.State.PENDING, enrol.NEXT),
     "states-command": lambda: drawing(commands.Step.QUEUED, commands.NEXT),
+    "states-upgrade": lambda: drawing(upgrade.Phase.ASSIGNED, upgrade.NEXT),
     "events": events,
     "specification": specification,
 }

@@ -30,7 +30,8 @@ from fleetward_schemas.replay import WIDTH, ReplayWindow
 from fleetward_schemas.rotation import Certificate, Csr
 from fleetward_schemas.strict import MAX_ENVELOPE_BYTES, b64url, show_der
 from fleetward_schemas.telemetry import Reading, Telemetry
-from fleetward_schemas.topics import down, fleet, up
+from fleetward_schemas.topics import down, fleet, release, up
+from fleetward_schemas.upgrade import Assignment, Hashes, Phase, Progress, Release, ReleaseFile, Why, Window
 
 SEQ = to_ms(NOW)
 
@@ -50,6 +51,8 @@ def session(word: str) -> str:
     return b64url(hashlib.sha256(word.encode()).digest()[:16])
 
 
+METADATA = b'{"signatures":[],"signed":{"_type":"timestamp","version":1}}'
+"""What a file of the repository looks like; the envelope says nothing of whether it is believed."""
 READING = Reading(
     observedAt=show(NOW), uncertaintyMs=40, metrics={"uptimeS": 3600, "temperatureC": 31.5, "scannerReady": 1}
 )
@@ -109,14 +112,14 @@ class Author:
             name, draft, _by_chain(cast.server), NOW, self.trust_server | {"digitalId": cast.digital_id_a}
         )
 
-    def to_all(self, name: str, kind: str, body: BaseModel) -> Case:
+    def to_all(self, name: str, kind: str, body: BaseModel, *, topic: str | None = None) -> Case:
         """Seal as the server, for the fleet."""
         server = self.cast.server
         identity = ServerId(
             deviceProvider=PROVIDER, deviceProviderId="EXAMPLE", env=Environment.STAGING, dateTime=show_seconds(BORN)
         )
         text = sign_identity(identity, server.key, server.chain[0])
-        draft = Draft(fleet(kind), message_id(name), SEQ, text, body)
+        draft = Draft(topic or fleet(kind), message_id(name), SEQ, text, body)
         return self._case(name, draft, _by_chain(server), NOW, self.trust_server)
 
     def _case(self, name: str, draft: Draft, with_seal: Seal, at: datetime, trust: dict[str, str]) -> Case:
@@ -167,6 +170,10 @@ def _up(author: Author) -> Iterator[Case]:
     rotation = Csr(commandId=message_id("rotation"), deviceCsr=device_csr, transportCsr=transport_csr)
     yield author.from_a("up-csr", "csr", rotation)
     hour_ago = show(NOW - timedelta(hours=1))
+    progress = Progress(
+        assignmentVersion=to_ms(NOW), name="firmware", state=Phase.FAILED, reason=Why.WRONG_HASH, attempt=2
+    )
+    yield author.from_a("up-progress", "progress", progress)
     yield author.from_a("up-alert", "alert", Alert(code=AlertCode.REPLAYED, count=3, first=hour_ago, last=show(NOW)))
 
 
@@ -232,7 +239,24 @@ def _down(author: Author) -> Iterator[Case]:
         "encryption",
         Encryption(env=Environment.STAGING, domainUri="https://id.example.org", certificates=[show_der(new.chain[0])]),
     )
+    yield author.to_a("down-assignment", "assignment", _assignment())
+    unlock = Command(commandId=message_id("unlock"), command="unlock-upgrade", params={"name": "firmware"})
+    yield author.to_a("down-command-unlock-upgrade", "command", unlock)
     yield author.to_all("fleet-beacon", "beacon", Beacon())
+    yield author.to_all("fleet-release", "release", ReleaseFile(metadata=b64url(METADATA)), topic=release("timestamp"))
+
+
+def _assignment() -> Assignment:
+    image = Release(
+        name="firmware",
+        target="slap-4/firmware-1.4.2.bin",
+        counter=7,
+        hashes=Hashes(sha256=digest("the image")),
+        length=1_048_576,
+        url="https://releases.example.org/slap-4/firmware-1.4.2.bin",
+    )
+    window = Window(from_=show(NOW), to=show(NOW + timedelta(hours=6)))
+    return Assignment(version=to_ms(NOW), releases=[image], window=window)
 
 
 def _edges(author: Author) -> Iterator[Case]:

@@ -18,6 +18,7 @@ from fleetward_schemas.receipts import Ack, Alert
 from fleetward_schemas.rotation import Certificate, Csr
 from fleetward_schemas.telemetry import Telemetry
 from fleetward_schemas.topics import Direction, Role
+from fleetward_schemas.upgrade import Assignment, Progress, ReleaseFile
 
 SHORT_S = 120
 WEEK_S = 7 * 24 * 3600
@@ -61,6 +62,7 @@ _TABLE = (
     Kind("info", _UP, Info, _DEVICE, WEEK_S, report=True),
     Kind("result", _UP, Result, _DEVICE, WEEK_S, report=True),
     Kind("alert", _UP, Alert, _DEVICE, WEEK_S, report=True),
+    Kind("progress", _UP, Progress, _DEVICE, WEEK_S, report=True),
     Kind("time", _DOWN, TimeAnswer, _BOTH, None, nonce_bound=True),
     Kind("challenge", _DOWN, Challenge, _FACTORY, SHORT_S, nonce_bound=True),
     Kind("enrolled", _DOWN, Enrolled, _BOTH, SHORT_S, nonce_bound=True),
@@ -68,7 +70,9 @@ _TABLE = (
     Kind("command", _DOWN, Command, _DEVICE, WEEK_S, expires=True),
     Kind("certificate", _DOWN, Certificate, _DEVICE, WEEK_S),
     Kind("encryption", _DOWN, Encryption, _DEVICE, WEEK_S),
+    Kind("assignment", _DOWN, Assignment, _DEVICE, WEEK_S),
     Kind("beacon", _FLEET, Beacon, _BOTH, None, qos=0),
+    Kind("release", _FLEET, ReleaseFile, _DEVICE, None, nonce_bound=True, retained=True),
 )
 
 KINDS: dict[tuple[Direction, str], Kind] = {(kind.direction, kind.name): kind for kind in _TABLE}

@@ -19,6 +19,7 @@ MAX_TOPIC_CHARS = 128
 _ID = re.compile(r"[a-z2-7]{26}", re.ASCII)
 _VIEW = re.compile(r"view-[a-z0-9-]{1,32}", re.ASCII)
 _KIND = re.compile(r"[a-z][a-z-]{0,31}", re.ASCII)
+_FILE = re.compile(r"timestamp|[1-9][0-9]{0,9}\.[a-z][a-z0-9-]{0,31}", re.ASCII)
 
 
 class Role(StrEnum):
@@ -50,11 +51,12 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A topic taken apart. principal: the device's side of a per-device topic, else None."""
+    """A topic taken apart. principal: the device's side of a per-device topic, else None. file: of a ``release``."""
 
     direction: Direction
     kind: str
     principal: Principal | None = None
+    file: str | None = None
 
 
 def principal_of(name: str) -> Principal | None:
@@ -83,6 +85,11 @@ def fleet(kind: str) -> str:
     return f"{ROOT}/fleet/{kind}"
 
 
+def release(file: str) -> str:
+    """Return the topic of one file of the release repository: TUF's names without ``.json``."""
+    return f"{ROOT}/fleet/release/{file}"
+
+
 def read_topic(topic: str) -> Address:
     """Take a topic name apart.
 
@@ -101,6 +108,8 @@ def _read_topic(topic: str) -> Address:
             principal = principal_of(name)
             if principal is not None and principal.device_id is not None:
                 return Address(Direction(direction), kind, principal)
-        case ["fw", "v1", ("fleet" | "view") as direction, kind] if _KIND.fullmatch(kind):
+        case ["fw", "v1", "fleet", "release", file] if _FILE.fullmatch(file):
+            return Address(Direction.FLEET, "release", file=file)
+        case ["fw", "v1", ("fleet" | "view") as direction, kind] if _KIND.fullmatch(kind) and kind != "release":
             return Address(Direction(direction), kind)
     raise Refused(Code.WRONG_TOPIC, "not a topic of this protocol")

@@ -11,6 +11,7 @@ from fleetward_server.presence import on_status
 from fleetward_server.rotation import on_csr
 from fleetward_server.telemetry import on_alert, on_telemetry
 from fleetward_server.turn import Issued, Known, Policy, Said, Turn
+from fleetward_server.upgrade import on_progress
 
 Handler = Callable[[Said, Known, Policy], Turn]
 
@@ -24,6 +25,7 @@ HANDLERS: dict[str, Handler] = {
     "info": on_info,
     "result": on_result,
     "alert": on_alert,
+    "progress": on_progress,
 }
 
 Certified = Callable[[Said, Issued, Known, Policy], Turn]

@@ -212,12 +212,12 @@ def test_other_algorithms_are_refused(working: Stage, name: str, alg: str) -> No
 
 
 def test_a_kind_of_tomorrow_is_unknown(working: Stage) -> None:
-    topic = down(working.id, "assignment")
+    topic = down(working.id, "checkpoint")
     moved = rewritten(
         working,
         sealed(working),
-        lambda text: text.replace('/down/command"', '/down/assignment"').replace(
-            '"kind":"command"', '"kind":"assignment"'
+        lambda text: text.replace('/down/command"', '/down/checkpoint"').replace(
+            '"kind":"command"', '"kind":"checkpoint"'
         ),
         working.server.signer,
     )

@@ -36,7 +36,7 @@ def test_date_checks_are_off_only_for_the_first_line(working: Stage) -> None:
     assert [dial.will is None for dial in (first, strict, own)] == [True, True, False]
     assert first.client_id == strict.client_id
     assert strict.subscriptions == ((f"fw/v1/d/f-{working.id}/down/#", 1),)
-    assert own.subscriptions == ((f"fw/v1/d/{working.id}/down/#", 1), ("fw/v1/fleet/#", 1))
+    assert own.subscriptions == ((f"fw/v1/d/{working.id}/down/#", 1), ("fw/v1/fleet/+", 1))
 
 
 def test_a_client_id_ends_in_32_secret_characters_kept_for_good(working: Stage) -> None:

@@ -4,17 +4,17 @@ import pytest
 
 from fleetward_schemas.messages import KINDS
 from fleetward_schemas.shapes import DownBody, UpBody
-from fleetward_schemas.topics import Direction, Role, read_topic
+from fleetward_schemas.topics import Direction, Role, fleet, read_topic, release
 
-REPORTS = {"telemetry", "info", "result", "alert"}
+REPORTS = {"telemetry", "info", "result", "alert", "progress"}
 
 
 def test_these_are_all_the_kinds_there_are():
     names = {direction: {kind for side, kind in KINDS if side is direction} for direction in Direction}
     assert names == {
         Direction.UP: {"time", "hello", "enrol", "csr", "status"} | REPORTS,
-        Direction.DOWN: {"time", "challenge", "enrolled", "ack", "command", "certificate", "encryption"},
-        Direction.FLEET: {"beacon"},
+        Direction.DOWN: {"time", "challenge", "enrolled", "ack", "command", "certificate", "encryption", "assignment"},
+        Direction.FLEET: {"beacon", "release"},
         Direction.VIEW: set(),
     }
 
@@ -26,7 +26,8 @@ def test_uplink_is_closed_and_downlink_forgives(kind):
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: f"{kind.direction}-{kind.name}")
 def test_a_kinds_name_is_a_level_of_a_topic(kind):
-    assert read_topic(f"fw/v1/fleet/{kind.name}").kind == kind.name
+    topic = release("timestamp") if kind.name == "release" else fleet(kind.name)
+    assert read_topic(topic).kind == kind.name
 
 
 def test_reports_are_uplink_and_last_a_week():
@@ -41,13 +42,14 @@ def test_a_factory_principal_may_only_ask_the_time_and_enrol():
     assert {name for direction, name in said if direction is Direction.DOWN} == {"time", "challenge", "enrolled"}
 
 
-def test_only_what_a_nonce_binds_goes_without_a_number():
+def test_only_what_a_nonce_or_its_own_version_binds_goes_without_a_number():
     assert {kind.name for kind in KINDS.values() if kind.nonce_bound} == {
         "time",
         "hello",
         "enrol",
         "challenge",
         "enrolled",
+        "release",
     }
 
 

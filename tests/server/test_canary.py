@@ -22,6 +22,7 @@ from fleetward_schemas.receipts import Alert, AlertCode
 from fleetward_schemas.sinks import SINKS
 from fleetward_schemas.strict import b64url, b64url_decode
 from fleetward_schemas.topics import Direction
+from fleetward_schemas.upgrade import Phase, Progress, Why
 from tests.device import TestDevice
 from tests.server.test_worker import Bench
 
@@ -74,6 +75,7 @@ def said(bench: Bench, device: TestDevice) -> dict[str, tuple[str, bytes]]:
     """Return one honest message of each kind that goes up."""
     now, number = bench.now, next_id(bench.now, None, b"12345678")
     alert = Alert(code=AlertCode.STALE, count=1, first=show(now), last=show(now))
+    progress = Progress(assignmentVersion=1, name="firmware", state=Phase.FAILED, reason=Why.INSTALL, attempt=1)
     return {
         "time": device.ask_time(now),
         "hello": device.hello(now),
@@ -84,6 +86,7 @@ def said(bench: Bench, device: TestDevice) -> dict[str, tuple[str, bytes]]:
         "info": device.say("info", Info(deviceInfo=info(device, now)), now),
         "result": device.result(now, number, ResultState.SUCCEEDED),
         "alert": device.say("alert", alert, now),
+        "progress": device.say("progress", progress, now),
     }
 
 
