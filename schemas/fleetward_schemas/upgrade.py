@@ -13,12 +13,17 @@ from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from fleetward_schemas import moment
 from fleetward_schemas.errors import LocalMistake
-from fleetward_schemas.shapes import Digest, DownBody, Moment, UpBody, Word
+from fleetward_schemas.shapes import Digest, DownBody, Moment, Name, UpBody, Word
 
 MAX_ATTEMPTS = 10
 """Failed attempts per target; then it is locked until an operator's ``unlock-upgrade``."""
 MAX_RELEASES = 8
 """Names of software that one assignment may speak of."""
+ROLES = ("root", "targets", "snapshot", "timestamp")
+"""The repository's roles, as TUF names them; the first two are offline."""
+BIN_BITS = 8
+BIN_PREFIX = "bin"
+"""``targets`` delegates to 256 hash bins, ``bin-00`` to ``bin-ff`` (TAP 15); a bin once listed can never be removed."""
 MAX_TARGET_BYTES = 2**40
 MAX_COUNTER = 2**52
 AHEAD_MS = 30_000
@@ -93,6 +98,15 @@ class ReleaseFile(DownBody):
     """One file of the release repository, on the topic that names it. metadata: base64url of its exact bytes."""
 
     metadata: MetadataFile
+
+
+class Custom(DownBody):
+    """What a target says of itself beside hash and length. models: ``make/model`` of those it is for; None: of all."""
+
+    name: Word
+    counter: Annotated[int, Field(ge=1, le=MAX_COUNTER)]
+    version: Name
+    models: Annotated[list[Name], Field(min_length=1, max_length=64)] | None = None
 
 
 class Phase(StrEnum):
