@@ -1,6 +1,6 @@
 """What an upgrade asks of the world, and what comes back: slow work, done off the loop, one at a time for a device.
 
-Every effect may be asked for again after a crash and must then come to the same end. ``why`` is None where it went well.
+Each may be asked for again after a crash and must then come to the same end. ``why`` is None where it went well.
 Source: architecture "Slow work goes to a small worker pool as a frozen Effect and comes back as an Event".
 """
 
@@ -105,7 +105,7 @@ class HealthChecked:
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """Effect: the new version stays; what was kept to go back to it is let go. No answer: it is done again at a start."""
+    """Effect: the new version stays; the one before may go. No answer: it is done again at a start."""
 
     release: Release
 
