@@ -53,6 +53,7 @@ class Recipe:
     """One certificate. usage None: no keyUsage; ca None: no basicConstraints; bare: it says nothing of itself.
 
     aki: ``key``, ``issuer`` (by name and serial alone), ``both``, ``wrong`` or None. more: further extensions.
+    organisation: of its subject, and so of the issuer of what it certifies.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Recipe:
     end: datetime = NOW + 10 * DAY
     more: tuple[tuple[x509.ExtensionType, bool], ...] = ()
     issuer_name: str | None = None
+    organisation: str | None = None
 
 
 LEAF = Recipe("Chip 1", "ed25519 chip")
@@ -103,10 +105,10 @@ def chain(*recipes: Recipe) -> tuple[Made, ...]:
 def make(recipe: Recipe, issuer: Made | None = None) -> Made:
     """Return one certificate, self-signed without an issuer."""
     by = issuer.recipe if issuer else recipe
-    above = issuer.certificate.issuer if issuer else name(recipe.name)
+    above = issuer.certificate.issuer if issuer else name(recipe.name, recipe.organisation)
     builder = x509.CertificateBuilder(
-        name(recipe.issuer_name or by.name),
-        name(recipe.name),
+        name(recipe.issuer_name or by.name, by.organisation),
+        name(recipe.name, recipe.organisation),
         key(recipe.key).public_key(),
         abs(recipe.serial) or 1,
         recipe.start.replace(tzinfo=None),
@@ -121,8 +123,9 @@ def make(recipe: Recipe, issuer: Made | None = None) -> Made:
     return Made(recipe, sealed_anew(der, recipe, signing) if edited else der)
 
 
-def name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+def name(text: str, organisation: str | None = None) -> x509.Name:
+    parts = {NameOID.ORGANIZATION_NAME: organisation, NameOID.COMMON_NAME: text}
+    return x509.Name([x509.NameAttribute(oid, value) for oid, value in parts.items() if value is not None])
 
 
 def extensions(recipe: Recipe, by: Recipe, above: x509.Name) -> list[tuple[x509.ExtensionType, bool]]:

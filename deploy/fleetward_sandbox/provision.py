@@ -178,9 +178,9 @@ class _Line:
             "serverName": self.config.broker.host,
             "env": self.config.provider.environment,
         }
-        if self.config.mosip.anchors:
-            anchors = (self.config.folder / self.config.mosip.anchors).read_bytes()
-            write_durably(folder / "mosip-anchors.pem", anchors)
+        # Who alone certifies encryption certificates, where an operator said so.
+        if held := self.config.mosip.encryption_anchors or self.config.mosip.anchors:
+            write_durably(folder / "mosip-anchors.pem", (self.config.folder / held).read_bytes())
         write_durably(folder / "identity.json", json.dumps(papers, indent=2).encode() + b"\n")
         write_durably(folder / "connection.json", json.dumps(connection, indent=2).encode() + b"\n")
 

@@ -3,17 +3,21 @@
 The server's signature brings one, and does not make it true: a stolen signing key must not say whom biometrics are
 encrypted for. MOSIP's authorities are as its keymanager makes them: serials may be negative, key usage and key
 identifiers missing. That is tolerated here and nowhere else; signatures, names, every validity and being an authority
-are not negotiable. Anchors may be MOSIP's root, those below it, or both. Source: E1, E2; published certificates.
+are not negotiable. Anchors may be MOSIP's root, those below it, or both. MOSIP signs its partners' certificates too,
+and their keys may be encrypted for: what is believed bears MOSIP's own organisation all the way up. Source: E1, E2;
+published certificates; keymanager ``CertificateUtility`` (base keys take their signer's name, partners keep their own).
 """
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Annotated
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 from pydantic import Field, StringConstraints
 
 from fleetward_schemas.certificates import extensions_of, public_key, read_certificate, read_pem_certificates
@@ -79,6 +83,24 @@ class MosipAnchors:
             raise Refused(Code.UNKNOWN_SIGNER, "none of MOSIP's anchors has certified it")
         return tuple(path)
 
+    def verify_own(
+        self, leaf: x509.Certificate, now: datetime, between: Sequence[x509.Certificate] = ()
+    ) -> tuple[x509.Certificate, ...]:
+        """Return the path as ``verify`` does, once it is MOSIP's own: no partner that MOSIP certified stands in it.
+
+        Raises:
+            Refused: ``bad-alg``, ``malformed``, or ``unknown-signer``.
+        """
+        path = self.verify(leaf, now, between)
+        for below, above in pairwise(path):
+            # E1: whoever is held was chosen by an operator; all below it must be of its house.
+            if below in self._held:
+                break
+            if _organisation(below) != _organisation(above):
+                said, wanted = _organisation(below), _organisation(above)
+                raise Refused(Code.UNKNOWN_SIGNER, f"a partner's, of {said}: MOSIP's own are of {wanted}")
+        return path
+
     def named(self, fingerprint: bytes) -> x509.Certificate:
         """Return the held certificate of this SHA-256.
 
@@ -120,6 +142,10 @@ def der(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(Encoding.DER)
 
 
+def _organisation(certificate: x509.Certificate) -> str:
+    return "+".join(str(one.value) for one in certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME))
+
+
 def _valid(leaf: x509.Certificate, now: datetime) -> None:
     first, last = leaf.not_valid_before_utc, leaf.not_valid_after_utc
     if not first <= now <= last:
@@ -127,14 +153,14 @@ def _valid(leaf: x509.Certificate, now: datetime) -> None:
 
 
 def believed(body: Encryption, anchors: MosipAnchors, now: datetime) -> x509.Certificate:
-    """Return the certificate of a message, once MOSIP's anchors lead to it.
+    """Return the certificate of a message, once MOSIP's anchors lead to it and it is MOSIP's own.
 
     Raises:
         Refused: ``malformed``, ``bad-alg`` or ``unknown-signer``.
     """
     leaf, *between = (read_certificate(b64_der(one)) for one in body.certificates)
     encrypts(leaf)
-    anchors.verify(leaf, now, between)
+    anchors.verify_own(leaf, now, between)
     return leaf
 
 

@@ -14,10 +14,14 @@ from tests.agent.forging import code_of, sealed
 from tests.chains import DAY, Made, Recipe, chain
 from tests.world import START, Provider, Stage
 
-DATES = {"start": START - 10 * DAY, "end": START + 10 * DAY}
+ENCRYPTS = frozenset({"key_encipherment"})
+DATES = {"start": START - 10 * DAY, "end": START + 10 * DAY, "organisation": "MOSIP"}
 ROOT = Recipe("www.mosip.io ROOT", "rsa2048 root", ca=True, usage=None, aki=None, serial=-9, **DATES)
 IDA = Recipe("www.mosip.io IDA", "rsa2048 ida", ca=True, usage=None, aki=None, **DATES)
-FIR = Recipe("www.mosip.io IDA-FIR", "rsa2048 fir", usage=frozenset({"key_encipherment"}), aki=None, **DATES)
+PMS = replace(IDA, name="www.mosip.io PMS", key="rsa2048 pms")
+FIR = Recipe("www.mosip.io IDA-FIR", "rsa2048 fir", usage=ENCRYPTS, aki=None, **DATES)
+# As MOSIP signs them anew: authorities, whose key may be encrypted for.
+PARTNER = replace(PMS, name="Bank", key="rsa2048 bank", organisation="Bank", usage=ENCRYPTS | {"key_cert_sign"})
 THIEF = replace(ROOT, key="rsa2048 thief")
 DOMAIN = "https://id.example.org"
 
@@ -34,7 +38,7 @@ def working(provider: Provider) -> Stage:
 
 
 def body(made: Sequence[Made], domain: str = DOMAIN, env: Environment = Environment.DEVELOPER) -> Encryption:
-    below = [show_der(one.der) for one in made if one.recipe.ca is None or one.recipe.name != ROOT.name]
+    below = [show_der(one.der) for one in made if one.recipe.name != ROOT.name]
     return Encryption(env=env, domainUri=domain, certificates=below)
 
 
@@ -89,6 +93,10 @@ FALSE = {
     "a weak key": (replace(FIR, key="rsa1024 fir"), IDA, ROOT),
     "no RSA": (replace(FIR, key="ed25519 fir"), IDA, ROOT),
     "SHA-1": (replace(FIR, hash="sha1"), IDA, ROOT),
+    "a partner of MOSIP's": (PARTNER, PMS, ROOT),
+    "a partner of MOSIP 1.1's": (replace(PARTNER, usage=None), PMS, ROOT),
+    "what a partner certified in MOSIP's name": (replace(FIR, key="rsa2048 false"), PARTNER, PMS, ROOT),
+    "what a partner certified in its own": (replace(FIR, organisation="Bank"), PARTNER, PMS, ROOT),
 }
 
 

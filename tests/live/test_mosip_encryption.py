@@ -159,6 +159,27 @@ def test_a_providers_certificate_is_no_encryption_certificate_though_mosip_signe
     assert "not for encryption" in (row.detail or "")
 
 
+def test_a_partner_whom_mosip_certified_is_not_whom_biometrics_are_encrypted_for(opened, tmp_path):
+    here = opened(Source.FILE, encryption_file="fir.pem")
+    (tmp_path / "fir.pem").write_bytes(pem(here.mosip.pki.partner("Bank", START).certificate))
+    row = fetch(here)
+    assert (row.der, row.code) == (None, "bad-certificate")
+    assert "a partner's, of Bank" in (row.detail or "")
+    (tmp_path / "fir.pem").write_bytes(pem(here.mosip.pki.leaf("encryption").certificate))
+    here.clock.now = row.next_at
+    assert fetch(here).source == Source.FILE
+
+
+@pytest.mark.parametrize("quirk", [Quirk.PARTNER_CERTIFICATE, Quirk.PARTNER_SIGNER])
+def test_a_partner_speaks_not_for_mosip(opened, quirk):
+    here = opened(Source.AS_SPECIFIED)
+    here.mosip.quirks.set(quirk, 1)
+    row = fetch(here)
+    assert (row.der, row.code) == (None, "bad-certificate")
+    here.clock.now = row.next_at
+    assert fetch(here).source == Source.AS_SPECIFIED
+
+
 @pytest.mark.parametrize(("names", "source"), [(("ida",), "ida"), (("pms",), None)])
 def test_an_operator_may_say_who_alone_certifies(opened, names, source):
     here = opened(Source.IDA)

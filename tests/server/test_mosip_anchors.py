@@ -113,6 +113,29 @@ def test_a_key_that_is_not_approved_is_not_believed(weak):
     assert code(anchored(made), made[0]) is Code.BAD_ALG
 
 
+OWN = {"organisation": "MOSIP"}
+PARTNER = replace(IDA, name="Bank", key="rsa2048 bank", organisation="Bank", usage=CERT_SIGN | {"key_encipherment"})
+
+
+@pytest.mark.parametrize("below", [(PARTNER,), (replace(FIR, **OWN), PARTNER)])
+def test_what_mosip_certified_of_partners_is_under_its_anchors_and_not_its_own(below):
+    made = certificates(*below, replace(IDA, **OWN), replace(ROOT, **OWN))
+    anchors, between = MosipAnchors(made[-2:]), made[1:-2]
+    assert len(anchors.verify(made[0], NOW, between)) == len(made)
+    with pytest.raises(Refused, match=r"of Bank: MOSIP's own are of MOSIP|of MOSIP: MOSIP's own are of Bank"):
+        anchors.verify_own(made[0], NOW, between)
+    own = certificates(replace(FIR, **OWN), replace(IDA, **OWN), replace(ROOT, **OWN))
+    assert MosipAnchors(own[1:]).verify_own(own[0], NOW) == tuple(own)
+
+
+def test_an_authority_of_another_name_counts_once_an_operator_holds_it():
+    ida, root = replace(IDA, organisation="Ministry"), replace(ROOT, **OWN)
+    made = certificates(replace(FIR, organisation="Ministry"), ida, root)
+    assert MosipAnchors(made[1:]).verify_own(made[0], NOW) == tuple(made)
+    with pytest.raises(Refused, match="of Ministry: MOSIP's own are of MOSIP"):
+        MosipAnchors(made[2:]).verify_own(made[0], NOW, made[1:2])
+
+
 def test_nobody_is_believed_where_nothing_is_held():
     made = certificates(FIR, IDA, ROOT)
     assert code(MosipAnchors(()), made[0]) is Code.UNKNOWN_SIGNER

@@ -18,8 +18,10 @@ from typer.testing import CliRunner
 from fleetward_broker.profiles import DAY, Issuer
 from fleetward_broker.signers import make_key
 from fleetward_sandbox.mosip.pki import MosipPki, Wish, build, make_pki, pem
+from fleetward_sandbox.provision import Order, provision
 from fleetward_schemas.certificates import key_thumbprint, read_certificate
 from fleetward_schemas.foreign import Leniency
+from fleetward_schemas.identity import Certification
 from fleetward_schemas.jws import Alg, approved
 from fleetward_server.cli.app import build as commands
 from fleetward_server.config import ConfigProblem, load
@@ -197,6 +199,18 @@ def test_without_anchors_nothing_is_believed(operator, folder, pki):
     (folder / "fleetward.toml").write_text(text)
     with pytest.raises(OperatorProblem, match="anchors is missing"):
         LocalOperator(folder, "test", lambda: NOW).import_mosip_chain(chain, "")
+
+
+def test_a_device_is_given_the_anchors_of_encryption_certificates_where_an_operator_named_them(folder, pki, tmp_path):
+    def given(to: str) -> bytes:
+        (one,) = provision(folder, Order(1, tmp_path / to, Certification.L0))
+        return (one.folder / "mosip-anchors.pem").read_bytes()
+
+    assert given("all") == pki.anchors
+    (folder / "pki" / "ida.pem").write_bytes(pem(pki.leaf("ida").certificate))
+    with (folder / "fleetward.toml").open("a") as file:
+        file.write('encryption_anchors = "pki/ida.pem"\n')
+    assert given("alone") == pem(pki.leaf("ida").certificate)
 
 
 def test_the_commands_and_what_cert_list_shows(folder, pki, tmp_path):

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from fleetward_broker.profiles import Issuer
+from fleetward_broker.profiles import DAY, Issuer
 from fleetward_broker.signers import make_key
 from fleetward_sandbox.mosip.pki import MosipPki, pem
 from fleetward_sandbox.mosip.quirks import Quirk, Quirks
@@ -133,6 +133,8 @@ class SandboxMosip:
             return self.pki.expired_leaf("encryption", now)
         if self.quirks.happens(Quirk.FOREIGN_CERTIFICATE):
             return self.pki.leaf("tls")
+        if self.quirks.happens(Quirk.PARTNER_CERTIFICATE):
+            return self.pki.partner("Bank", now - DAY)
         return self.pki.leaf("encryption")
 
     def signed(self, payload: object, now: datetime) -> str:
@@ -142,6 +144,8 @@ class SandboxMosip:
             by = Issuer(by.certificate, make_key(Alg.RS256))
         if self.quirks.happens(Quirk.EXPIRED_SIGNER):
             by = self.pki.expired_leaf("sign", now)
+        if self.quirks.happens(Quirk.PARTNER_SIGNER):
+            by = self.pki.partner("Bank", now - DAY)
         return sign(payload, by, thumbprint_only=self.quirks.happens(Quirk.THUMBPRINT_ONLY))
 
     # How they are asked.

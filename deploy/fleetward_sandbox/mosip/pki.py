@@ -54,6 +54,14 @@ class MosipPki:
         wish = Wish(provider.subject, key, (now, now + 365 * DAY), authority=True)  # type: ignore[arg-type]
         return build(wish, self.issuers["pms"], [usage])
 
+    def partner(self, name: str, now: datetime) -> Issuer:
+        """Return an authentication partner, as MOSIP signs such anew: an authority whose key may be encrypted for."""
+        key = make_key(Alg.RS256)
+        subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, name)])
+        wish = Wish(subject, key.public_key(), (now, now + 365 * DAY), authority=True)
+        usage = _usage("digital_signature", "key_cert_sign", "key_encipherment")
+        return Issuer(build(wish, self.issuers["pms"], [usage]), key)
+
     def expired_leaf(self, name: str, now: datetime) -> Issuer:
         """Return a twin of a leaf whose time is over."""
         twin = self.issuers[name]

@@ -30,6 +30,8 @@ class Quirk(StrEnum):
     SINGLE_CERTIFICATE = "single-certificate"
     EXPIRED_CERTIFICATE = "expired-certificate"
     FOREIGN_CERTIFICATE = "foreign-certificate"
+    PARTNER_CERTIFICATE = "partner-certificate"
+    PARTNER_SIGNER = "partner-signer"
 
 
 MEANINGS = {
@@ -51,6 +53,8 @@ MEANINGS = {
     Quirk.SINGLE_CERTIFICATE: "one object where the specification has an array of certificates",
     Quirk.EXPIRED_CERTIFICATE: "an encryption certificate whose time is over",
     Quirk.FOREIGN_CERTIFICATE: "an encryption certificate that MOSIP did not issue",
+    Quirk.PARTNER_CERTIFICATE: "the certificate of a partner, which MOSIP signed and which may be encrypted for",
+    Quirk.PARTNER_SIGNER: "the answer is signed by such a partner",
 }
 
 

@@ -95,7 +95,7 @@ def best(found: Sequence[x509.Certificate], anchors: MosipAnchors, now: datetime
     for certificate in found:
         try:
             encrypts(certificate)
-            anchors.verify(certificate, now)
+            anchors.verify_own(certificate, now)
         except Refused as why:
             refusal = why
         else:

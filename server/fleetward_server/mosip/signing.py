@@ -115,7 +115,7 @@ def _certificate(config: Config, file: str) -> x509.Certificate:
 
 
 def read_answer(text: str, anchors: MosipAnchors, now: datetime) -> Any:
-    """Read a JWS of MOSIP's keymanager, signed by somebody whom an anchor certified.
+    """Read a JWS of MOSIP's keymanager, signed by one of its own whom an anchor certified.
 
     Raises:
         Refused: for whatever is wrong with it.
@@ -126,7 +126,7 @@ def read_answer(text: str, anchors: MosipAnchors, now: datetime) -> Any:
     key = public_key(signer)
     if header_alg(header) is not alg_of(key):
         raise Refused(Code.BAD_ALG, "it names another algorithm than its key's")
-    anchors.verify(signer, now)
+    anchors.verify_own(signer, now)
     verify(key, token.signed, token.signature)
     return read_json(token.payload)
 
