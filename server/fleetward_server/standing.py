@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fleetward_schemas.certificates import read_certificate, read_pem_certificates, thumbprint
+from fleetward_schemas.certificates import read_certificate, read_pem_certificates, serial_of, thumbprint
 from fleetward_schemas.errors import Refused
 from fleetward_server.authority import subject_of
 from fleetward_server.config import Config
@@ -205,7 +205,7 @@ def _link(certificate: x509.Certificate, issuer: x509.Certificate, now: datetime
     return Link(
         certificate.subject.rfc4514_string(),
         certificate.issuer.rfc4514_string(),
-        f"{certificate.serial_number:x}",
+        f"{serial_of(certificate):x}",
         certificate.not_valid_before_utc,
         certificate.not_valid_after_utc,
         _thumbprint(certificate),

@@ -322,6 +322,8 @@ SPOILT = {
     Quirk.FORGED: "bad-signature",
     Quirk.EXPIRED_SIGNER: "unknown-signer",
     Quirk.THUMBPRINT_ONLY: "unknown-signer",
+    Quirk.PARTNER_SIGNER: "unknown-signer",
+    Quirk.UNSIGNED: "malformed",
 }
 
 

@@ -128,7 +128,7 @@ def test_one_object_where_an_array_belongs_is_read(opened):
 
 
 @pytest.mark.parametrize("source", ONLINE)
-@pytest.mark.parametrize("quirk", [Quirk.EXPIRED_CERTIFICATE, Quirk.FOREIGN_CERTIFICATE])
+@pytest.mark.parametrize("quirk", [Quirk.EXPIRED_CERTIFICATE, Quirk.FOREIGN_CERTIFICATE, Quirk.NOT_MINIMAL])
 def test_a_certificate_that_is_none_of_mosips_or_over_is_refused_and_the_old_one_stays(opened, source, quirk):
     here = opened(source)
     before = fetch(here)
@@ -142,7 +142,13 @@ def test_a_certificate_that_is_none_of_mosips_or_over_is_refused_and_the_old_one
     assert fetch(here).code is None
 
 
-@pytest.mark.parametrize("quirk", [Quirk.FORGED, Quirk.EXPIRED_SIGNER, Quirk.THUMBPRINT_ONLY])
+def test_a_certificate_in_base64url_as_sbi_has_it_is_read(opened):
+    here = opened(Source.AS_SPECIFIED)
+    here.mosip.quirks.set(Quirk.URL_BASE64)
+    assert fetch(here).usable(START)
+
+
+@pytest.mark.parametrize("quirk", [Quirk.FORGED, Quirk.EXPIRED_SIGNER, Quirk.THUMBPRINT_ONLY, Quirk.UNSIGNED])
 def test_an_answer_that_mosip_did_not_sign_brings_nothing(opened, quirk):
     here = opened(Source.AS_SPECIFIED)
     here.mosip.quirks.set(quirk)

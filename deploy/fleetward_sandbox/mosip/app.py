@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from fleetward_broker.profiles import DAY, Issuer
 from fleetward_broker.signers import make_key
+from fleetward_sandbox.mosip.flaws import not_minimal
 from fleetward_sandbox.mosip.pki import MosipPki, pem
 from fleetward_sandbox.mosip.quirks import Quirk, Quirks
 from fleetward_sandbox.mosip.register import Register
@@ -26,9 +27,10 @@ from fleetward_sandbox.mosip.signatures import read_signed, sign, sign_as_master
 from fleetward_sandbox.mosip.spoiled import Spoiling, spoiled
 from fleetward_sandbox.mosip.tokens import Tokens
 from fleetward_sandbox.mosip.words import AUTH, KEYMANAGER, LOGIN, PMS, UNHEARD_OF, Complaint, shown
+from fleetward_schemas.certificates import read_certificate
 from fleetward_schemas.jws import Alg
 from fleetward_schemas.moment import show
-from fleetward_schemas.strict import show_der
+from fleetward_schemas.strict import b64url, show_der
 
 Body = dict[str, Any]
 Act = Callable[[Body, datetime], object]
@@ -124,7 +126,8 @@ class SandboxMosip:
             raise Complaint(KEYMANAGER["unknown"])
         if self.register.strict and not self.register.knows(asked):
             raise Complaint(PMS["signature"])
-        one = {"certificate": show_der(self.encryption(now).certificate.public_bytes(Encoding.DER))}
+        spell = b64url if self.quirks.happens(Quirk.URL_BASE64) else show_der
+        one = {"certificate": spell(self.encryption(now).certificate.public_bytes(Encoding.DER))}
         return self.signed(one if self.quirks.happens(Quirk.SINGLE_CERTIFICATE) else [one], now)
 
     def encryption(self, now: datetime) -> Issuer:
@@ -135,6 +138,9 @@ class SandboxMosip:
             return self.pki.leaf("tls")
         if self.quirks.happens(Quirk.PARTNER_CERTIFICATE):
             return self.pki.partner("Bank", now - DAY)
+        if self.quirks.happens(Quirk.NOT_MINIMAL):
+            good = self.pki.leaf("encryption")
+            return Issuer(read_certificate(not_minimal(good.certificate, self.pki.leaf("ida").key)), good.key)
         return self.pki.leaf("encryption")
 
     def signed(self, payload: object, now: datetime) -> str:
@@ -146,6 +152,8 @@ class SandboxMosip:
             by = self.pki.expired_leaf("sign", now)
         if self.quirks.happens(Quirk.PARTNER_SIGNER):
             by = self.pki.partner("Bank", now - DAY)
+        if self.quirks.happens(Quirk.UNSIGNED):
+            return sign_as_masterdata(payload, by)
         return sign(payload, by, thumbprint_only=self.quirks.happens(Quirk.THUMBPRINT_ONLY))
 
     # How they are asked.

@@ -1,7 +1,8 @@
 """MOSIP's certificates, as its keymanager makes them: ROOT, then PMS and IDA, then the rest; nothing but the needed.
 
-Its authorities carry basicConstraints and a subject key identifier, no key usage and no authority key identifier: who
-believes them must be lenient. Source: facts of MOSIP's published certificates.
+Its authorities carry basicConstraints and a subject key identifier, no key usage and no authority key identifier, and
+every serial number is below zero, as half of MOSIP's are: who believes them must be lenient. Source: facts of MOSIP's
+published certificates.
 """
 
 import ipaddress
@@ -17,7 +18,8 @@ from cryptography.x509.oid import NameOID
 
 from fleetward_broker.profiles import DAY, Issuer
 from fleetward_broker.signers import key_pem, make_key, open_key, write_durably, write_private
-from fleetward_schemas.certificates import SERVER_AUTH
+from fleetward_sandbox.mosip.flaws import negative
+from fleetward_schemas.certificates import SERVER_AUTH, read_pem_certificates
 from fleetward_schemas.jws import Alg, PrivateKey, PublicKey
 
 ORGANISATION = "IIITB"
@@ -80,7 +82,7 @@ class Wish:
 
 
 def build(wish: Wish, issuer: Issuer, extensions: Sequence[x509.ExtensionType] = ()) -> x509.Certificate:
-    """Make one certificate, with MOSIP's few extensions and those given."""
+    """Make one certificate, with MOSIP's few extensions and those given, and a negative serial number."""
     builder = (
         x509.CertificateBuilder()
         .subject_name(wish.subject)
@@ -95,7 +97,7 @@ def build(wish: Wish, issuer: Issuer, extensions: Sequence[x509.ExtensionType] =
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     for extension in extensions:
         builder = builder.add_extension(extension, critical=False)
-    return builder.sign(issuer.key, hashes.SHA256())
+    return negative(builder.sign(issuer.key, hashes.SHA256()), issuer.key)
 
 
 def make_pki(folder: Path, now: datetime, tls_from: datetime) -> MosipPki:
@@ -127,7 +129,7 @@ def open_pki(folder: Path, now: datetime, tls_from: datetime) -> MosipPki:
         return make_pki(folder, now, tls_from)
     issuers = {}
     for name in NAMES:
-        certificate = x509.load_pem_x509_certificate((folder / f"{name}.pem").read_bytes())
+        (certificate,) = read_pem_certificates((folder / f"{name}.pem").read_bytes())
         issuers[name] = Issuer(certificate, open_key(f"file:{name}.key.pem", folder))
     return MosipPki(folder, issuers)
 

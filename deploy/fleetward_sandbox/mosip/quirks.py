@@ -32,6 +32,9 @@ class Quirk(StrEnum):
     FOREIGN_CERTIFICATE = "foreign-certificate"
     PARTNER_CERTIFICATE = "partner-certificate"
     PARTNER_SIGNER = "partner-signer"
+    NOT_MINIMAL = "not-minimal"
+    URL_BASE64 = "url-base64"
+    UNSIGNED = "unsigned"
 
 
 MEANINGS = {
@@ -55,6 +58,9 @@ MEANINGS = {
     Quirk.FOREIGN_CERTIFICATE: "an encryption certificate that MOSIP did not issue",
     Quirk.PARTNER_CERTIFICATE: "the certificate of a partner, which MOSIP signed and which may be encrypted for",
     Quirk.PARTNER_SIGNER: "the answer is signed by such a partner",
+    Quirk.NOT_MINIMAL: "an encryption certificate whose key has a zero too many, which is no DER",
+    Quirk.URL_BASE64: "an encryption certificate in unpadded base64url, as SBI 1.0 has it",
+    Quirk.UNSIGNED: "the answer that should be signed is in three padded segments, as masterdata's, and no JWS",
 }
 
 
