@@ -16,6 +16,8 @@ from fleetward_broker.signers import KeyUnavailable, file_of
 from fleetward_schemas.identity import Environment
 from fleetward_server.mosip import settings as mosip
 from fleetward_server.mosip.settings import OFF, MosipTable
+from fleetward_server.releases import settings as releases
+from fleetward_server.releases.settings import ReleasesTable
 
 FILE = "fleetward.toml"
 LISTINGS = ("listed", "open")
@@ -154,6 +156,7 @@ class Config:
     storage: StorageTable = field(default_factory=StorageTable)
     limits: LimitsTable = field(default_factory=LimitsTable)
     mosip: MosipTable = OFF
+    releases: ReleasesTable = field(default_factory=ReleasesTable)
 
     @property
     def requires_hsm(self) -> bool:
@@ -269,6 +272,8 @@ def check(config: Config, path: Path) -> Config:
     _keys(config, path)
     for problem in mosip.problems(config.mosip):
         raise ConfigProblem(f"{path}: [mosip] {problem}")
+    for problem in releases.problems(config.releases, config.folder):
+        raise ConfigProblem(f"{path}: [releases] {problem}")
     if config.provider.profile == "production":
         _production(config, path)
     if config.requires_hsm:
