@@ -18,14 +18,14 @@ from fleetward_agent.state import Pair
 from fleetward_agent.turn import (
     Adopt,
     Adopted,
+    Craft,
+    CraftOutcome,
     Destroy,
     Destroyed,
-    Effect,
     FirstSigned,
     InfoSigned,
     KeysMade,
     MakeKeys,
-    Outcome,
     ReadingTaken,
     Renew,
     Renewed,
@@ -86,7 +86,7 @@ class Crafts:
         """The highest number used so far."""
         return max(self._seqs.values(), default=self._least_seq)
 
-    def perform(self, effect: Effect, session: Session, at: Instant) -> Outcome:
+    def perform(self, effect: Craft, session: Session, at: Instant) -> CraftOutcome:
         """Do what a step asked for."""
         self._tidied(session)
         match effect:

@@ -38,6 +38,7 @@ from fleetward_agent.turn import (
     Turn,
     in_order,
 )
+from fleetward_agent.upgrade_effects import UpgradeOutcome
 from fleetward_agent.walk import Stage
 from fleetward_schemas import clock as law
 from fleetward_schemas.certificates import Chain
@@ -172,6 +173,8 @@ def keep_clock(session: Session, at: Instant) -> Turn:
 
 def conclude(outcome: Outcome, session: Session, at: Instant) -> Turn:
     """Go on with what an effect brought."""
+    if isinstance(outcome, UpgradeOutcome):
+        return upgrade.conclude(outcome, session, at)
     match outcome:
         case FirstSigned():
             return enrol.on_first_signed(outcome, session, at)

@@ -19,6 +19,7 @@ from fleetward_agent.parts import Options, Parts
 from fleetward_agent.session import Session
 from fleetward_agent.trust import Chains
 from fleetward_agent.turn import Effect, Note, Say, Spent, Turn
+from fleetward_agent.upgrade_effects import UpgradeEffect
 from fleetward_agent.walk import DOORS, Door, Stage
 from fleetward_agent.world import World
 from fleetward_broker.line import Arrived, Connected, Delivered, Dial, Event, LineId, Link, Loss, Lost, Will
@@ -188,6 +189,8 @@ class Device:
         return True
 
     def _act(self, effect: Effect, at: Instant) -> None:
+        if isinstance(effect, UpgradeEffect):
+            raise LocalMistake(f"nothing here does {type(effect).__name__}")
         try:
             outcome = self._crafts.perform(effect, self.session, at)
         except (KeyUnavailable, OSError, sqlite3.Error) as error:

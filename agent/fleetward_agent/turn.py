@@ -14,6 +14,7 @@ from fleetward_agent.instant import Instant
 from fleetward_agent.ports import Sighting
 from fleetward_agent.session import Session
 from fleetward_agent.state import Pair
+from fleetward_agent.upgrade_effects import UpgradeEffect, UpgradeOutcome
 from fleetward_schemas.certificates import Chain
 from fleetward_schemas.commands import ResultReason, ResultState
 from fleetward_schemas.envelope import Opened
@@ -156,7 +157,9 @@ class TakeReading:
     """Effect: read scanner and host. Answer: ``ReadingTaken``."""
 
 
-Effect = SignFirst | MakeKeys | Adopt | Renew | Destroy | SignInfo | TakeReading
+Craft = SignFirst | MakeKeys | Adopt | Renew | Destroy | SignInfo | TakeReading
+Effect = Craft | UpgradeEffect
+"""A craft is done on the loop and at once; what an upgrade asks takes long and is done off it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +218,8 @@ class ReadingTaken:
     thinned: int = 0
 
 
-Outcome = FirstSigned | KeysMade | Adopted | Renewed | Destroyed | InfoSigned | ReadingTaken
+CraftOutcome = FirstSigned | KeysMade | Adopted | Renewed | Destroyed | InfoSigned | ReadingTaken
+Outcome = CraftOutcome | UpgradeOutcome
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from fleetward_agent.instant import Instant
 from fleetward_agent.reports import add_report
 from fleetward_agent.session import Session
 from fleetward_agent.turn import Known, Note, Said, Turn
+from fleetward_agent.upgrade_effects import UpgradeOutcome
 from fleetward_schemas.errors import LocalMistake
 from fleetward_schemas.upgrade import Assignment, Phase, Progress, ReleaseFile, Why
 
@@ -33,3 +34,8 @@ def on_release(said: Said, _: Known, session: Session, __: Instant) -> Turn:
     if not isinstance(said.body, ReleaseFile):
         raise LocalMistake("on_release was given another kind")
     return Turn(session, notes=(Note("release-file-unasked", (("file", said.opened.address.file or ""),)),))
+
+
+def conclude(_: UpgradeOutcome, session: Session, __: Instant) -> Turn:
+    """Go on with what slow work brought; none is asked for yet."""
+    return Turn(session)

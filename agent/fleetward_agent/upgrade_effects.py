@@ -22,6 +22,9 @@ class Needs(StrEnum):
 class ReadRelease:
     """Effect: see whether what came from the repository proves ``release``. Answer: ``ReleaseRead``.
 
+    Who does it asks ``release_reader.ReleaseReader``, off the loop; where nothing here installs ``release.name``, the
+    answer is ``no-installer`` without reading anything.
+
     files: by topic's name, exact bytes. absent: those that did not come. latest_us: microseconds since 1970.
     """
 
@@ -105,7 +108,7 @@ class HealthChecked:
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """Effect: the new version stays; the one before may go. No answer: it is done again at a start."""
+    """Effect: the new version stays; the one before may go. No answer: it is done again at each start."""
 
     release: Release
 
@@ -128,7 +131,10 @@ class RolledBack:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """Effect: end this process so that it is started anew, or have the host reboot. Nothing comes back."""
+    """Effect: end this process so that it is started anew, or have the host reboot. Nothing comes back.
+
+    Asked again in vain, the upgrade fails at its deadline.
+    """
 
     needs: Needs
 

@@ -18,6 +18,7 @@ from fleetward_agent.session import new_id
 from fleetward_agent.status import NotRegistered
 from fleetward_agent.trust import Chains
 from fleetward_agent.turn import Say, Turn
+from fleetward_agent.upgrade_effects import UpgradeEffect
 from fleetward_agent.walk import Stage
 from fleetward_schemas.bundle import MAX_BUNDLE_BYTES, Carried, read_bundle, write_bundle
 from fleetward_schemas.clock import TimeQuestion
@@ -89,6 +90,9 @@ class Visit:
         self._commit(turn)
         for effect in turn.effects:
             # What an effect brings may be of no use to a device without a line; from then on it is only not done.
+            # An upgrade goes on where the agent runs.
+            if isinstance(effect, UpgradeEffect):
+                continue
             outcome = self._crafts.perform(effect, self._session, at)
             self._commit(desk.conclude(outcome, self._session, at))
 
