@@ -9,6 +9,7 @@ from functools import cached_property
 from fleetward_agent.device import Device, Options, Parts
 from fleetward_agent.origin import Credential
 from fleetward_agent.outbox import Limits, Outbox
+from fleetward_agent.pool import Ended, Job
 from fleetward_agent.ports import Sighting
 from fleetward_agent.run import Host, World
 from fleetward_agent.state import StateFile
@@ -66,6 +67,26 @@ class FakeScanner:
         return self.sighting
 
 
+class Inline:
+    """A pool that does each job when it is asked; time stands still meanwhile."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Ended] = []
+
+    def ask(self, owner: int, job: Job, now_us: int) -> None:
+        self.waiting.append(Ended(owner, job.act()))
+
+    def ended(self, now_us: int) -> list[Ended]:
+        done, self.waiting = self.waiting, []
+        return done
+
+    def fileno(self) -> int:
+        return -1
+
+    def close(self) -> None:
+        self.waiting.clear()
+
+
 class Stage:
     """A device on a stage: everything around it, and the hand that moves time."""
 
@@ -106,6 +127,7 @@ class Stage:
             context=self._context,
             log=lambda event, fields: self.log.append((event, fields)),
             slept_us=lambda: self.clock.slept_us,
+            pool=Inline,
         )
 
     def _context(self, _: Roots, shown: Credential, __: bool) -> ssl.SSLContext:

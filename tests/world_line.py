@@ -96,6 +96,9 @@ class FakeLink:
             self.published.append((topic, payload))
         return Token(next(self._numbers))
 
+    def watch(self, fileobj: object, tag: str) -> None:
+        """Nothing becomes readable in memory."""
+
     def ack(self, arrived: Arrived) -> None:
         held = self.lines.get(arrived.line)
         if held is not None:
@@ -135,4 +138,7 @@ class FakeLink:
 
 
 def _matches(wanted: str, topic: str) -> bool:
-    return topic == wanted or (wanted.endswith("#") and topic.startswith(wanted[:-1]))
+    if wanted.endswith("#"):
+        return topic.startswith(wanted[:-1])
+    levels, asked = topic.split("/"), wanted.split("/")
+    return len(levels) == len(asked) and all(one in (level, "+") for one, level in zip(asked, levels, strict=True))

@@ -63,6 +63,10 @@ class Crafts:
         """Return what TLS shows at a door."""
         if door.role is Role.FACTORY:
             return self._origin.factory
+        return self.transport(session)
+
+    def transport(self, session: Session) -> Credential:
+        """Return the transport key and its chain."""
         pair = _pair(session)
         return Credential(self._parts.keys.open(pair.transport_key), _ders(pair.transport_chain))
 

@@ -12,14 +12,16 @@ from fleetward_agent import clock, desk, dialing, presence, receipts, sending
 from fleetward_agent.birth import born, with_suffixes
 from fleetward_agent.crafts import Crafts
 from fleetward_agent.due import due_us
+from fleetward_agent.hands import SlowWork
 from fleetward_agent.instant import SECOND_US, Instant
 from fleetward_agent.known import known_to
 from fleetward_agent.origin import Origin
 from fleetward_agent.parts import Options, Parts
+from fleetward_agent.pool import Job
 from fleetward_agent.session import Session
 from fleetward_agent.trust import Chains
 from fleetward_agent.turn import Effect, Note, Say, Spent, Turn
-from fleetward_agent.upgrade_effects import UpgradeEffect
+from fleetward_agent.upgrade_effects import UpgradeEffect, UpgradeOutcome
 from fleetward_agent.walk import DOORS, Door, Stage
 from fleetward_agent.world import World
 from fleetward_broker.line import Arrived, Connected, Delivered, Dial, Event, LineId, Link, Loss, Lost, Will
@@ -27,7 +29,7 @@ from fleetward_broker.signers import KeyUnavailable
 from fleetward_schemas.errors import LocalMistake, Refused
 from fleetward_schemas.presence import StatusReason
 from fleetward_schemas.receipts import AlertCode
-from fleetward_schemas.topics import DeviceId, Role, up
+from fleetward_schemas.topics import DeviceId, up
 
 __all__ = ["Device", "Options", "Parts"]
 
@@ -47,6 +49,7 @@ class Device:
         self.id: DeviceId = origin.device_id
         self.line: LineId | None = None
         self.shutting = False
+        self.slow = SlowWork(parts.hands)
         self._chains = Chains(origin.anchors)
         self._crafts = Crafts(origin, parts, self.options)
         self._stalled_us = 0
@@ -106,6 +109,8 @@ class Device:
         self._session = clock.awake(self.session, at)
         if self.shutting or at.boot_us < self._stalled_us:
             return
+        if self.slow.kept:
+            self.on_outcome(self.slow.kept.popleft(), at)
         if self._apply(desk.step(self.session, at), at):
             self._pump(at)
             self._match(at)
@@ -127,11 +132,25 @@ class Device:
                 # A broker's word proves nothing end to end; a line we left has nothing to tell.
                 pass
 
+    def next_job(self) -> Job | None:
+        """Return slow work to be done off the loop, one piece at a time; ``on_outcome`` tells what came of it."""
+        if (world := self._world) is None:
+            raise LocalMistake("the device was not begun")
+        # Dates unchecked: a download is believed by its hash, and the system clock is not trusted (protocol section 5).
+        return self.slow.next_job(lambda: world.context(self.origin.roots, self._crafts.transport(self.session), False))
+
+    def on_outcome(self, outcome: UpgradeOutcome, at: Instant) -> None:
+        """Take what slow work brought; what cannot be committed is taken again."""
+        self._session = clock.awake(self.session, at)
+        if not self.shutting and not self._apply(desk.conclude(outcome, self.session, at), at):
+            self.slow.kept.append(outcome)
+
     def shut(self, at: Instant, reason: StatusReason = StatusReason.SHUTDOWN) -> None:
         """Say ``offline``, write the clock down, and disconnect."""
         self._apply(presence.farewell(self.session, at, reason), at)
         self._apply(desk.keep_clock(self.session, at), at)
         self.shutting = True
+        self.slow.stop()
         if self.line is not None and self._link is not None:
             self._link.close(self.line)
 
@@ -190,7 +209,8 @@ class Device:
 
     def _act(self, effect: Effect, at: Instant) -> None:
         if isinstance(effect, UpgradeEffect):
-            raise LocalMistake(f"nothing here does {type(effect).__name__}")
+            self.slow.ask(effect)
+            return
         try:
             outcome = self._crafts.perform(effect, self.session, at)
         except (KeyUnavailable, OSError, sqlite3.Error) as error:
@@ -244,16 +264,7 @@ class Device:
             self._stall(at, Note("key-unavailable", (("problem", str(error)),)))
             return
         self._session = dialing.opening(self.session, door)
-        bare = Dial(
-            host=self.options.host,
-            port=self.options.port,
-            server_name=self.options.server_name,
-            client_id=f"{self.session.principal}-{dialing.suffix(self.session, door)}",
-            context=context,
-            clean=door.role is Role.FACTORY or not door.strict,
-            subscriptions=dialing.subscriptions(self.session, door),
-            keep_alive_s=self.options.keep_alive_s,
-        )
+        bare = dialing.dial(self.session, door, self.options, context)
         self.line = self._link.open(lambda: self._dial(bare))
         self._lines[self.line] = self
 

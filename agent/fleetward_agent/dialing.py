@@ -3,15 +3,17 @@
 Source: protocol section 5 "Operation"; a device refused by the broker for an hour enrols again ("First contact").
 """
 
+import ssl
 from dataclasses import replace
 
 from fleetward_agent.clock import time_first
 from fleetward_agent.instant import SECOND_US, Instant
+from fleetward_agent.parts import Options
 from fleetward_agent.presence import greet
 from fleetward_agent.session import LEAST_GAP_US, Session, count, drop_ask, move, swapped
 from fleetward_agent.turn import Note, Turn
 from fleetward_agent.walk import DOORS, SHUT_OUT_S, Door, Step, may_advance
-from fleetward_broker.line import Loss, backoff_s
+from fleetward_broker.line import Dial, Loss, backoff_s
 from fleetward_schemas.topics import ROOT, Role
 
 _REFUSALS = {Loss.TLS_REFUSED, Loss.CONNECT_REFUSED}
@@ -34,6 +36,20 @@ def hung_up(session: Session) -> Session:
     """Return the session whose line we closed, to open another; one for new keys takes them into use."""
     old = session.old and not session.redial
     return replace(drop_ask(session, "status"), door=None, connected=False, redial=False, old=old)
+
+
+def dial(session: Session, door: Door, options: Options, context: ssl.SSLContext) -> Dial:
+    """Return how to open a line at a door; a will is added when it is."""
+    return Dial(
+        host=options.host,
+        port=options.port,
+        server_name=options.server_name,
+        client_id=f"{session.principal}-{suffix(session, door)}",
+        context=context,
+        clean=door.role is Role.FACTORY or not door.strict,
+        subscriptions=subscriptions(session, door),
+        keep_alive_s=options.keep_alive_s,
+    )
 
 
 def suffix(session: Session, door: Door) -> str:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from fleetward_agent.hands import Hands
 from fleetward_agent.outbox import Outbox
 from fleetward_agent.ports import Gauge, KeyStore, Scanner
 from fleetward_agent.state import StateFile
@@ -30,10 +31,11 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a device is attached to."""
+    """What a device is attached to. hands: who does an upgrade's work; None: nothing can be installed."""
 
     keys: KeyStore
     scanner: Scanner
     state: StateFile
     outbox: Outbox
     gauge: Gauge | None = None
+    hands: Hands | None = None

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 
 from fleetward_agent.device import Device
 from fleetward_agent.instant import SECOND_US
+from fleetward_agent.pool import POOL, Pool
+from fleetward_agent.upgrade_effects import Needs
 from fleetward_agent.world import World
 from fleetward_broker.line import Event, LineId, Link, Readable
 from fleetward_schemas.presence import StatusReason
@@ -40,6 +42,8 @@ class Host:
         self._events: deque[Event] = deque()
         self._heeded: dict[str, Callable[[], None]] = {}
         self._leaving: list[Device] = []
+        self._pool: Pool | None = None
+        self._at_work: dict[int, Device] = {}
         for device in devices:
             self.add(device)
 
@@ -64,6 +68,12 @@ class Host:
         """Those that belong here and are not leaving."""
         return tuple(one for one in self._devices if not one.shutting)
 
+    @property
+    def wants(self) -> Needs | None:
+        """What a device's upgrade needs of whoever runs this: a new start of the process, or of the host."""
+        wanted = {one.slow.wants for one in self._devices} - {None, Needs.NOTHING}
+        return max(wanted, key=lambda one: one is Needs.REBOOT, default=None)
+
     def heed(self, tag: str, call: Callable[[], None]) -> None:
         """Make ``call`` whenever the link tells that what it watches under ``tag`` is readable."""
         self._heeded[tag] = call
@@ -81,6 +91,7 @@ class Host:
         """
         self._events.extend(self._link.poll(0.0 if self._events else self._wait_s(timeout_s)))
         until_us = self._world.boot_us() + BUDGET_US
+        self._take_work()
         while self._events and self._world.boot_us() < until_us:
             self._hear(self._events.popleft())
         while (device := self._next_due()) is not None:
@@ -90,7 +101,7 @@ class Host:
         self._forget_closed()
 
     def _forget_closed(self) -> None:
-        for device in [one for one in self._leaving if one.closed]:
+        for device in [one for one in self._leaving if one.closed and id(one) not in self._at_work]:
             self._leaving.remove(device)
             self._devices.remove(device)
             self._planned.pop(device, None)
@@ -101,18 +112,46 @@ class Host:
                 call()
         elif (device := self._lines.get(event.line)) is not None:
             device.on_event(event, self._world.instant())
+            self._give_work(device)
             self._plan(device, 0)
 
     def _step(self, device: Device) -> None:
         device.step(self._world.instant())
+        self._give_work(device)
         now = self._world.boot_us()
         self._plan(device, max(device.due_us(now), now + BREATH_US))
 
+    def _give_work(self, device: Device) -> None:
+        """Begin a device's slow work, one piece at a time."""
+        if id(device) in self._at_work or device.shutting or (job := device.next_job()) is None:
+            return
+        if self._pool is None:
+            self._pool = self._world.pool()
+            self._link.watch(self._pool, POOL)
+        self._at_work[id(device)] = device
+        self._pool.ask(id(device), job, self._world.boot_us())
+
+    def _take_work(self) -> None:
+        """Hear what slow work has brought."""
+        for ended in () if self._pool is None else self._pool.ended(self._world.boot_us()):
+            device = self._at_work.pop(ended.owner)
+            if ended.late:
+                self._world.log("upgrade-work-late", {"device": device.id})
+            if ended.outcome is not None:
+                device.on_outcome(ended.outcome, self._world.instant())
+            self._give_work(device)
+            self._plan(device, 0)
+
     def shut(self) -> None:
-        """Have every device say ``offline`` and disconnect; ``turn`` until ``closed``."""
+        """Have every device say ``offline`` and disconnect; ``turn`` until ``closed``, then ``release``."""
         for device in self._devices:
             if not device.shutting:
                 device.shut(self._world.instant())
+
+    def release(self) -> None:
+        """Let slow work go; the link is released by whoever made it."""
+        if self._pool is not None:
+            self._pool.close()
 
     @property
     def closed(self) -> bool:

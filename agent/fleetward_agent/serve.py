@@ -20,6 +20,7 @@ from fleetward_agent.device import Device
 from fleetward_agent.lock import Busy, alone
 from fleetward_agent.run import Host, World
 from fleetward_agent.state import StateProblem
+from fleetward_agent.upgrade_effects import Needs
 from fleetward_broker.link import SelectorLink
 from fleetward_broker.logs import start_logging
 from fleetward_broker.signers import KeyUnavailable, TokenLost, WrongPin
@@ -44,6 +45,7 @@ class Exit(IntEnum):
     NOT_FOUND = 3
     VERIFICATION = 7
     TIMEOUT = 8
+    RESTART = 75
     INTERRUPTED = 130
 
 
@@ -80,27 +82,28 @@ def serve(site: Site, level: str | None = None, form: str | None = None) -> Exit
     """Work until SIGTERM or SIGINT. level, form: of the log, in place of the configuration's."""
     start_logging(level or site.log.level, form or site.log.format)
     stop = Stop()
-    if site.drivers:
-        _serve_plugs(site, stop)
-    else:
-        _serve_one(site, stop)
+    wants = _serve_plugs(site, stop) if site.drivers else _serve_one(site, stop)
+    if wants is not None and not stop():
+        return Exit.RESTART
     return Exit.INTERRUPTED if stop.by == signal.SIGINT else Exit.OK
 
 
-def _serve_one(site: Site, stop: "Stop") -> None:
-    """Work for the device that the papers declare."""
+def _serve_one(site: Site, stop: "Stop") -> Needs | None:
+    """Work for the device that the papers declare; return what an upgrade needs then."""
     config = declared(site)
     with alone(config.state_dir):
         device = _assembled(config, stop)
         if device is None:
-            return
+            return None
         link, world = SelectorLink(time.monotonic), World.real(log)
         host = Host(link, [device], world)
         with _telling(site, host, link, world) as told:
-            while not stop():
+            while not stop() and host.wants is None:
                 host.turn(POLL_S)
                 told()
+        wants = host.wants
         _close(host, link)
+    return wants
 
 
 def _telling(site: Site, host: Host, link: SelectorLink, world: World) -> AbstractContextManager[Callable[[], None]]:
@@ -130,8 +133,8 @@ def _assembled(config: Config, stop: "Stop") -> Device | None:
     return None
 
 
-def _serve_plugs(site: Site, stop: "Stop") -> None:
-    """Work for every scanner that is plugged in, now or later."""
+def _serve_plugs(site: Site, stop: "Stop") -> Needs | None:
+    """Work for every scanner that is plugged in, now or later; return what an upgrade needs then."""
     # Only here: pyudev is the weight of a host whose scanners come and go.
     from fleetward_agent.plugs import DRIVERS, UDEV, Plugs
     from fleetward_agent.probe import UdevBus
@@ -142,11 +145,13 @@ def _serve_plugs(site: Site, stop: "Stop") -> None:
     link.watch(bus, UDEV)
     link.watch(plugs.programs, DRIVERS)
     with _telling(site, host, link, world) as told:
-        while not stop():
+        while not stop() and host.wants is None:
             plugs.turn(POLL_S)
             told()
+    wants = host.wants
     plugs.shutdown()
     _close(host, link)
+    return wants
 
 
 def _close(host: Host, link: SelectorLink) -> None:
@@ -154,6 +159,7 @@ def _close(host: Host, link: SelectorLink) -> None:
     deadline = time.monotonic() + CLOSE_WITHIN_S
     host.run(lambda: host.closed or time.monotonic() > deadline, POLL_S)
     link.shutdown()
+    host.release()
 
 
 class Stop:

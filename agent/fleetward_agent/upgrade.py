@@ -36,6 +36,6 @@ def on_release(said: Said, _: Known, session: Session, __: Instant) -> Turn:
     return Turn(session, notes=(Note("release-file-unasked", (("file", said.opened.address.file or ""),)),))
 
 
-def conclude(_: UpgradeOutcome, session: Session, __: Instant) -> Turn:
+def conclude(outcome: UpgradeOutcome, session: Session, _: Instant) -> Turn:
     """Go on with what slow work brought; none is asked for yet."""
-    return Turn(session)
+    return Turn(session, notes=(Note("upgrade-outcome", (("outcome", type(outcome).__name__),)),))

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_agent.instant import SEED_BYTES, Instant
 from fleetward_agent.origin import Credential
+from fleetward_agent.pool import Pool, Threads
 from fleetward_broker.signers import PRIVATE_MODE, KeyUnavailable, key_pem
 from fleetward_broker.tls import CredentialsUnusable, chain_pem, client_context
 
@@ -39,7 +40,10 @@ def _silent(_: str, __: Mapping[str, str | int]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """See the module. context: (roots, credential, check_time) -> what a line is dialled with."""
+    """See the module. context: (roots, credential, check_time) -> what a line is dialled with.
+
+    pool: makes whoever does slow work, once there is some.
+    """
 
     boot_us: Callable[[], int]
     boot_id: str
@@ -47,6 +51,7 @@ class World:
     context: Callable[[Roots, Credential, bool], ssl.SSLContext]
     log: Log = _silent
     slept_us: Callable[[], int] = _awake
+    pool: Callable[[], Pool] = Threads
 
     @classmethod
     def real(cls, log: Log = _silent) -> "World":

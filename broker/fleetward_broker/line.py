@@ -10,7 +10,10 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NewType, Protocol
+from typing import TYPE_CHECKING, NewType, Protocol
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
 
 LineId = NewType("LineId", int)
 Token = NewType("Token", int)
@@ -120,6 +123,10 @@ class Link(Publisher, Protocol):
 
     def ack(self, arrived: Arrived) -> None:
         """Acknowledge one QoS 1 message; call it after the commit that holds its effects."""
+        ...
+
+    def watch(self, fileobj: "FileDescriptorLike", tag: str) -> None:
+        """Tell ``Readable(tag)`` once in each poll while ``fileobj`` is readable."""
         ...
 
     def close(self, line: LineId) -> None:

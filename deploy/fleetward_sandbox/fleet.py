@@ -69,6 +69,7 @@ class Fleet:
         while not self.host.closed and time.monotonic() < deadline:
             self.host.turn(0.05)
         self.link.shutdown()
+        self.host.release()
 
 
 def _assembled(folder: Path, door: Door | None, phase: float, device_alg: Alg | None) -> Device:
