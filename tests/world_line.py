@@ -36,11 +36,15 @@ class FakeClock:
 
 @dataclass
 class FakeLine:
-    """One connection. queue: what the broker keeps for it until it is acknowledged."""
+    """One connection. unacked: what the broker keeps for it; topics: listened to beside the dial's."""
 
     dial: Dial
     principal: Principal
     unacked: list[Arrived] = field(default_factory=list)
+    topics: set[str] = field(default_factory=set)
+
+    def hears(self, topic: str) -> bool:
+        return topic in self.topics or any(_matches(wanted, topic) for wanted, _ in self.dial.subscriptions)
 
 
 class FakeLink:
@@ -55,6 +59,8 @@ class FakeLink:
         self.acked: list[str] = []
         self.published: deque[tuple[str, bytes]] = deque()
         self.wills: list[bytes] = []
+        self.retained: dict[str, bytes] = {}
+        self.kept_topics: dict[str, set[str]] = {}
         self.sessions: dict[str, list[tuple[str, bytes]]] = {}
         self._events: deque[Event] = deque()
         self._waiting: deque[tuple[LineId, DialMaker]] = deque()
@@ -82,7 +88,7 @@ class FakeLink:
         if not all(may(principal, Action.SUBSCRIBE, topic) for topic, _ in dial.subscriptions):
             self._events.append(Lost(line, Loss.SUBSCRIBE_REFUSED))
             return
-        self.lines[line] = FakeLine(dial, principal)
+        self.lines[line] = FakeLine(dial, principal, topics=self.kept_topics.pop(dial.client_id, set()))
         kept = self.sessions.pop(dial.client_id, [])
         for topic, raw in kept:
             self._deliver(line, topic, raw)
@@ -105,6 +111,25 @@ class FakeLink:
             held.unacked.remove(arrived)
             self.acked.append(arrived.topic)
 
+    def subscribe(self, line: LineId, topics: tuple[str, ...]) -> None:
+        held = self.lines.get(line)
+        if held is None:
+            return
+        for topic in topics:
+            if may(held.principal, Action.SUBSCRIBE, topic):
+                held.topics.add(topic)
+                if topic in self.retained:
+                    self._deliver(line, topic, self.retained[topic], retained=True)
+
+    def unsubscribe(self, line: LineId, topics: tuple[str, ...]) -> None:
+        if line in self.lines:
+            self.lines[line].topics -= set(topics)
+
+    def retain(self, topic: str, raw: bytes) -> None:
+        """Keep it for whoever subscribes, and give it to those who did."""
+        self.retained[topic] = raw
+        self.send(topic, raw)
+
     def close(self, line: LineId) -> None:
         held = self.lines.pop(line, None)
         if held is not None:
@@ -122,16 +147,17 @@ class FakeLink:
 
     def _keep(self, held: FakeLine) -> None:
         if not held.dial.clean:
+            self.kept_topics[held.dial.client_id] = held.topics
             self.sessions.setdefault(held.dial.client_id, []).extend((a.topic, a.payload) for a in held.unacked)
 
     def send(self, topic: str, raw: bytes, qos: int = 1) -> None:
         """Deliver to every line that subscribes to ``topic``."""
         for line, held in self.lines.items():
-            if any(_matches(wanted, topic) for wanted, _ in held.dial.subscriptions):
+            if held.hears(topic):
                 self._deliver(line, topic, raw, qos)
 
-    def _deliver(self, line: LineId, topic: str, raw: bytes, qos: int = 1) -> None:
-        arrived = Arrived(line, topic, raw, qos, retained=False, mid=next(self._numbers))
+    def _deliver(self, line: LineId, topic: str, raw: bytes, qos: int = 1, *, retained: bool = False) -> None:
+        arrived = Arrived(line, topic, raw, qos, retained=retained, mid=next(self._numbers))
         if qos:
             self.lines[line].unacked.append(arrived)
         self._events.append(arrived)

@@ -20,11 +20,11 @@ from fleetward_schemas.errors import LocalMistake
 RECORD_BYTES = 16 * 1024  # RFC 8446 5.1: no record holds more, so one read empties what TLS holds back
 MOST_PER_WRITE = 256 * 1024
 GOODBYE = b"\xe0\x00"  # DISCONNECT
-# The first byte of a packet. CONNACK, PUBLISH, PUBACK, SUBACK, PINGRESP: a broker has nothing else to say to a client
-# that never asks for QoS 2, and all else would make paho answer or remember.
+# The first byte of a packet. CONNACK, PUBLISH, PUBACK, SUBACK, UNSUBACK, PINGRESP: a broker has nothing else to say to
+# a client that never asks for QoS 2, and all else would make paho answer or remember.
 TYPE, ABOVE_QOS_1 = 0xF0, 0x04
 PUBLISH = 0x30
-SAID_BY_BROKERS = frozenset({0x20, PUBLISH, 0x40, 0x90, 0xD0})
+SAID_BY_BROKERS = frozenset({0x20, PUBLISH, 0x40, 0x90, 0xB0, 0xD0})
 
 
 class FedClient(Client):

@@ -129,6 +129,14 @@ class Link(Publisher, Protocol):
         """Tell ``Readable(tag)`` once in each poll while ``fileobj`` is readable."""
         ...
 
+    def subscribe(self, line: LineId, topics: tuple[str, ...]) -> None:
+        """Listen to more, at QoS 1, on a line that is connected; nothing on any other. A refusal is not told."""
+        ...
+
+    def unsubscribe(self, line: LineId, topics: tuple[str, ...]) -> None:
+        """Listen to less, on a line that is connected; nothing on any other. What is on its way still arrives."""
+        ...
+
     def close(self, line: LineId) -> None:
         """Send DISCONNECT once what is queued was written, then end the line: no will is published."""
         ...

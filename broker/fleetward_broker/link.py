@@ -82,6 +82,18 @@ class SelectorLink(Link):
         if wire is not None and arrived.qos:
             wire.ack(arrived)
 
+    def subscribe(self, line: LineId, topics: tuple[str, ...]) -> None:
+        """Queue a SUBSCRIBE for the next turn; see ``line.Link``."""
+        wire = self._wires.get(line)
+        if wire is not None:
+            wire.subscribe(topics)
+
+    def unsubscribe(self, line: LineId, topics: tuple[str, ...]) -> None:
+        """Queue an UNSUBSCRIBE for the next turn; see ``line.Link``."""
+        wire = self._wires.get(line)
+        if wire is not None:
+            wire.unsubscribe(topics)
+
     def close(self, line: LineId) -> None:
         """End a line; ``Lost(CLOSED)`` follows once, when what was queued and DISCONNECT are out or 5 s have passed."""
         wire = self._wires.get(line)

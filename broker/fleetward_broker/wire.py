@@ -99,6 +99,16 @@ class Wire:
         if self.end is None and not self.is_closing:
             self._client.ack(arrived.mid, arrived.qos)
 
+    def subscribe(self, topics: tuple[str, ...]) -> None:
+        """Queue one SUBSCRIBE beside those of the dial; what the broker answers to it is left alone."""
+        if self.is_connected and self.end is None and topics:
+            self._client.subscribe([(topic, 1) for topic in topics])
+
+    def unsubscribe(self, topics: tuple[str, ...]) -> None:
+        """Queue one UNSUBSCRIBE."""
+        if self.is_connected and self.end is None and topics:
+            self._client.unsubscribe(list(topics))
+
     def close(self) -> None:
         """Queue DISCONNECT behind all that is queued; from here on what arrives is discarded."""
         if not self.is_closing:
@@ -172,6 +182,8 @@ class Wire:
         self, client: Client, data: object, mid: int, reasons: list[ReasonCode], properties: "Properties | None"
     ) -> None:
         del client, data, mid, properties
+        if self.is_connected:
+            return  # to one made later: its owner sees by what comes, or does not
         wanted = [name for name, _ in self.dial.subscriptions]
         refused = [name for name, reason in zip(wanted, reasons, strict=False) if reason.value >= REFUSED]
         if refused or len(reasons) != len(wanted):

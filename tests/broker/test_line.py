@@ -93,3 +93,32 @@ def test_a_packet_over_the_limit_is_our_own_mistake():
         assert wire.publish(Token(1), "up/x", bytes(60_000), qos=1, retain=False)
         with pytest.raises(LocalMistake):
             wire.publish(Token(2), "up/x", bytes(65_536), qos=1, retain=False)
+
+
+def test_a_live_line_listens_to_more_and_to_less_in_one_packet_each():
+    told: list[Event] = []
+    with wire_of(told) as (wire, broker):
+        broker.recv(1000)
+        broker.sendall(CONNACK)
+        wire.read()
+        wire.subscribe(("a/1", "a/2"))
+        wire.unsubscribe(("a/1",))
+        wire.write()
+        sent = broker.recv(1000)
+        broker.sendall(b"\x90\x04\x00\x01\x01\x80" + b"\xb0\x02\x00\x02" + b"\x30\x05\x00\x03a/2")
+        while len(told) < 2:
+            wire.read()
+    assert sent == b"\x82\x0e\x00\x01\x00\x03a/1\x01\x00\x03a/2\x01" + b"\xa2\x07\x00\x02\x00\x03a/1"
+    assert wire.end is None
+    assert [type(one) for one in told] == [Connected, Arrived]
+
+
+@pytest.mark.parametrize("change", ["subscribe", "unsubscribe"])
+def test_a_line_that_is_not_connected_listens_to_nothing_more(change):
+    with wire_of([]) as (wire, broker):
+        broker.recv(1000)
+        getattr(wire, change)(("a/1",))
+        wire.write()
+        broker.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            broker.recv(1000)
