@@ -69,6 +69,9 @@ def mosip_command(
     quirk: Annotated[
         list[str] | None, typer.Option("--quirk", help="Misbehave, always; may be given again. 'help' lists them.")
     ] = None,
+    approvals: Annotated[
+        Path | None, typer.Option("--approvals", help="JSON: models, services and mappings that it approved.")
+    ] = None,
     *,
     lenient: Annotated[bool, typer.Option("--lenient", help="Ask nobody whose certificate it is, as MOSIP.")] = False,
     as_json: Json = False,
@@ -79,7 +82,7 @@ def mosip_command(
     if quirk and "help" in quirk:
         print(told_quirks(as_json=as_json))
         return
-    Front(folder, profile, tuple(quirk or ()), lenient=lenient, as_json=as_json).serve(port)
+    Front(folder, profile, tuple(quirk or ()), approvals, lenient=lenient, as_json=as_json).serve(port)
 
 
 @contextmanager
@@ -88,7 +91,7 @@ def _extra() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name not in {"starlette", "uvicorn"}:
+        if error.name not in {"asn1crypto", "starlette", "uvicorn"}:
             raise
         print(f"fleetward: needs {error.name}; run: pip install 'fleetward[sandbox]'", file=sys.stderr)
         raise typer.Exit(2) from None

@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fleetward_broker import profiles
 from fleetward_broker.profiles import DAY, Issuer, Profile, Subject
 from fleetward_broker.signers import key_pem, make_key, open_key, write_durably, write_private
-from fleetward_sandbox.mosip.pki import Wish, build
 from fleetward_schemas.certificates import DEVICE_SIGNING
 from fleetward_schemas.jws import Alg, PrivateKey, PublicKey
 
@@ -54,26 +53,6 @@ def _make(folder: Path, now: datetime) -> None:
     write_durably(folder / "ftm-root.pem", root.public_bytes(Encoding.PEM))
     # Last of all: its presence says that the factory is whole. The root's key is thrown away, as an offline one is.
     write_durably(folder / "ftm-ca.pem", authority.public_bytes(Encoding.PEM))
-
-
-@dataclass(frozen=True, slots=True)
-class OutlivedMaker:
-    """An FTM provider as published: chips right under a root that ends years before them. Serial numbers: negative."""
-
-    root: Issuer
-
-    def certify(self, serial: str, key: PublicKey, now: datetime) -> tuple[bytes, ...]:
-        """Return a chip's chain in DER, which is the chip alone."""
-        wish = Wish(profiles.name_of(Subject(f"FTM {serial}", MAKER)), key, (now, now + CHIP.life))
-        return (build(wish, self.root).public_bytes(Encoding.DER),)
-
-
-def outlived_maker(now: datetime, end: datetime) -> OutlivedMaker:
-    """Make one whose root ends at ``end``."""
-    key = make_key(Alg.RS256)
-    drafted = profiles.self_signed(Subject(f"{MAKER} old root", MAKER), key, now)
-    wish = Wish(drafted.subject, key.public_key(), (now, end), authority=True)
-    return OutlivedMaker(Issuer(build(wish, Issuer(drafted, key)), key))
 
 
 def chip_key(alg: Alg = Alg.RS256) -> PrivateKey:

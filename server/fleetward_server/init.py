@@ -181,4 +181,5 @@ telemetry_s = {wish.telemetry_s}  # seconds between a device's reports
 # domain_uris = []                # domains whose encryption certificates are kept, for our environment
 # encryption = ["encryptioncertficates", "ida", "keymanager"]    # where they are looked for, in this order; or "file"
 # encryption_anchors = ""         # PEM of who alone certifies them; anchors if empty
+# sbi_hashes = {{ "1.0.0" = "..." }}  # SHA-256 of the binary of each version that devices run, as MOSIP was told
 """

@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,28 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from fleetward_sandbox.mosip.approvals import Approvals, read_approvals
 from fleetward_sandbox.mosip.quirks import Quirk
 from fleetward_sandbox.mosip.serve import Served, open_sandbox, settings
+from fleetward_sandbox.mosip.words import Complaint
 from fleetward_schemas.enrol import State
 from fleetward_schemas.identity import DigitalId
 from fleetward_server.cli.app import build
+from fleetward_server.config import load
 from fleetward_server.init import Wish, make_provider
+from fleetward_server.mosip.checking import checked
+from fleetward_server.mosip.operating import status
+from fleetward_server.mosip.run import opened_wire
+from fleetward_server.mosip.tokens import Tokens
+from fleetward_server.mosip.watching import Watching
 from fleetward_server.operator import LocalOperator
+from fleetward_server.problem import OperatorProblem
 from fleetward_server.state import PutDevice
 from fleetward_server.store import open_store
 from tests.mosip import Scanner
 
 pytestmark = pytest.mark.live
-OURS = {"deviceProviderId": "acme", "make": "Acme", "model": "Slap-4"}
+OURS = {"id": "model-1", "deviceProviderId": "acme", "make": "Acme", "model": "Slap-4"}
 GOOD = OURS | {"deviceTypeCode": "Finger", "deviceSubTypeCode": "Slap", "approvalStatus": "approved", "isActive": True}
 
 
@@ -56,9 +66,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory, served: Served) -> Path:
     return home
 
 
-def asked(folder: Path, served: Served, *rows: dict[str, Any]) -> Result:
+def asked(folder: Path, served: Served, *rows: dict[str, Any], mapped: Sequence[tuple[str, str]] = ()) -> Result:
     served.mosip.quirks.clear()
-    served.mosip.approval_rows = list(rows)
+    models = [row for row in rows if "make" in row]
+    served.mosip.approvals = Approvals(models, [row for row in rows if "make" not in row], list(mapped))
     return CliRunner().invoke(build(), ["mosip", "approvals", "--dir", str(folder), "--json"])
 
 
@@ -107,8 +118,27 @@ def test_a_mosip_that_does_not_answer_is_no_approval_and_no_refusal(
     assert why in said.stderr
 
 
-SBI = {"providerId": "acme", "swVersion": "1.0.0", "approvalStatus": "approved", "isActive": True}
+HASH = "0123456789abcdef" * 4
+SBI = {"id": "sbi-1", "providerId": "acme", "swVersion": "1.0.0", "approvalStatus": "approved", "isActive": True}
 LATER, EARLIER = "2099-01-01T00:00:00.000Z", "2020-01-01T00:00:00.000Z"
+PAIR = [("model-1", "sbi-1")]
+NAME = "Acme Slap-4 (Finger, Slap)"
+
+
+@pytest.fixture(scope="module")
+def running(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A provider with a registered device that runs 1.0.0, and a revoked one that runs something else."""
+    home = tmp_path_factory.mktemp("running") / "provider"
+    shutil.copytree(folder, home)
+    now = datetime.now(UTC)
+    gone = Scanner(2).row(state=State.REVOKED, device_info=Scanner(2).info(now, serviceVersion="9"))
+    with open_store(home / "server.db") as store, store.unit() as unit:
+        unit.apply([PutDevice(Scanner(1).row(device_info=Scanner(1).info(now))), PutDevice(gone)])
+    return home
+
+
+def states(said: Result) -> dict[tuple[str, str], str]:
+    return {(one["kind"], one["name"]): one["state"] for one in json.loads(said.stdout)}
 
 
 @pytest.mark.parametrize(
@@ -116,25 +146,129 @@ LATER, EARLIER = "2099-01-01T00:00:00.000Z", "2020-01-01T00:00:00.000Z"
     [
         (SBI | {"swExpiryDateTime": LATER}, "approved"),
         (SBI | {"swExpiryDateTime": EARLIER}, "expired"),
-        (SBI | {"approvalStatus": "pending"}, "pending"),
+        (SBI | {"approvalStatus": "pending_approval"}, "pending_approval"),
         (SBI | {"isActive": False}, "inactive"),
         (SBI | {"swVersion": "1.0.1"}, "not-there"),
         (SBI | {"providerId": "another"}, "not-there"),
     ],
 )
 def test_the_version_that_devices_run_is_asked_for_as_well(
-    folder: Path, served: Served, tmp_path: Path, row: dict[str, Any], state: str
+    running: Path, served: Served, row: dict[str, Any], state: str
+) -> None:
+    said = asked(running, served, GOOD, row, mapped=PAIR)
+    assert states(said)["sbi", "1.0.0"] == state
+    assert ("sbi", "9") not in states(said)
+    assert said.exit_code == (0 if state == "approved" else 7)
+
+
+OTHER_SBI = SBI | {"id": "sbi-2", "swVersion": "1.0.1"}
+OTHER_MODEL = GOOD | {"id": "model-2", "model": "Slap-5"}
+
+
+@pytest.mark.parametrize(
+    ("mapped", "state"),
+    [
+        (PAIR, "mapped"),
+        ([("model-2", "sbi-1"), ("model-1", "sbi-2"), *PAIR], "mapped"),
+        ([], "not-mapped"),
+        ([("model-2", "sbi-1"), ("model-1", "sbi-2")], "not-mapped"),
+    ],
+)
+def test_a_model_that_is_not_mapped_to_the_version_it_runs_is_told(
+    running: Path, served: Served, mapped: list[tuple[str, str]], state: str
+) -> None:
+    said = asked(running, served, GOOD, SBI, OTHER_SBI, OTHER_MODEL, mapped=mapped)
+    assert states(said)["mapping", f"{NAME} with 1.0.0"] == state
+    assert said.exit_code == (0 if state == "mapped" else 7)
+    assert (f"mapping {NAME} with 1.0.0: not-mapped" in said.stderr) is (state != "mapped")
+
+
+@pytest.mark.parametrize(
+    ("declared", "held", "state"),
+    [
+        (HASH, HASH[:36], "agrees"),
+        (HASH.upper(), HASH[:32], "agrees"),
+        ("build 17", "build 17", "agrees"),
+        (None, HASH[:36], "not-declared"),
+        (HASH, HASH[:31], "differs"),
+        (HASH, HASH[1:37], "differs"),
+        ("build 17", "build 1", "differs"),
+        ("build 17", "BUILD 17", "differs"),
+        (HASH, "", "differs"),
+    ],
+)
+def test_the_hash_that_mosip_was_told_is_held_against_the_declared_one(
+    running: Path, served: Served, tmp_path: Path, declared: str | None, held: str, state: str
 ) -> None:
     home = tmp_path / "provider"
-    shutil.copytree(folder, home)
-    now = datetime.now(UTC)
-    with open_store(home / "server.db") as store, store.unit() as unit:
-        unit.apply([PutDevice(Scanner(1).row(device_info=Scanner(1).info(now)))])
-        unit.apply(
-            [PutDevice(Scanner(2).row(state=State.REVOKED, device_info=Scanner(2).info(now, serviceVersion="9")))]
-        )
-    said = asked(home, served, GOOD, row)
-    assert [(one["kind"], one["name"], one["state"]) for one in json.loads(said.stdout)][1:] == [
-        ("sbi", "1.0.0", state)
-    ]
-    assert said.exit_code == (0 if state == "approved" else 7)
+    shutil.copytree(running, home)
+    if declared is not None:
+        with (home / "fleetward.toml").open("a") as file:
+            file.write(f'sbi_hashes = {{ "1.0.0" = "{declared}" }}\n')
+    said = asked(home, served, GOOD, SBI | {"swBinaryHash": held}, mapped=PAIR)
+    assert states(said)["hash", "1.0.0"] == state
+    assert said.exit_code == (7 if state == "differs" else 0)
+
+
+def test_partner_management_looks_for_its_own_columns_alone() -> None:
+    approvals = Approvals([GOOD], [SBI], PAIR)
+    by_sbi = {"filters": [{"columnName": "sbiId", "value": "sbi-1", "type": "equals"}]}
+    with pytest.raises(Complaint) as complaint:
+        approvals.search_mappings(by_sbi)
+    assert complaint.value.errors == (("PMS-MSD-310", "Invalid column received : sbiId"),)
+    nothing = approvals.search_services({"filters": [{"columnName": "providerId", "value": "another"}]})
+    assert (nothing["totalRecord"], nothing["data"]) == (0, None)
+    assert approvals.search_mappings({})["data"][0]["sbiId"] == "sbi-1"
+
+
+def test_a_file_says_what_the_sandbox_approved_and_a_wrong_one_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "approved.json"
+    file.write_text(json.dumps({"models": [GOOD], "services": [SBI], "mappings": [["model-1", "sbi-1"]]}))
+    assert read_approvals(file) == Approvals([GOOD], [SBI], PAIR)
+    for wrong in ("[]", "{", '{"mappings": [["a"]]}', '{"mappings": [["model-1", "sbi-1"]]}'):
+        file.write_text(wrong)
+        with pytest.raises(OperatorProblem, match="expected JSON"):
+            read_approvals(file)
+
+
+def test_it_is_asked_for_each_day_and_hourly_while_something_is_lacking(running: Path, served: Served) -> None:
+    served.mosip.quirks.clear()
+    served.mosip.asked.clear()
+    served.mosip.approvals = Approvals([GOOD], [SBI])
+    config, now = load(running), datetime.now(UTC)
+    path = "/v1/partnermanager/devicedetail/search"
+
+    def looked_at() -> tuple[bool | None, str]:
+        with open_store(running / "server.db") as store:
+            return next((one.well, one.detail) for one in checked(config, store, now) if one.part == "mosip: approvals")
+
+    assert looked_at()[0] is None
+    with open_store(running / "server.db") as store, opened_wire(config) as wire:
+        tokens = Tokens(config.mosip, config.folder, wire)
+        watching = Watching(config, store, tokens)
+        assert [watching.step(now), watching.step(now + timedelta(minutes=59))] == [True, False]
+        assert status(config, store)["not_approved"] == [f"mapping {NAME} with 1.0.0: not-mapped"]
+        assert looked_at()[0] is None
+        assert "not-mapped" in looked_at()[1]
+        served.mosip.approvals = Approvals([GOOD], [SBI], PAIR)
+        # Started again: it goes on from what was written down.
+        watching = Watching(config, store, tokens)
+        later = [now + timedelta(hours=hour, minutes=1) for hour in (0, 1, 24, 25)]
+        assert [watching.step(at) for at in later] == [False, True, False, True]
+        assert (status(config, store)["not_approved"], looked_at()[0]) == ([], True)
+        served.mosip.quirks.set(Quirk.HTML)
+        later = [now + timedelta(days=3, hours=hour) for hour in (0, 0, 1)]
+        assert [watching.step(at) for at in later] == [True, False, True]
+        served.mosip.quirks.clear()
+        assert status(config, store)["not_approved"] == []
+    assert served.mosip.asked[path] == 3
+    assert "lacking" in (running / "mosip-approvals.json").read_text()
+
+
+def test_a_register_of_1_1_is_not_asked_what_it_approves(running: Path, served: Served) -> None:
+    served.mosip.asked.clear()
+    config = load(running)
+    older = replace(config, mosip=replace(config.mosip, profile="masterdata-1.1"))
+    with open_store(running / "server.db") as store, opened_wire(config) as wire:
+        assert not Watching(older, store, Tokens(config.mosip, config.folder, wire)).step(datetime.now(UTC))
+    assert served.mosip.asked == {}

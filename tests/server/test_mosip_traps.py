@@ -7,8 +7,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_broker.profiles import DAY
 from fleetward_broker.signers import make_key
-from fleetward_sandbox.factory import CHIP, outlived_maker
+from fleetward_sandbox.factory import CHIP
 from fleetward_sandbox.mosip.flaws import not_minimal
+from fleetward_sandbox.mosip.makers import outlived_maker
 from fleetward_sandbox.mosip.pki import NAMES, MosipPki, make_pki, pem
 from fleetward_schemas.certificates import public_key, read_certificate, read_pem_certificates, serial_of
 from fleetward_schemas.encryption import MosipAnchors

@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from fleetward_broker.profiles import DAY, Issuer
 from fleetward_broker.signers import make_key
+from fleetward_sandbox.mosip.approvals import Approvals
 from fleetward_sandbox.mosip.flaws import not_minimal
 from fleetward_sandbox.mosip.pki import MosipPki, pem
 from fleetward_sandbox.mosip.quirks import Quirk, Quirks
@@ -35,6 +36,7 @@ from fleetward_schemas.strict import b64url, show_der
 Body = dict[str, Any]
 Act = Callable[[Body, datetime], object]
 REFERENCES = {("IDA", "IDA-FIR"), ("IDA", "PARTNER"), ("COMPLIANCE_TOOLKIT", "COMP-FIR")}
+SERVICES = "/v1/partnermanager/securebiometricinterface"
 ENVIRONMENTS = ("Staging", "Developer", "Pre-Production", "Production")
 
 
@@ -47,7 +49,7 @@ def utc_now() -> datetime:
 class SandboxMosip:
     """All that a MOSIP is. asked: (path, how often) for whoever wants to know. done: what was carried out, in order.
 
-    approval_rows: models and services as partner management 1.2 shows them.
+    approvals: what its partner management 1.2 approved.
     """
 
     pki: MosipPki
@@ -58,7 +60,7 @@ class SandboxMosip:
     domains: set[str] | None = None
     asked: dict[str, int] = field(default_factory=dict)
     done: list[tuple[str, str]] = field(default_factory=list)
-    approval_rows: list[Body] = field(default_factory=list)
+    approvals: Approvals = field(default_factory=Approvals)
 
     # What the services do.
 
@@ -82,16 +84,6 @@ class SandboxMosip:
         wanted = [one.get("value", "") for one in request.get("filters", []) if one.get("columnName") == "serialNo"]
         data = [row for serial in wanted for row in self.register.pms_search(str(serial))]
         return {"fromRecord": 0, "toRecord": len(data), "totalRecord": len(data), "data": data}
-
-    def search_rows(self, request: Body, _: datetime) -> object:
-        """POST .../devicedetail/search, .../securebiometricinterface/search: without case; nothing found, no data."""
-        wanted = {str(one.get("columnName")): str(one.get("value")).lower() for one in request.get("filters", [])}
-        data = [
-            row
-            for row in self.approval_rows
-            if all(str(row.get(name)).lower() == value for name, value in wanted.items())
-        ]
-        return {"fromRecord": 0, "toRecord": len(data), "totalRecord": len(data), "data": data or None}
 
     def register_masterdata(self, request: Body, now: datetime) -> object:
         """POST /v1/masterdata/registereddevices."""
@@ -164,8 +156,9 @@ class SandboxMosip:
             "/v1/partnermanager/registereddevices": self.register_pms,
             "/v1/partnermanager/registereddevices/deregister": self.deregister_pms,
             "/v1/partnermanager/registereddevices/search": self.search_pms,
-            "/v1/partnermanager/devicedetail/search": self.search_rows,
-            "/v1/partnermanager/securebiometricinterface/search": self.search_rows,
+            "/v1/partnermanager/devicedetail/search": lambda body, _: self.approvals.search_models(body),
+            f"{SERVICES}/search": lambda body, _: self.approvals.search_services(body),
+            f"{SERVICES}/devicedetails/map/search": lambda body, _: self.approvals.search_mappings(body),
             "/v1/masterdata/registereddevices": self.register_masterdata,
             "/v1/masterdata/registereddevices/deregister": self.deregister_masterdata,
             "/v1/masterdata/device/encryptioncertficates": self.encryption_certificates,

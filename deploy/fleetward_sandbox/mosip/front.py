@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fleetward_sandbox.mosip.approvals import read_approvals
 from fleetward_sandbox.mosip.quirks import MEANINGS, Quirk
 from fleetward_sandbox.mosip.serve import onboard, open_sandbox, serve_in_front, settings
 from fleetward_server.authority import BACKDATE
@@ -23,11 +24,12 @@ def told_quirks(*, as_json: bool) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """What was asked for. folder: the provider's."""
+    """What was asked for. folder: the provider's. approvals: a JSON file of what was approved, see ``Approvals``."""
 
     folder: Path
     profile: str
     quirks: tuple[str, ...]
+    approvals: Path | None
     lenient: bool
     as_json: bool
 
@@ -35,7 +37,8 @@ class Front:
         """Serve until SIGINT or SIGTERM.
 
         Raises:
-            OperatorProblem: an unknown quirk. ConfigProblem: no provider in the folder. OSError: the port is taken.
+            OperatorProblem: an unknown quirk, or a file of approvals that is none. ConfigProblem: no provider in
+                the folder. OSError: the port is taken.
         """
         for word in self.quirks:
             if word not in list(Quirk):
@@ -45,6 +48,8 @@ class Front:
         mosip = open_sandbox(home, now - BACKDATE, now - BACKDATE)
         mosip.register.environment = config.provider.environment
         mosip.register.strict = not self.lenient
+        if self.approvals is not None:
+            mosip.approvals = read_approvals(self.approvals)
         for word in self.quirks:
             mosip.quirks.set(Quirk(word))
         onboard(mosip, open_issuer(config, "device-ca").certificate, now - BACKDATE)

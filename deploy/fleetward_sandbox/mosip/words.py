@@ -45,6 +45,10 @@ HOTLIST = {
     "no record": ("ADM-HTL-006", "No Record(s) found"),
     "exists": ("ADM-HTL-007", "Failed to hotlist as existing hotlist is still active"),
 }
+SEARCH = {
+    "column": ("PMS-MSD-310", "Invalid column received : %s"),
+    "page": ("PMS-MSD-313", "Invalid pagination value received pagestart:%d and pagefetch:%d"),
+}
 AUTH = ("KER-ATH-401", "Authentication Failed")
 LOGIN = ("KER-ATH-003", "Invalid clientid or secretkey")
 KEYMANAGER = {"unknown": ("KER-KMS-002", "ApplicationId not found in Key Policy. Key/CSR generation not allowed.")}

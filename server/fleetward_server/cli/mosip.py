@@ -1,9 +1,8 @@
 """``fleetward mosip``: what MOSIP was told, what it still is to be told, and what it refused."""
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,10 +10,6 @@ from fleetward_server.cli import show
 from fleetward_server.cli.options import HERE, PAGE, Actor, Dir, Json, Limit, Reason
 from fleetward_server.cli.telling import acting, one_of, translated
 from fleetward_server.problem import Kind, OperatorProblem
-
-if TYPE_CHECKING:
-    from fleetward_server.mass import MassOperator
-    from fleetward_server.state import Device
 
 app = typer.Typer(help="MOSIP: what it was told of devices, and what it refused.", no_args_is_help=True)
 
@@ -120,32 +115,22 @@ def import_chain(
 
 @app.command()
 def approvals(folder: Dir = HERE, *, as_json: Json = False) -> None:
-    """Ask MOSIP whether it approved our models and the versions that devices run; exit 7 if it did not."""
+    """Ask MOSIP whether it approved our models, and the versions that devices run with them; exit 7 if it did not."""
     with acting(folder, as_json=as_json) as operator, translated():
         from datetime import UTC, datetime
 
-        from fleetward_server.mosip.approvals import COLUMNS, check, of_model, of_version, versions
+        from fleetward_server.mosip.approvals import COLUMNS, check, wanted
         from fleetward_server.mosip.run import opened_wire
         from fleetward_server.mosip.tokens import Tokens
 
-        config = operator.config
+        config, now = operator.config, datetime.now(UTC)
         if not config.mosip.on:
             raise OperatorProblem(Kind.INVALID, f"{folder}: [mosip] names no MOSIP")
-        questions = [of_model(one) for one in operator.models() if one.approved]
-        questions += [
-            of_version(config.provider.id, one) for one in versions(every_device(operator, "state:registered"))
-        ]
+        with operator.opened() as store:
+            asked_for = wanted(store, config.mosip, now)
         with closing(opened_wire(config)) as wire:
-            found = check(Tokens(config.mosip, config.folder, wire), questions, datetime.now(UTC))
+            found = check(Tokens(config.mosip, config.folder, wire), asked_for, config.provider.id, now)
         show.rows(COLUMNS, map(show.plain, found), as_json=as_json)
         lacking = [f"{one.kind} {one.name}: {one.state}" for one in found if not one.good]
         if lacking:
             raise OperatorProblem(Kind.UNVERIFIED, f"not approved by MOSIP: {'; '.join(lacking)}")
-
-
-def every_device(operator: "MassOperator", text: str) -> Iterator["Device"]:
-    """Yield all devices that a filter means, a page at a time."""
-    wanted, last = operator.selection(text), ""
-    while page := operator.devices(wanted, last):
-        yield from page
-        last = page[-1].id

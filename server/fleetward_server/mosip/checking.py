@@ -15,7 +15,9 @@ from fleetward_server.encryption import anchors_of
 from fleetward_server.generations import AuthorityProblem
 from fleetward_server.mosip.operating import reached
 from fleetward_server.mosip.queue import TaskState
+from fleetward_server.mosip.settings import Profile
 from fleetward_server.mosip.signing import open_seal
+from fleetward_server.mosip.watching import approved
 from fleetward_server.store import Store
 
 
@@ -36,6 +38,7 @@ def checked(config: Config, store: Store, now: datetime) -> Iterator[Checked]:
     yield _secret(config)
     yield from _anchors(config, now)
     yield _queue(config, store)
+    yield from _approvals(config)
     yield from _encryption(config, store, now)
 
 
@@ -86,6 +89,20 @@ def _queue(config: Config, store: Store) -> Checked:
     if dead:
         return Checked("mosip: queue", well=None, detail=f"{dead} refused; fleetward mosip queue --state dead")
     return Checked("mosip: queue", well=True, detail=f"{config.mosip.profile}, nothing lies aside")
+
+
+def _approvals(config: Config) -> Iterator[Checked]:
+    if config.mosip.profile != Profile.CRYPTO_ONLY:
+        return
+    part, last = "mosip: approvals", approved(config.folder)
+    if last is None:
+        yield Checked(part, well=None, detail="not asked for yet; now: fleetward mosip approvals")
+    elif last.lacking:
+        yield Checked(
+            part, well=None, detail=f"not approved there: {'; '.join(last.lacking)} (asked {last.at:%Y-%m-%d})"
+        )
+    else:
+        yield Checked(part, well=True, detail=f"{last.asked} things asked for, all good, {last.at:%Y-%m-%d}")
 
 
 def _encryption(config: Config, store: Store, now: datetime) -> Iterator[Checked]:

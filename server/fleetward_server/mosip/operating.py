@@ -10,6 +10,8 @@ from fleetward_server.config import Config
 from fleetward_server.mosip import answers, queue
 from fleetward_server.mosip.exchange import WHYS
 from fleetward_server.mosip.queue import OPEN, Task, TaskEvent, TaskState
+from fleetward_server.mosip.settings import Profile
+from fleetward_server.mosip.watching import approved
 from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.store import Store
 
@@ -20,13 +22,20 @@ _MEANINGS = {**answers.DONE_BY_CODE, **answers.STALE, **answers.AGAIN, **answers
 
 
 def status(config: Config, store: Store) -> dict[str, Any]:
-    """Return how things stand with MOSIP. tasks: ``<act> <state>`` -> how many, of the profile in use."""
+    """Return how things stand with MOSIP. tasks: ``<act> <state>`` -> how many, of the profile in use.
+
+    not_approved: what MOSIP 1.2 does not approve, None while it was not asked.
+    """
     table = config.mosip
     counted = [row for row in store.mosip_counts() if row[0] == table.profile]
     found = {"profile": table.profile, "url": table.url} | reached(config.folder)
     dead = store.mosip_tasks(TaskState.DEAD, limit=1)
     last = f"{dead[0].code}: {explained(dead[0].code or '')}" if dead else None
-    return found | {"tasks": {f"{act} {state}": many for _, act, state, many in counted}, "last_refusal": last}
+    found |= {"tasks": {f"{act} {state}": many for _, act, state, many in counted}, "last_refusal": last}
+    asked = approved(config.folder)
+    if table.profile == Profile.CRYPTO_ONLY:
+        found["not_approved"] = None if asked is None else list(asked.lacking)
+    return found
 
 
 def reached(folder: Path) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from fleetward_server.mosip.operating import FILE
 from fleetward_server.mosip.profiles import Voice
 from fleetward_server.mosip.signing import open_seal
 from fleetward_server.mosip.tokens import Tokens
+from fleetward_server.mosip.watching import Watching
 from fleetward_server.mosip.wire import Wire, place_of
 from fleetward_server.store import Store, StoreProblem, open_store
 
@@ -57,10 +58,11 @@ class Works:
 
     connector: Connector
     fetching: Fetching
+    watching: Watching
 
 
 def connected(config: Config, store: Store, wire: Wire) -> Works:
-    """Make both.
+    """Make all of it.
 
     Raises:
         ConfigProblem, KeyUnavailable, AuthorityProblem: see ``open_seal`` and ``anchors_of``.
@@ -69,7 +71,7 @@ def connected(config: Config, store: Store, wire: Wire) -> Works:
     voice = Voice(table, open_seal(config), anchors, table.stage or config.provider.environment)
     tokens = Tokens(table, config.folder, wire)
     fetching = Fetching(store, voice, tokens, config.folder, anchors=anchors_of(config, "encryption_anchors"))
-    return Works(Connector(store, voice, tokens), fetching)
+    return Works(Connector(store, voice, tokens), fetching, Watching(config, store, tokens))
 
 
 @dataclass
@@ -104,6 +106,7 @@ def serve(config: Config, works: Works, stopping: threading.Event) -> None:
             if (now - looked).total_seconds() >= PLAN_S:
                 looked, _ = now, connector.plan(now)
             busy = connector.step(now) | works.fetching.step(config.provider.environment, now)
+            busy |= works.watching.step(now)
             telling.tell(connector.pause, now)
         except StoreProblem as problem:
             log.error("the store cannot be used", extra={"detail": str(problem)})  # noqa: TRY400
@@ -116,7 +119,7 @@ def serve(config: Config, works: Works, stopping: threading.Event) -> None:
 
 
 def waiting_for_key(config: Config, store: Store, wire: Wire, stopping: threading.Event) -> Works | None:
-    """Make both; while the provider's key is away, wait for it.
+    """Make all of it; while the provider's key is away, wait for it.
 
     Raises:
         ConfigProblem, AuthorityProblem: waiting would not help.

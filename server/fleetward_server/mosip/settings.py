@@ -4,8 +4,8 @@ Crypto-only is MOSIP 1.2 and later, which is told of no single device but the ho
 registers of 1.1.x. Secrets stand in files of mode 0600, never here. Source: S2, E1, E2.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import urlsplit
 
@@ -49,7 +49,8 @@ class MosipTable:
     MOSIP's authorities. trust_provider_id: the FTM maker's id there, for L1. stage: MOSIP's own word for its
     environment. timeout_s: for one whole exchange. encryption: where certificates are looked for, in this order;
     encryption_file: PEM for ``file``. encryption_anchors: who alone certifies them, ``anchors`` if empty.
-    application_id, reference_id: of the key at IDA and the keymanager.
+    application_id, reference_id: of the key at IDA and the keymanager. sbi_hashes: by version of the service that
+    devices run, the SHA-256 of its binary in hexadecimal, or what else MOSIP was told.
     """
 
     profile: str = Profile.CRYPTO_ONLY
@@ -76,6 +77,7 @@ class MosipTable:
     encryption_anchors: str = ""
     application_id: str = "IDA"
     reference_id: str = "IDA-FIR"
+    sbi_hashes: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def on(self) -> bool:
