@@ -2,35 +2,35 @@
 
 It is given a socket that is already through its handshake, and never a thread, a log or a second connection. It
 receives each packet in three small reads and sends each in a write of its own, and over TLS every write is a record
-with its own seal and system call: so one record is read at a time and shared out, and what one turn has queued leaves
-in one write. Bounds: a packet of at most 64 KiB, a record per ``read``, 4 MiB unsent. Source: MQTT 3.1.1; protocol
-section 2.
+with its own seal and system call: so one record is read at a time, and what one turn has queued leaves in one write.
+A PUBLISH is read here and its PUBACK written here, since paho takes 15 us over what takes 3; all else is paho's.
+Bounds: a packet of at most 64 KiB, a record per ``read``, 4 MiB unsent. Source: MQTT 3.1.1; protocol section 2.
 """
 
 import socket
 from collections.abc import Callable
 
-from paho.mqtt.client import Client, MQTTMessageInfo
+from paho.mqtt.client import Client, MQTTMessageInfo, time_func
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 
-from fleetward_broker.gate import MAX_PACKET_BYTES
+from fleetward_broker.framing import Packet, Splitter
 from fleetward_broker.line import Dial
-from fleetward_schemas.errors import LocalMistake
+from fleetward_broker.packets import Publish, puback, read_publish
+from fleetward_schemas.errors import LocalMistake, Refused
 
 RECORD_BYTES = 16 * 1024  # RFC 8446 5.1: no record holds more, so one read empties what TLS holds back
 MOST_PER_WRITE = 256 * 1024
 GOODBYE = b"\xe0\x00"  # DISCONNECT
-# The first byte of a packet. CONNACK, PUBLISH, PUBACK, SUBACK, UNSUBACK, PINGRESP: a broker has nothing else to say to
-# a client that never asks for QoS 2, and all else would make paho answer or remember.
-TYPE, ABOVE_QOS_1 = 0xF0, 0x04
-PUBLISH = 0x30
-SAID_BY_BROKERS = frozenset({0x20, PUBLISH, 0x40, 0x90, 0xB0, 0xD0})
+# CONNACK, PUBACK, SUBACK, UNSUBACK, PINGRESP: beside PUBLISH a broker has nothing else to say to a client that never
+# asks for QoS 2, and all else would make paho answer or remember.
+PUBLISH = 3
+ELSE_SAID_BY_BROKERS = frozenset({2, 4, 9, 11, 13})
 
 
 class FedClient(Client):
     """paho with its socket, its reads and its writes in our hands."""
 
-    def __init__(self, dial: Dial, wants_write: Callable[[], None]) -> None:
+    def __init__(self, dial: Dial, wants_write: Callable[[], None], hear: Callable[[Publish], None]) -> None:
         super().__init__(
             CallbackAPIVersion.VERSION2,
             dial.client_id,
@@ -43,10 +43,10 @@ class FedClient(Client):
         self.max_inflight_messages = 0
         self.failure: OSError | None = None
         self._wants_write = wants_write
+        self._hear = hear
         self._given: socket.socket | None = None
-        self._record = b""
-        self._at = 0
-        self._may_receive = False
+        self._splitter = Splitter()
+        self._packet = memoryview(b"")
         self._unsent = bytearray()
         self._deaf = False
 
@@ -60,11 +60,40 @@ class FedClient(Client):
 
     def read_record(self, go_on: Callable[[], bool]) -> MQTTErrorCode:
         """Read at most one TLS record and handle every packet that ends in it, while ``go_on``."""
-        self._may_receive = True
-        code = self.loop_read()
-        while not code and self._at < len(self._record) and go_on():
-            code = self.loop_read()
-        return code
+        try:
+            record = super()._sock_recv(RECORD_BYTES)
+        except BlockingIOError:
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
+        except OSError as error:
+            self.failure = error
+            record = b""
+        if not record:
+            return MQTTErrorCode.MQTT_ERR_CONN_LOST
+        self._last_bytes_received = time_func()
+        try:
+            return self._handle(record, go_on)
+        except Refused:
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+
+    def _handle(self, record: bytes, go_on: Callable[[], bool]) -> MQTTErrorCode:
+        for packet in self._splitter.feed(record):
+            if not go_on():
+                break
+            if packet.kind == PUBLISH:
+                self._hear(read_publish(packet))
+            elif code := self._hand_to_paho(packet):
+                return code
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _hand_to_paho(self, packet: Packet) -> MQTTErrorCode:
+        if packet.kind not in ELSE_SAID_BY_BROKERS:
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        self._packet = memoryview(packet.raw)
+        return self.loop_read()
+
+    def say_received(self, packet_id: int) -> None:
+        """Queue a PUBACK."""
+        self._queue(puback(packet_id))
 
     def say_goodbye(self) -> None:
         """Queue DISCONNECT behind all that is queued. paho's own would close before it is on its way."""
@@ -86,31 +115,10 @@ class FedClient(Client):
         return given
 
     def _sock_recv(self, bufsize: int) -> bytes:
-        if bufsize > MAX_PACKET_BYTES:
-            raise ConnectionError(f"a packet of {bufsize} bytes: at most {MAX_PACKET_BYTES} are taken")
-        at = self._at
-        if at >= len(self._record):
-            self._record, at = self._receive(), 0
-        self._at = at + bufsize
-        return self._record[at : at + bufsize]
-
-    def _receive(self) -> bytes:
-        if not self._may_receive:
+        if not self._packet:
             raise BlockingIOError
-        self._may_receive = False
-        try:
-            return super()._sock_recv(RECORD_BYTES)
-        except BlockingIOError:
-            raise
-        except OSError as error:
-            self.failure = error
-            raise
-
-    def _packet_handle(self) -> MQTTErrorCode:
-        command = self._in_packet["command"]
-        if command & TYPE not in SAID_BY_BROKERS or (command & TYPE == PUBLISH and command & ABOVE_QOS_1):
-            return MQTTErrorCode.MQTT_ERR_PROTOCOL
-        return super()._packet_handle()
+        part, self._packet = self._packet[:bufsize], self._packet[bufsize:]
+        return bytes(part)
 
     def _packet_queue(
         self, command: int, packet: bytes | bytearray, mid: int, qos: int, info: MQTTMessageInfo | None = None

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from paho.mqtt.client import Client, ConnectFlags, MQTTMessage
+from paho.mqtt.client import Client, ConnectFlags
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -17,6 +17,7 @@ from fleetward_broker.client import RECORD_BYTES, FedClient
 from fleetward_broker.dial import detail_of
 from fleetward_broker.gate import MAX_PACKET_BYTES
 from fleetward_broker.line import Arrived, Connected, Delivered, Dial, Event, LineId, Loss, Lost, Token
+from fleetward_broker.packets import Publish
 from fleetward_schemas.errors import LocalMistake
 
 if TYPE_CHECKING:
@@ -53,10 +54,9 @@ class Wire:
         self._client = self._start(wants)
 
     def _start(self, wants: Callable[["Wire"], None]) -> FedClient:
-        client = FedClient(self.dial, lambda: wants(self))
+        client = FedClient(self.dial, lambda: wants(self), self._hear)
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
-        client.on_message = self._on_message
         client.on_publish = self._on_publish
         client.start(self._sock, self.dial)
         return client
@@ -97,7 +97,7 @@ class Wire:
     def ack(self, arrived: Arrived) -> None:
         """Queue one PUBACK; nothing on a line that is closing, since the broker no longer counts it."""
         if self.end is None and not self.is_closing:
-            self._client.ack(arrived.mid, arrived.qos)
+            self._client.say_received(arrived.mid)
 
     def subscribe(self, topics: tuple[str, ...]) -> None:
         """Queue one SUBSCRIBE beside those of the dial; what the broker answers to it is left alone."""
@@ -196,14 +196,8 @@ class Wire:
             self.is_connected = True
             self._tell(Connected(self.line, self._session_present))
 
-    def _on_message(self, client: Client, data: object, message: MQTTMessage) -> None:
-        del client, data
-        try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            self.finish(Loss.DROPPED, "a topic that is not UTF-8")
-            return
-        self._tell(Arrived(self.line, topic, bytes(message.payload), message.qos, message.retain, message.mid))
+    def _hear(self, said: Publish) -> None:
+        self._tell(Arrived(self.line, *said))
 
     def _on_publish(self, client: Client, data: object, mid: int, *_: Any) -> None:
         del client, data

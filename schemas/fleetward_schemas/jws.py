@@ -23,6 +23,7 @@ MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 4096
 RSA_EXPONENT = 65537
 MAX_HEADER_CHARS = 12 * 1024
+_RS256 = (padding.PKCS1v15(), hashes.SHA256())
 
 
 class Alg(StrEnum):
@@ -94,7 +95,7 @@ def sign(key: PrivateKey, data: bytes) -> bytes:
     """Sign with the one algorithm of this key; an HSM's key is a subclass and needs nothing else."""
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return key.sign(data)
-    return key.sign(data, padding.PKCS1v15(), hashes.SHA256())
+    return key.sign(data, *_RS256)
 
 
 def verify(key: PublicKey, data: bytes, signature: bytes) -> None:
@@ -107,7 +108,7 @@ def verify(key: PublicKey, data: bytes, signature: bytes) -> None:
         if isinstance(key, ed25519.Ed25519PublicKey):
             key.verify(signature, data)
         else:
-            key.verify(signature, data, padding.PKCS1v15(), hashes.SHA256())
+            key.verify(signature, data, *_RS256)
     except InvalidSignature:
         raise Refused(Code.BAD_SIGNATURE, "the signature does not fit") from None
 
@@ -135,14 +136,12 @@ def split(raw: bytes) -> Token:
     """
     if len(raw) > MAX_ENVELOPE_BYTES:
         raise Refused(Code.TOO_LARGE, f"{len(raw)} bytes: at most {MAX_ENVELOPE_BYTES}")
-    segments = raw.split(b".")
-    if len(segments) != 3 or not segments[0] or not segments[1]:
+    first, last = raw.find(b"."), raw.rfind(b".")
+    if first < 1 or last - first < 2 or raw.find(b".", first + 1) != last:
         raise Refused(Code.MALFORMED, "a compact JWS has three segments")
-    header_segment, payload, signature = segments
-    if len(header_segment) > MAX_HEADER_CHARS:
+    if first > MAX_HEADER_CHARS:
         raise Refused(Code.MALFORMED, f"header over {MAX_HEADER_CHARS} characters")
-    signed = raw[: len(header_segment) + 1 + len(payload)]
-    return Token(header_segment, b64url_decode(payload), signed, b64url_decode(signature))
+    return Token(raw[:first], b64url_decode(raw[first + 1 : last]), raw[:last], b64url_decode(raw[last + 1 :]))
 
 
 def compact(header_segment: bytes, payload: bytes, key: PrivateKey) -> bytes:

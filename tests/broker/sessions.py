@@ -3,11 +3,12 @@
 from dataclasses import dataclass, field
 
 from fleetward_broker.embedded.config import Limits
-from fleetward_broker.embedded.framing import Splitter
 from fleetward_broker.embedded.router import Router
 from fleetward_broker.embedded.session import Session
 from fleetward_broker.embedded.store import Change, Kept, MemoryStore
-from fleetward_broker.embedded.wire import Connect, Publish, read_publish
+from fleetward_broker.embedded.wire import Connect
+from fleetward_broker.framing import Splitter
+from fleetward_broker.packets import Publish, read_publish
 from fleetward_schemas.topics import Principal, principal_of
 
 DEVICE, OTHER = "a" * 26, "b" * 26

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetward_broker.line import Arrived, Connected, Dial, Event, LineId, Loss, Lost, Token, Will, backoff_s
+from fleetward_broker.packets import Publish, publish
 from fleetward_broker.wire import Wire
 from fleetward_schemas.errors import LocalMistake
 
@@ -122,3 +123,23 @@ def test_a_line_that_is_not_connected_listens_to_nothing_more(change):
         broker.setblocking(False)
         with pytest.raises(BlockingIOError):
             broker.recv(1000)
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=5), st.integers(1, 90))
+def test_messages_come_out_whole_however_they_come_in(payloads, width):
+    told: list[Event] = []
+    sent = b"".join(publish(Publish("up/x", payload, 1, False, mid)) for mid, payload in enumerate(payloads, 1))
+    with wire_of(told) as (wire, broker):
+        for at in range(0, len(sent), width):
+            broker.sendall(sent[at : at + width])
+            wire.read()
+        assert wire.end is None
+    assert told == [Arrived(LINE, "up/x", payload, 1, False, mid) for mid, payload in enumerate(payloads, 1)]
+
+
+def test_a_message_at_qos_2_ends_the_line():
+    told: list[Event] = []
+    with wire_of(told) as (wire, broker):
+        read_all(wire, broker, CONNACK + b"\x34\x05\x00\x01x\x00\x01")
+    assert wire.end.detail == "MQTT_ERR_PROTOCOL"
+    assert told == [Connected(LINE, session_present=False)]

@@ -17,7 +17,8 @@ from fleetward_broker.embedded.store import (
     Retain,
     Unretain,
 )
-from fleetward_broker.embedded.wire import REFUSED, Publish
+from fleetward_broker.embedded.wire import REFUSED
+from fleetward_broker.packets import Publish
 from tests.broker.sessions import DEVICE, NOW, OTHER, SUFFIX, Town, topic
 
 NARROW = Limits(device=RoleLimits(window=2, sessions=2, subscriptions=2, queue_messages=3, queue_bytes=10_000))

@@ -4,15 +4,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from fleetward_broker import packets
 from fleetward_broker.embedded import wire
-from fleetward_broker.embedded.framing import Packet, Splitter
-from fleetward_broker.embedded.wire import Answer, Connect, Publish, Unwelcome
+from fleetward_broker.embedded.wire import Answer, Connect, Unwelcome
+from fleetward_broker.framing import Packet, Splitter
 from fleetward_broker.gate import MAX_PACKET_BYTES
+from fleetward_broker.packets import Publish
 from fleetward_schemas.errors import Code, Refused
 from tests.live import rawmqtt
 from tests.live.rawmqtt import WillOf
 
-READERS = (wire.read_connect, wire.read_publish, wire.read_puback, wire.read_subscribe, wire.read_unsubscribe)
+READERS = (wire.read_connect, packets.read_publish, packets.read_puback, wire.read_subscribe, wire.read_unsubscribe)
 LAWFUL = (
     rawmqtt.connect("client-1", will=WillOf("a/b")),
     rawmqtt.publish("a/b", b"payload"),
@@ -33,7 +35,7 @@ def test_packets_come_out_whole_however_they_come_in(payloads, width):
     splitter = Splitter()
     pieces = [sent[at : at + width] for at in range(0, len(sent), width)]
     found = [packet for piece in pieces for packet in splitter.feed(piece)]
-    assert [wire.read_publish(packet).payload for packet in found] == payloads
+    assert [packets.read_publish(packet).payload for packet in found] == payloads
 
 
 def test_a_packet_of_64_kib_is_the_largest():
@@ -47,13 +49,13 @@ def test_a_packet_of_64_kib_is_the_largest():
 @given(st.text(max_size=20), st.binary(max_size=40), st.integers(0, 1), st.booleans(), st.integers(1, 65535))
 def test_a_publish_reads_as_it_was_written(topic, payload, qos, retain, packet_id):
     message = Publish(topic, payload, qos, retain, packet_id * qos)
-    assert wire.read_publish(only(wire.publish(message))) == message
+    assert packets.read_publish(only(packets.publish(message))) == message
 
 
 @pytest.mark.parametrize("qos", [2, 3])
 def test_qos_2_is_not_spoken(qos):
     with pytest.raises(Refused, match=f"QoS {qos}"):
-        wire.read_publish(only(rawmqtt.publish("a", b"payload", qos=qos)))
+        packets.read_publish(only(rawmqtt.publish("a", b"payload", qos=qos)))
 
 
 def test_a_connect_reads_as_it_was_written():

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fleetward_broker.embedded import wire
-from fleetward_broker.embedded.framing import Packet, Splitter
 from fleetward_broker.embedded.router import Router
 from fleetward_broker.embedded.session import Line, Session
-from fleetward_broker.embedded.wire import Answer, Connect, Kind, Publish, Unwelcome
+from fleetward_broker.embedded.wire import Answer, Connect, Kind, Unwelcome
+from fleetward_broker.framing import Packet, Splitter
 from fleetward_broker.gate import Action, may
+from fleetward_broker.packets import Publish, puback, read_puback, read_publish
 from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.topics import Principal
 
@@ -79,7 +80,7 @@ class Dialogue:
         elif kind == Kind.PUBLISH:
             self._publish(packet)
         elif kind == Kind.PUBACK:
-            self._router.acknowledge(self.session, wire.read_puback(packet))
+            self._router.acknowledge(self.session, read_puback(packet))
         elif kind == Kind.SUBSCRIBE:
             self._subscribe(self.session, packet)
         elif kind == Kind.UNSUBSCRIBE:
@@ -115,13 +116,13 @@ class Dialogue:
             raise Unwelcome(Answer.NOT_ALLOWED, f"a will to {ascii(hello.will.topic)[:80]}")
 
     def _publish(self, packet: Packet) -> None:
-        sent = wire.read_publish(packet)
+        sent = read_publish(packet)
         if not self._may_say(sent):
             self.action = "retain" if sent.retain else "publish"
             raise Refused(Code.NOT_ALLOWED, ascii(sent.topic)[:80])
         self._owed.durable |= self._router.publish(sent)
         if sent.qos:
-            self._owed.replies += wire.puback(sent.packet_id)
+            self._owed.replies += puback(sent.packet_id)
 
     def _may_say(self, sent: Publish) -> bool:
         return may(self._principal, Action.RETAIN if sent.retain else Action.PUBLISH, sent.topic)

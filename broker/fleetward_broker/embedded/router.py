@@ -26,8 +26,9 @@ from fleetward_broker.embedded.store import (
     Unsubscribe,
 )
 from fleetward_broker.embedded.trie import Subscriptions, Topics
-from fleetward_broker.embedded.wire import REFUSED, Connect, Publish
+from fleetward_broker.embedded.wire import REFUSED, Connect
 from fleetward_broker.gate import Action, may
+from fleetward_broker.packets import Publish
 from fleetward_schemas.topics import Principal, principal_of
 
 log = logging.getLogger("fleetward.broker")

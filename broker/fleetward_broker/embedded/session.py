@@ -11,7 +11,7 @@ from typing import Protocol
 
 from fleetward_broker.embedded.config import RoleLimits
 from fleetward_broker.embedded.store import Copy, Message
-from fleetward_broker.embedded.wire import Publish, publish
+from fleetward_broker.packets import Publish, publish
 from fleetward_schemas.topics import Principal
 
 MOST_ID = 65535

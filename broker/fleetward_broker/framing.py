@@ -5,14 +5,13 @@ known, before it is kept. Source: MQTT 3.1.1 section 2.2.3; protocol section 2.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fleetward_broker.gate import MAX_PACKET_BYTES
 from fleetward_schemas.errors import Code, Refused
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
+class Packet(NamedTuple):
     """One whole packet. start: where its body begins in ``raw``."""
 
     raw: bytes
