@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, NewType, Protocol
+from typing import TYPE_CHECKING, NamedTuple, NewType, Protocol
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
@@ -71,8 +71,7 @@ class Lost:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(NamedTuple):
     """A message. QoS 1 is acknowledged only by ``ack``, in the order of arrival."""
 
     line: LineId

@@ -5,9 +5,8 @@ Source: RFC 7515 section 7.1, RFC 8037; MOSIP's table of approved cryptography (
 ECC curves"). The mathematics are the cryptography library's.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -33,8 +32,7 @@ class Alg(StrEnum):
     EDDSA = "EdDSA"
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A compact JWS taken apart, nothing verified.
 
     header_segment: the exact base64url text of the protected header.

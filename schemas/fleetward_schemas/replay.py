@@ -4,15 +4,14 @@ Numbers are milliseconds of trusted time, so a lost disk or a restored backup ne
 Source: RFC 4303 section 3.4.3 (sliding anti-replay window), protocol section 3 (``seq``).
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fleetward_schemas.errors import Code, Refused
 
 WIDTH = 128
 
 
-@dataclass(frozen=True, slots=True)
-class ReplayWindow:
+class ReplayWindow(NamedTuple):
     """Numbers accepted from one key on one topic.
 
     highest: the largest number accepted; 0 before the first message.

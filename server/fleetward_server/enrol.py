@@ -287,4 +287,4 @@ def _principal(said: Said) -> str:
 
 
 def _with(turn: Turn, *changes: Change) -> Turn:
-    return replace(turn, changes=(*changes, *turn.changes))
+    return turn._replace(changes=(*changes, *turn.changes))

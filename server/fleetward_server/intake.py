@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from fleetward_schemas.certificates import (
     CLIENT_AUTH,
@@ -163,8 +163,7 @@ class Uplink:
         return self._anchorage.ftm.verify(ders, self._now), True
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(NamedTuple):
     """A message for a handler. window: to be kept with its effects; None when its number needs none."""
 
     said: Said

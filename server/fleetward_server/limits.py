@@ -8,6 +8,8 @@ Source: protocol section 3 ("Checks"), the code ``too-often``.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import sub
+from typing import NamedTuple
 
 from fleetward_schemas.envelope import Opened
 from fleetward_schemas.errors import Code, Refused
@@ -28,19 +30,31 @@ class Rule:
     said: str
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """How much is left at a moment of CLOCK_MONOTONIC."""
+class Buckets(NamedTuple):
+    """How much is left under each of some rules at a moment of CLOCK_MONOTONIC."""
 
-    left: float
+    left: tuple[float, ...]
     at_s: float
 
-    def at(self, rule: Rule, now_s: float) -> "Bucket":
-        """Return the bucket as it has filled since."""
+    def at(self, rules: Sequence[Rule], now_s: float) -> "Buckets":
+        """Return the buckets as they have filled since."""
         if now_s == self.at_s:
             # The messages of one batch.
             return self
-        return Bucket(min(rule.most, self.left + max(0.0, now_s - self.at_s) * rule.per_s), now_s)
+        passed_s = max(0.0, now_s - self.at_s)
+        filled = (min(rule.most, left + passed_s * rule.per_s) for rule, left in zip(rules, self.left, strict=True))
+        return Buckets(tuple(filled), now_s)
+
+    def drawn(self, rules: Sequence[Rule], costs: Sequence[float]) -> "Buckets":
+        """Return the buckets with ``costs`` taken from them, from all or from none.
+
+        Raises:
+            Refused: ``too-often``, naming the rule.
+        """
+        left = tuple(map(sub, self.left, costs))
+        if min(left) < 0:
+            raise Refused(Code.TOO_OFTEN, next(rule.said for rule, rest in zip(rules, left, strict=True) if rest < 0))
+        return Buckets(left, self.at_s)
 
 
 QUESTION = Rule(5, 1, "one a second")
@@ -57,24 +71,12 @@ def rules_of(table: LimitsTable) -> tuple[Rule, Rule, Rule]:
     )
 
 
-def drawn(buckets: Sequence[Bucket], rules: Sequence[Rule], costs: Sequence[float]) -> tuple[Bucket, ...]:
-    """Return the buckets with ``costs`` taken from them, from all or from none.
-
-    Raises:
-        Refused: ``too-often``, naming the rule.
-    """
-    for bucket, rule, cost in zip(buckets, rules, costs, strict=True):
-        if bucket.left < cost:
-            raise Refused(Code.TOO_OFTEN, rule.said)
-    return tuple(Bucket(bucket.left - cost, bucket.at_s) for bucket, cost in zip(buckets, costs, strict=True))
-
-
 class Limits:
     """The buckets of all devices heard lately."""
 
     def __init__(self) -> None:
         """Begin with every bucket full."""
-        self._buckets: Lru[tuple[Bucket, ...]] = Lru()
+        self._buckets: Lru[Buckets] = Lru()
 
     def check(self, opened: Opened, size_bytes: int, table: LimitsTable, now_s: float) -> None:
         """Draw what one message costs.
@@ -88,10 +90,10 @@ class Limits:
             self._draw(opened.address.principal.name, rules_of(table), (1, 1, size_bytes), now_s)
 
     def _draw(self, key: str, rules: Sequence[Rule], costs: Sequence[float], now_s: float) -> None:
-        known = self._buckets.get(key) or tuple(Bucket(rule.most, now_s) for rule in rules)
-        full = tuple(bucket.at(rule, now_s) for bucket, rule in zip(known, rules, strict=True))
+        known = self._buckets.get(key) or Buckets(tuple(rule.most for rule in rules), now_s)
+        full = known.at(rules, now_s)
         try:
-            self._buckets.put(key, drawn(full, rules, costs))
+            self._buckets.put(key, full.drawn(rules, costs))
         except Refused:
             self._buckets.put(key, full)
             raise

@@ -31,7 +31,7 @@ def on_status(said: Said, known: Known, policy: Policy) -> Turn:
     if said.body.state == "online":
         turn = _online(said, known.device, said.body)
         words = told(known.device.id, said.digital_id, policy) if known.device.state is State.REGISTERED else ()
-        return replace(turn, replies=(*turn.replies, *words))
+        return turn._replace(replies=(*turn.replies, *words))
     return _offline(said, known.device, said.body)
 
 

@@ -77,7 +77,7 @@ def on_issued(said: Said, issued: Issued, known: Known, _: Policy) -> Turn:
     entry = AuditEntry(said.arrived_at, f"device:{said.device_id}", "certified", said.device_id, "rotation", detail)
     turn = _certificate(said, issued.certificates)
     device = replace(known.device, seen_at=said.arrived_at)
-    return replace(turn, changes=(AddCertificates(issued.certificates), PutDevice(device), AddAudit(entry)))
+    return turn._replace(changes=(AddCertificates(issued.certificates), PutDevice(device), AddAudit(entry)))
 
 
 def on_busy(_: Said, __: Known, ___: Policy) -> Turn:

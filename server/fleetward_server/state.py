@@ -6,6 +6,7 @@ Source: S5 (central repository of approved devices), protocol section 5; each ch
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from fleetward_schemas.commands import Step
 from fleetward_schemas.enrol import Reason, State
@@ -211,16 +212,14 @@ class PutDevice:
     device: Device
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """A verified message came: the cheap change of the hot path."""
 
     device_id: DeviceId
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class PutWindow:
+class PutWindow(NamedTuple):
     """Keep the replay window of one signer on one topic until the signer's certificate ends."""
 
     signer: str
@@ -229,8 +228,7 @@ class PutWindow:
     expires_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class AddReport:
+class AddReport(NamedTuple):
     """Store a report once."""
 
     report: Report

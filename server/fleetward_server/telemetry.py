@@ -24,7 +24,7 @@ def on_telemetry(said: Said, known: Known, policy: Policy) -> Turn:
     if said.opened.at <= device.presence_at:
         return turn
     back = replace(device, presence=Presence.ONLINE, presence_at=said.arrived_at, seen_at=said.arrived_at)
-    return replace(turn, changes=(*turn.changes, PutDevice(back)))
+    return turn._replace(changes=(*turn.changes, PutDevice(back)))
 
 
 def on_alert(said: Said, _: Known, __: Policy) -> Turn:

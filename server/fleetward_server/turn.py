@@ -3,8 +3,9 @@
 Source: architecture "How data flows".
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from pydantic import BaseModel
 
@@ -54,8 +55,7 @@ class Speaker:
     leniencies: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):
     """One admitted message: its envelope held, its number was new (or needs none), its body has its kind's shape."""
 
     opened: Opened
@@ -76,8 +76,7 @@ class Said:
         return self.opened.members.digitalId
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """What the store knows that this message touches, read in the batch's own transaction.
 
     ftm_owner: whose FTM key the speaker's key is. challenge: the one this hello got, or whose nonce this enrol brings.
@@ -129,8 +128,7 @@ class Issued:
     certificates: tuple[Certificate, Certificate]
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """What one message makes happen.
 
     acks: ids to be named in the device's next ``ack``; refused: (id, code) pairs for it.
@@ -140,4 +138,4 @@ class Turn:
     replies: tuple[Reply, ...] = ()
     effects: tuple[IssuePair, ...] = ()
     acks: tuple[str, ...] = ()
-    refused: tuple[tuple[str, Code], ...] = field(default=())
+    refused: tuple[tuple[str, Code], ...] = ()

@@ -114,7 +114,7 @@ def device(**changes: object) -> Device:
 
 def known(**changes: object) -> Known:
     """Return what the store knows: the approved device, its model approved."""
-    return replace(Known(device(), model_approved=True, random=b"r" * 32), **changes)  # type: ignore[arg-type]
+    return Known(device(), model_approved=True, random=b"r" * 32)._replace(**changes)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

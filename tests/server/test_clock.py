@@ -17,9 +17,8 @@ LINE = "A9FEA97B,169.254.169.123,4,1700000000.1,{offset},0.0,0.0,1.5,0.01,0.02,{
 
 
 def answer(at_us: int, policy: object = POLICY) -> Reply:
-    message = replace(
-        said("time", TimeQuestion(nonce=NONCE), Voice(ftm_speaker())), arrived_at=NOW + timedelta(microseconds=at_us)
-    )
+    question = said("time", TimeQuestion(nonce=NONCE), Voice(ftm_speaker()))
+    message = question._replace(arrived_at=NOW + timedelta(microseconds=at_us))
     (reply,) = on_time(message, Known(None), policy).replies  # type: ignore[arg-type]
     return reply
 

@@ -9,20 +9,20 @@ from hypothesis import strategies as st
 
 from fleetward_schemas.errors import Code, Refused
 from fleetward_server.config import LimitsTable
-from fleetward_server.limits import DAY_S, Bucket, Rule, drawn, rules_of
+from fleetward_server.limits import DAY_S, Buckets, Rule, rules_of
 from tests.server.test_worker import Bench
 
-RULE = Rule(5, 1, "one a second")
+RULE, OTHER = Rule(5, 1, "one a second"), Rule(5, 1, "another")
 
 
 @given(st.lists(st.floats(0, 100), max_size=200))
 def test_never_more_than_the_burst_and_what_filled_since(waits: list[float]) -> None:
-    bucket, now, taken = Bucket(RULE.most, 0.0), 0.0, 0
+    bucket, now, taken = Buckets((RULE.most,), 0.0), 0.0, 0
     for wait in waits:
         now += wait
-        bucket = bucket.at(RULE, now)
+        bucket = bucket.at((RULE,), now)
         try:
-            (bucket,) = drawn((bucket,), (RULE,), (1,))
+            bucket = bucket.drawn((RULE,), (1,))
         except Refused:
             continue
         taken += 1
@@ -30,20 +30,18 @@ def test_never_more_than_the_burst_and_what_filled_since(waits: list[float]) -> 
 
 
 def test_a_clock_that_ran_backwards_fills_nothing() -> None:
-    assert Bucket(1.0, 10.0).at(RULE, 5.0) == Bucket(1.0, 5.0)
+    assert Buckets((1.0,), 10.0).at((RULE,), 5.0) == Buckets((1.0,), 5.0)
 
 
 def test_what_one_rule_refuses_costs_by_no_other() -> None:
-    full, empty = Bucket(5.0, 0.0), Bucket(0.5, 0.0)
-
     with pytest.raises(Refused, match=f"{Code.TOO_OFTEN}: one a second"):
-        drawn((full, empty), (RULE, RULE), (1, 1))
-    assert drawn((full, full), (RULE, RULE), (1, 5)) == (Bucket(4.0, 0.0), Bucket(0.0, 0.0))
+        Buckets((5.0, 0.5), 0.0).drawn((OTHER, RULE), (1, 1))
+    assert Buckets((5.0, 5.0), 0.0).drawn((OTHER, RULE), (1, 5)) == Buckets((4.0, 0.0), 0.0)
 
 
 def test_a_days_quota_fills_within_a_day() -> None:
-    for rule in rules_of(LimitsTable())[1:]:
-        assert Bucket(0, 0.0).at(rule, DAY_S).left == pytest.approx(rule.most)
+    rules = rules_of(LimitsTable())
+    assert Buckets((0, 0, 0), 0.0).at(rules, DAY_S).left == pytest.approx([rule.most for rule in rules])
 
 
 def allowed(bench: Bench, **table: int) -> None:
