@@ -533,13 +533,21 @@ def test_who_is_quarantined_stays_known_to_mosip(here):
     assert here.mosip.done == [("register", "code-1")]
 
 
-def test_a_hotlist_that_knows_it_already_is_content(crypto):
+def test_a_lost_answer_of_the_hotlist_is_asked_for_again_and_blocks_no_second_device(crypto):
     crypto.mosip.quirks.set(Quirk.LOSE_ANSWER, 1)
     crypto.add(L0, state=State.REVOKED)
     crypto.work_for(minutes=2)
     (task,) = crypto.tasks(L0)
-    assert (task.state, task.code) == ("done", "ADM-HTL-007")
-    assert crypto.mosip.done == [("hotlist", "SN-0001AcmeSlap-4")]
+    assert (task.state, task.attempts) == ("done", 2)
+    assert crypto.mosip.register.hotlist == {("DEVICE", "SN-0001AcmeSlap-4"): ["BLOCKED", "BLOCKED"]}
+
+
+def test_a_hotlist_without_our_kind_of_id_lies_aside_with_its_code(crypto, monkeypatch):
+    monkeypatch.setattr("fleetward_sandbox.mosip.register.ID_TYPES", ("UIN", "VID"))
+    crypto.add(L0, state=State.REVOKED)
+    crypto.work()
+    (task,) = crypto.tasks(L0)
+    assert (task.state, task.code) == ("dead", "ADM-HTL-003")
 
 
 def test_a_device_has_one_open_task_and_no_second(pms):

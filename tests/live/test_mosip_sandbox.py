@@ -237,11 +237,31 @@ def test_masterdata_has_its_own_codes(client, mosip):
     assert codes(client.post(MASTERDATA, json=wrapped({"deviceData": text}))) == ["KER-MSD-999"]
 
 
-def test_the_hotlist_says_what_is_wrong_inside_its_answer(client):
+def test_the_hotlist_takes_one_id_as_often_as_it_is_told(client, mosip):
     wish = {"id": "SN-0001AcmeSlap-4", "idType": "DEVICE"}
-    (first,) = told(client.post("/v1/hotlist/block", json=wrapped([wish])))
-    (again,) = told(client.post("/v1/hotlist/block", json=wrapped([wish])))
-    assert (first["status"], again["error"]["errorCode"]) == ("BLOCKED", "ADM-HTL-007")
+    said = [told(client.post(f"/v1/hotlist/{act}", json=wrapped(wish))) for act in ("block", "block", "unblock")]
+    assert [(one["id"], one["status"]) for one in said] == [
+        (wish["id"], s) for s in ("BLOCKED", "BLOCKED", "UNBLOCKED")
+    ]
+    assert mosip.register.hotlist == {("DEVICE", wish["id"]): ["BLOCKED", "BLOCKED", "UNBLOCKED"]}
+    other = wish | {"id": "another"}
+    assert told(client.post("/v1/hotlist/unblock", json=wrapped(other)))["status"] == "UNBLOCKED"
+    assert ("DEVICE", "another") not in mosip.register.hotlist
+
+
+@pytest.mark.parametrize(
+    ("request_", "found"),
+    [
+        ([{"id": "x", "idType": "DEVICE"}], ["ADM-HTL-004"]),
+        ({"id": "x", "idType": "SCANNER"}, ["ADM-HTL-003"]),
+        ({"idType": "DEVICE"}, ["ADM-HTL-001"]),
+        ({"id": " ", "idType": ""}, ["ADM-HTL-002", "ADM-HTL-002"]),
+        ({"id": "x", "idType": "DEVICE", "status": "GONE"}, ["ADM-HTL-002"]),
+    ],
+)
+def test_the_hotlist_has_its_own_codes(client, mosip, request_, found):
+    assert codes(client.post("/v1/hotlist/block", json=wrapped(request_))) == found
+    assert mosip.register.hotlist == {}
 
 
 def encryption(client: httpx.Client, **payload: str) -> httpx.Response:

@@ -182,7 +182,9 @@ def test_a_task_comes_back_as_it_was_kept(store):
         ("PMS_AUT_024", "invalid environment", Meaning.REFUSED),
         ("KER-DPR-001", "No register device found", Meaning.DONE),
         ("KER-DPR-004", "Invalid environment", Meaning.REFUSED),
-        ("ADM-HTL-007", "Failed to hotlist as existing hotlist is still active", Meaning.DONE),
+        ("ADM-HTL-008", "Failed to hotlist as existing hotlist is still active", Meaning.DONE),
+        ("ADM-HTL-006", "Error occured while performing DB operations", Meaning.AGAIN),
+        ("KER-PCM-003", "Certificate already exists in store.", Meaning.DONE),
         ("PMS_AUT_012", "Time Stamp input is 5 min after the current timestamp", Meaning.STALE),
         ("MSD-RDS-001", "Time Stamp input is 5 min after the current timestamp", Meaning.STALE),
         ("PMS_AUT_032", "Error while signing the response", Meaning.AGAIN),
@@ -293,6 +295,34 @@ def test_a_deregistration_names_code_stage_and_kind(profile, path, scanner):
 
 def test_the_hotlist_knows_a_device_by_three_words_in_a_row():
     assert hotlist_id(L0.row()) == "SN-0001AcmeSlap-4"
+
+
+@pytest.mark.parametrize(("act", "word"), [(Act.HOTLIST, "block"), (Act.UNBLOCK, "unblock")])
+def test_the_hotlist_is_told_of_one_id_in_one_object(act, word):
+    asked = voice(Profile.CRYPTO_ONLY).asked(task(act), L0.row(), NOW)
+    assert (asked.method, asked.path) == ("POST", f"/v1/hotlist/{word}")
+    assert asked.body is not None
+    status = "BLOCKED" if act is Act.HOTLIST else "UNBLOCKED"
+    wish = {"id": "SN-0001AcmeSlap-4", "idType": "DEVICE", "status": status, "expiryTimestamp": None}
+    assert asked.body["request"] == wish
+
+
+@pytest.mark.parametrize(
+    ("act", "body", "done"),
+    [
+        (Act.HOTLIST, {"response": {"status": "BLOCKED"}}, True),
+        (Act.UNBLOCK, {"response": {"status": "UNBLOCKED"}}, True),
+        (Act.UNBLOCK, {"errors": [{"errorCode": "ADM-HTL-007", "message": "No Record(s) found"}]}, True),
+        (Act.HOTLIST, {"errors": [{"errorCode": "ADM-HTL-007", "message": "No Record(s) found"}]}, False),
+        (Act.UNBLOCK, {"errors": [{"errorCode": "ADM-HTL-006", "message": "DB operations"}]}, False),
+    ],
+)
+def test_what_an_answer_of_the_hotlist_says(act, body, done):
+    told = voice(Profile.CRYPTO_ONLY).told(task(act), Answer(200, body, {}), NOW)
+    assert (told == Told()) is done
+    for wrong in ({"response": [{"status": "BLOCKED"}]}, {"response": None}, {"response": {"status": "NO"}}):
+        with pytest.raises(Refused):
+            voice(Profile.CRYPTO_ONLY).told(task(act), Answer(200, wrong, {}), NOW)
 
 
 @pytest.mark.parametrize(

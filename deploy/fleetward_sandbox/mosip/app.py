@@ -23,7 +23,7 @@ from fleetward_sandbox.mosip.approvals import Approvals
 from fleetward_sandbox.mosip.flaws import not_minimal
 from fleetward_sandbox.mosip.pki import MosipPki, pem
 from fleetward_sandbox.mosip.quirks import Quirk, Quirks
-from fleetward_sandbox.mosip.register import Register
+from fleetward_sandbox.mosip.register import BLOCKED, UNBLOCKED, Register
 from fleetward_sandbox.mosip.signatures import read_signed, sign, sign_as_masterdata
 from fleetward_sandbox.mosip.spoiled import Spoiling, spoiled
 from fleetward_sandbox.mosip.tokens import Tokens
@@ -98,16 +98,16 @@ class SandboxMosip:
         return sign_as_masterdata(answer, self.pki.leaf("sign"))
 
     def block(self, request: object, _: datetime) -> object:
-        """POST /v1/hotlist/block: a list of ids."""
-        answers = [self.register.block(wish) for wish in _wishes(request)]
-        self.done += [("hotlist", str(one["id"])) for one in answers if one.get("status")]
-        return answers
+        """POST /v1/hotlist/block: one id."""
+        answer = self.register.hotlisted(request, BLOCKED)
+        self.done.append(("hotlist", str(answer["id"])))
+        return answer
 
-    def update_hotlist(self, request: object, _: datetime) -> object:
-        """PATCH /v1/hotlist/updateHotlist: a list of ids, each with its status."""
-        answers = [self.register.update(wish) for wish in _wishes(request)]
-        self.done += [("unblock", str(one["id"])) for one in answers if one.get("status")]
-        return answers
+    def unblock(self, request: object, _: datetime) -> object:
+        """POST /v1/hotlist/unblock: one id."""
+        answer = self.register.hotlisted(request, UNBLOCKED)
+        self.done.append(("unblock", str(answer["id"])))
+        return answer
 
     def encryption_certificates(self, request: Body, now: datetime) -> object:
         """POST /v1/masterdata/device/encryptioncertficates, spelled so."""
@@ -163,9 +163,9 @@ class SandboxMosip:
             "/v1/masterdata/registereddevices/deregister": self.deregister_masterdata,
             "/v1/masterdata/device/encryptioncertficates": self.encryption_certificates,
             "/v1/hotlist/block": self.block,
+            "/v1/hotlist/unblock": self.unblock,
         }
         routes = [Route(path, self._post(act), methods=["POST"]) for path, act in acts.items()]
-        routes.append(Route("/v1/hotlist/updateHotlist", self._post(self.update_hotlist), methods=["PATCH"]))
         getters = ("/idauthentication/v1/internal/getCertificate", "/v1/keymanager/getCertificate")
         routes += [Route(path, self._get_certificate, methods=["GET"]) for path in getters]
         routes.append(Route("/v1/authmanager/authenticate/clientidsecretkey", self._authmanager, methods=["POST"]))
@@ -255,11 +255,6 @@ class SandboxMosip:
             said = {"error": "unauthorized_client", "error_description": "Invalid client secret"}
             return JSONResponse(said, status_code=401)
         return JSONResponse({"access_token": token, "expires_in": self.tokens.life_s, "token_type": "Bearer"})
-
-
-def _wishes(request: object) -> list[Body]:
-    wishes = request if isinstance(request, list) else [request]
-    return [wish if isinstance(wish, dict) else {} for wish in wishes]
 
 
 def _text(request: Body, name: str) -> str:

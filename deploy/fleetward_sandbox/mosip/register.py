@@ -20,6 +20,8 @@ from fleetward_schemas.moment import parse
 
 PAST, AHEAD = timedelta(minutes=2), timedelta(minutes=5)
 REGISTERED, RETIRED = "Registered", "Retired"
+BLOCKED, UNBLOCKED = "BLOCKED", "UNBLOCKED"
+ID_TYPES = ("UIN", "VID", "DEVICE", "DEVICE_MODEL", "DEVICE_PROVIDER", "FTM_PUBLIC_KEY", "PARTNER_ID")
 LEVELS = ("L0", "L1", "L2")
 CODE_CHARS = 36
 LENGTHS = {
@@ -224,26 +226,31 @@ class Register:
 
     # The hotlist.
 
-    def block(self, wish: dict[str, Any]) -> dict[str, Any]:
-        """Block one id; what is wrong stands inside the answer, not beside it."""
-        kind, name = wish.get("idType"), wish.get("id")
-        if not isinstance(kind, str) or not isinstance(name, str) or not name or not kind:
-            code, text = HOTLIST["input"]
-            return {"error": {"errorCode": code, "message": text % "id"}}
-        if self.hotlist.get((kind, name), [""])[-1] == "BLOCKED":
-            code, text = HOTLIST["exists"]
-            return {"error": {"errorCode": code, "message": text}}
-        self.hotlist.setdefault((kind, name), []).append("BLOCKED")
-        return {"id": name, "idType": kind, "status": "BLOCKED", "expiryTimestamp": None, "error": None}
+    def hotlisted(self, wish: object, status: str) -> dict[str, Any]:
+        """Block or unblock one id, as often as one likes; who was never blocked is unblocked, and not written down.
 
-    def update(self, wish: dict[str, Any]) -> dict[str, Any]:
-        """Change the status of one id that is on the hotlist."""
-        kind, name, status = (str(wish.get(word) or "") for word in ("idType", "id", "status"))
-        if status not in {"BLOCKED", "UNBLOCKED"} or (kind, name) not in self.hotlist:
-            code, text = HOTLIST["no record" if status else "input"]
-            return {"error": {"errorCode": code, "message": text}}
-        self.hotlist[kind, name].append(status)
-        return {"id": name, "idType": kind, "status": status, "expiryTimestamp": None, "error": None}
+        Raises:
+            Complaint: with the hotlist's codes.
+        """
+        if not isinstance(wish, dict):
+            raise Complaint(HOTLIST["request"])
+        found = [error for name in ("id", "idType") if (error := _lacking(name, wish.get(name))) is not None]
+        if not found and wish["idType"] not in ID_TYPES:
+            found.append(HOTLIST["type"])
+        if wish.get("status") not in {None, BLOCKED, UNBLOCKED}:
+            found.append((HOTLIST["input"][0], HOTLIST["input"][1] % "status"))
+        if found:
+            raise Complaint(*found)
+        key = (str(wish["idType"]), str(wish["id"]))
+        if status == BLOCKED or key in self.hotlist:
+            self.hotlist.setdefault(key, []).append(status)
+        return {"id": key[1], "idType": None, "status": status, "expiryTimestamp": None}
+
+
+def _lacking(name: str, value: object) -> tuple[str, str] | None:
+    if value is None:
+        return HOTLIST["missing"][0], HOTLIST["missing"][1] % name
+    return None if str(value).strip() else (HOTLIST["input"][0], HOTLIST["input"][1] % name)
 
 
 def _fresh(moment: datetime, now: datetime) -> bool:

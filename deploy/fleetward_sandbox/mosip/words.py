@@ -41,9 +41,9 @@ MASTERDATA = {
 }
 HOTLIST = {
     "input": ("ADM-HTL-002", "Invalid Input Parameter - %s"),
-    "request": ("ADM-HTL-003", "Invalid Request"),
-    "no record": ("ADM-HTL-006", "No Record(s) found"),
-    "exists": ("ADM-HTL-007", "Failed to hotlist as existing hotlist is still active"),
+    "missing": ("ADM-HTL-001", "Missing Input Parameter - %s"),
+    "type": ("ADM-HTL-003", "Input IdType not allowed to hotlist"),
+    "request": ("ADM-HTL-004", "Invalid Request"),
 }
 SEARCH = {
     "column": ("PMS-MSD-310", "Invalid column received : %s"),

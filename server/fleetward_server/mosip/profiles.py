@@ -5,7 +5,7 @@
 | register | nested JWS: provider > device > FTM or device | the same facts as an object, ``timeStamp`` | not told |
 | gone | de-register by device code | the same | hotlist ``serialNo`` + ``make`` + ``model`` |
 | reinstated | register again | register again | off the hotlist |
-| answer | JWS of the keymanager | three segments that are no JWS | a list, each with its own ``error`` |
+| answer | JWS of the keymanager | three segments that are no JWS | what was asked, with its status |
 
 Source: S2; partner management 1.1.5, masterdata 1.1.3, hotlist 1.2; ``answers.py`` for their codes.
 """
@@ -42,7 +42,7 @@ PAST, AHEAD = timedelta(seconds=100), timedelta(minutes=4)
 """How old, and how far ahead of us, the moment in device info may be: MOSIP's window, less what the way takes."""
 MOST_CODE = 36
 BLOCKED, UNBLOCKED = "BLOCKED", "UNBLOCKED"
-NO_RECORD = "ADM-HTL-006"
+NO_RECORD = "ADM-HTL-007"
 """Who is not on the hotlist is off it."""
 
 
@@ -79,9 +79,9 @@ class Voice:
             case Act.DEREGISTER:
                 return self._deregister(task, device, now)
             case Act.HOTLIST:
-                return _hotlist(device, now, "POST", "/v1/hotlist/block", BLOCKED)
+                return _hotlist(device, now, "/v1/hotlist/block", BLOCKED)
             case Act.UNBLOCK:
-                return _hotlist(device, now, "PATCH", "/v1/hotlist/updateHotlist", UNBLOCKED)
+                return _hotlist(device, now, "/v1/hotlist/unblock", UNBLOCKED)
 
     def meant(self, found: tuple[Fault, ...], task: Task, now: datetime) -> tuple[Meaning, Fault]:
         """Return what an answer with errors means to a task, and the error that says so.
@@ -128,6 +128,8 @@ class Voice:
             Refused: an answer that cannot be read, or is not signed by whom we believe.
         """
         found = errors_of(answer)
+        if task.act is Act.UNBLOCK and found and found[0].code == NO_RECORD:
+            return Told()
         if found:
             return found
         response = answer.body.get("response")
@@ -218,23 +220,16 @@ def hotlist_id(device: Device) -> str:
     return device.identity.serialNo + device.identity.make + device.identity.model
 
 
-def _hotlist(device: Device, now: datetime, method: str, path: str, status: str) -> Asked:
+def _hotlist(device: Device, now: datetime, path: str, status: str) -> Asked:
     wish = {"id": hotlist_id(device), "idType": "DEVICE", "status": status, "expiryTimestamp": None}
-    return Asked(method, path, wrapped("io.mosip.hotlist", [wish], now))
+    return Asked("POST", path, wrapped("io.mosip.hotlist", wish, now))
 
 
-def _of_hotlist(response: object, wanted: str) -> Told | tuple[Fault, ...]:
-    """An error stands inside the row, where nothing outside tells of it."""
-    found = response[0] if isinstance(response, list) and len(response) == 1 else response
-    if not isinstance(found, Mapping):
-        raise Refused(Code.MALFORMED, "an answer of the hotlist has one row")
-    error = found.get("error")
-    if isinstance(error, Mapping) and error.get("errorCode"):
-        if error["errorCode"] == NO_RECORD and wanted == UNBLOCKED:
-            return Told()
-        return (Fault(str(error["errorCode"]), str(error.get("message") or "")),)
-    if found.get("status") != wanted:
-        raise Refused(Code.MALFORMED, f"the hotlist says {found.get('status')!r}: expected {wanted!r}")
+def _of_hotlist(response: object, wanted: str) -> Told:
+    if not isinstance(response, Mapping):
+        raise Refused(Code.MALFORMED, "an answer of the hotlist is one object")
+    if response.get("status") != wanted:
+        raise Refused(Code.MALFORMED, f"the hotlist says {response.get('status')!r}: expected {wanted!r}")
     return Told()
 
 
