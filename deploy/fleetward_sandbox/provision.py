@@ -1,7 +1,8 @@
 """The provider's provisioning line: what a factory puts into a device, one folder each, for anybody's own client.
 
 Each folder holds ``identity.json``, ``ftm.key.pem`` and ``ftm.chain.pem`` (L1), ``factory.key.pem`` and
-``factory.chain.pem``, ``provider-root.pem`` and ``connection.json``. The device goes on the provider's list, its model
+``factory.chain.pem``, ``provider-root.pem``, ``connection.json``, and ``release-root.json`` where the provider has a
+release repository. The device goes on the provider's list, its model
 and the FTM provider's root are approved. Source: protocol section 1; schemas/README.md "The provisioned folder".
 """
 
@@ -27,6 +28,7 @@ from fleetward_server.authority import BACKDATE
 from fleetward_server.config import Config, load
 from fleetward_server.generations import open_issuer
 from fleetward_server.operator import LocalOperator
+from fleetward_server.releases.proving import DEVICE_FILE, has_repository, root_file
 from fleetward_server.state import Device
 from fleetward_server.store import Store, open_store
 
@@ -125,6 +127,7 @@ class _Line:
 
     def devices(self) -> Iterator[Made]:
         root = (self.config.pki / "root.pem").read_bytes()
+        releases = root_file(self.config.folder)[1] if has_repository(self.config.folder) else None
         for number in range(self.order.first, self.order.first + self.order.count):
             identity, level = self._identity(number), self._level(number)
             folder = self.order.out / device_id(identity)
@@ -132,6 +135,8 @@ class _Line:
             ftm_key = self._chip(folder, identity) if level is Certification.L1 else None
             self._factory(folder, identity)
             write_durably(folder / "provider-root.pem", root)
+            if releases is not None:
+                write_durably(folder / DEVICE_FILE, releases)
             self._papers(folder, identity, level)
             yield Made(folder, identity, level, self.order.purpose, ftm_key)
 

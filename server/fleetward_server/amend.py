@@ -45,6 +45,21 @@ def with_keys(
     return check(read(tomllib.loads(raw.decode()), path, config.folder), path), raw
 
 
+def with_releases(config: Config, changed: Mapping[str, str]) -> tuple[Config, bytes]:
+    """Return the configuration with these keys of ``[releases]``, and the file's text to write. Raises: as above."""
+    path = config.folder / FILE
+    try:
+        document = tomlkit.parse(path.read_bytes().decode())
+    except (OSError, UnicodeDecodeError, ParseError) as error:
+        raise ConfigProblem(f"{path}: cannot be read: {error}") from None
+    if "releases" not in document:
+        document["releases"] = tomlkit.table()
+    for name, value in changed.items():
+        document["releases"][name] = value
+    raw = tomlkit.dumps(document).encode()
+    return check(read(tomllib.loads(raw.decode()), path, config.folder), path), raw
+
+
 def write(folder: Path, raw: bytes) -> None:
     """Put a text in the place of the folder's configuration, whole or not at all. Raises: OSError."""
     path = folder / FILE

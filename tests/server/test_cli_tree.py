@@ -25,7 +25,7 @@ TREE = typer.main.get_command(build(list(entry_points(group=GROUP))))
 LEAVES = dict(leaves(TREE))
 OURS = dict(leaves(typer.main.get_command(build())))
 OF_NO_PROVIDER = {("compliance", "scan")}
-OF_A_TOKEN = {("hsm", "ceremony"), ("hsm", "verify-protocol")}
+OF_A_TOKEN = {("hsm", "ceremony"), ("hsm", "verify-protocol"), ("release", "sign")}
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=" ".join)
@@ -62,6 +62,8 @@ def test_the_whole_tree_is_the_one_that_was_promised() -> None:
         hsm-status hsm-ceremony hsm-verify-protocol
         mosip-status mosip-queue mosip-retry mosip-certificates mosip-csr mosip-import-chain mosip-approvals time-status
         authority-rotate authority-forget-root
+        release-init release-add release-withdraw release-renew release-sign release-publish release-quick
+        release-list release-show release-verify release-root release-expiring
         compliance-report compliance-scan"""
     assert {"-".join(path) for path in OURS} == set(promised.split())
 

@@ -70,8 +70,13 @@ def open_repository(folder: Path) -> Whole:
     read = in_folder(places.home(folder) / METADATA)
     anchor = read("1.root")
     if anchor is None:
-        raise NoRepository(Kind.NOT_FOUND, f"{folder}: no release repository; run: fleetward release init")
+        raise no_repository(folder)
     return open_set(read, anchor)
+
+
+def no_repository(folder: Path) -> NoRepository:
+    """Return what to raise where there is none."""
+    return NoRepository(Kind.NOT_FOUND, f"{folder}: no release repository; run: fleetward release init")
 
 
 def _target(found: TargetFile, where: places.Where) -> Target:

@@ -1,0 +1,215 @@
+"""The keys: the offline ones in a folder that belongs on another machine, the two online ones where the server is.
+
+The offline folder holds root and release keys as encrypted PKCS#8, or URIs of keys in tokens, and what they have
+signed: a copy of the repository and a history, by which it knows what may follow, whatever anybody carries to it.
+Source: S6, S7; TUF 1.0 section 6.1.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fleetward_broker.pkcs11_uri import SCHEME
+from fleetward_broker.signers import KeyUnavailable, file_of, key_pem, make_key, open_key, write_durably, write_private
+from fleetward_schemas.jws import Alg, PrivateKey
+from fleetward_schemas.shapes import first_fault
+from fleetward_schemas.upgrade import Custom
+from fleetward_server.ca_keys import ROOT_BITS, InToken, Keys, beside, keys_of
+from fleetward_server.config import Config
+from fleetward_server.problem import Kind, OperatorProblem
+from fleetward_server.releases.settings import ONLINE_KEYS
+
+KEYS, HISTORY, COPY = "keys.json", "history.json", "repository"
+WARNING = (
+    "{}: WHOEVER HAS THIS FOLDER AND ITS PASSPHRASE CAN SHIP CODE. Move it to a machine that is on no network, with a"
+    " copy in a safe, and remove it here; only then is it true that a stolen server ships nothing."
+)
+
+
+class _Named(BaseModel):
+    """keys.json: URIs, relative ``file:`` ones from its own folder. release: empty where only root keys are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    root: list[str]
+    release: str = ""
+    threshold: int = 2
+
+
+class Signed(BaseModel):
+    """One entry of the history: what was once released."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    path: str
+    sha256: str
+    custom: Custom
+
+
+class _History(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    signed: list[Signed]
+
+
+@dataclass(frozen=True, slots=True)
+class OfflineKeys:
+    """The folder, its keys opened. release: None where it is kept elsewhere."""
+
+    folder: Path
+    root: tuple[PrivateKey, ...]
+    release: PrivateKey | None
+    threshold: int
+
+    @property
+    def copy(self) -> Path:
+        """What was signed here: the newest of each file, and every root."""
+        return self.folder / COPY
+
+    @property
+    def history(self) -> list[Signed]:
+        """All that was ever released.
+
+        Raises:
+            OperatorProblem: ``invalid``.
+        """
+        path = self.folder / HISTORY
+        if not path.exists():
+            return []
+        try:
+            return _History.model_validate_json(path.read_bytes()).signed
+        except ValidationError as error:
+            raise OperatorProblem(Kind.INVALID, f"{path}: {first_fault(error)}") from None
+
+    def remember(self, signed: list[Signed]) -> None:
+        """Write the history down. Raises: OSError."""
+        write_durably(self.folder / HISTORY, _History(signed=signed).model_dump_json(indent=1).encode())
+
+    def keep(self, files: Mapping[str, bytes]) -> None:
+        """Put files into the copy, durably; what they replace goes, roots never. Raises: OSError."""
+        keep(self.copy, files)
+
+
+def keep(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Put metadata into a folder, in this order and durably. Raises: OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, raw in files.items():
+        write_durably(folder / f"{name}.json", raw)
+
+
+def make_offline(folder: Path, count: int, threshold: int, secret: bytes, hsm: str = "") -> OfflineKeys:
+    """Make root keys and the release key. hsm: a token's URI that makes and keeps them; empty: files.
+
+    Raises:
+        OperatorProblem: ``conflict``: the folder holds keys. ``invalid``: the threshold. KeyUnavailable, OSError.
+    """
+    if not 1 <= threshold <= count <= 16:
+        raise OperatorProblem(
+            Kind.INVALID, f"--threshold {threshold}, --root-keys {count}: 1 <= threshold <= keys <= 16"
+        )
+    if (folder / KEYS).exists():
+        raise OperatorProblem(Kind.CONFLICT, f"{folder / KEYS}: already there; nothing was changed")
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    place: Keys | None = keys_of(hsm, folder) if hsm else None
+    made = {name: _make(folder, name, place, secret) for name in (*(f"root-{n + 1}" for n in range(count)), "release")}
+    uris = {name: place.uri(_label(name)) if place else f"file:{name}.key.pem" for name in made}
+    release = uris.pop("release")
+    named = _Named(root=list(uris.values()), release=release, threshold=threshold)
+    write_durably(folder / KEYS, named.model_dump_json(indent=1).encode())
+    *roots, last = made.values()
+    return OfflineKeys(folder, tuple(roots), last, threshold)
+
+
+def _make(folder: Path, name: str, place: Keys | None, secret: bytes) -> PrivateKey:
+    if place is not None:
+        return place.make(_label(name), ROOT_BITS)
+    key = make_key(Alg.EDDSA)
+    write_private(folder / f"{name}.key.pem", encrypted(key, secret))
+    return key
+
+
+def _label(name: str) -> str:
+    """Return how a token calls one of them."""
+    return name if name == "release" else f"release-{name}"
+
+
+def encrypted(key: PrivateKey, secret: bytes) -> bytes:
+    """Return a key as PKCS#8 PEM under a passphrase."""
+    form = serialization.BestAvailableEncryption(secret)
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, form)
+
+
+def open_offline(folder: Path, secret: bytes) -> OfflineKeys:
+    """Open the keys of an offline folder.
+
+    Raises:
+        OperatorProblem: ``not-found``, ``invalid``: no such folder. KeyUnavailable: a wrong passphrase, or a key away.
+    """
+    path = folder / KEYS
+    try:
+        named = _Named.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise OperatorProblem(Kind.NOT_FOUND, f"{path}: not there; expected a folder of offline keys") from None
+    except ValidationError as error:
+        raise OperatorProblem(Kind.INVALID, f"{path}: {first_fault(error)}") from None
+    roots = tuple(_open(uri, folder, secret) for uri in named.root)
+    release = _open(named.release, folder, secret) if named.release else None
+    return OfflineKeys(folder, roots, release, named.threshold)
+
+
+def _open(uri: str, folder: Path, secret: bytes) -> PrivateKey:
+    if uri.startswith(SCHEME):
+        return open_key(uri, folder)
+    path = file_of(uri, folder)
+    try:
+        found = serialization.load_pem_private_key(path.read_bytes(), secret)
+    except OSError as error:
+        raise KeyUnavailable(f"{path}: {error.strerror}") from None
+    except (ValueError, TypeError):
+        raise KeyUnavailable(f"{path}: not an encrypted PEM key, or another passphrase") from None
+    if not isinstance(found, (ed25519.Ed25519PrivateKey, rsa.RSAPrivateKey)):
+        raise KeyUnavailable(f"{path}: not an approved key")
+    return found
+
+
+def needs_secret(folder: Path) -> bool:
+    """Say whether a folder has keys under a passphrase. Raises: as ``open_offline``."""
+    try:
+        named = _Named.model_validate_json((folder / KEYS).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return True
+    return not all(uri.startswith(SCHEME) for uri in (*named.root, named.release) if uri)
+
+
+def make_online(config: Config) -> dict[str, str]:
+    """Make the two online keys: in the token where the service CA's key is, in files otherwise.
+
+    Returns what ``[releases]`` must say of them. Keys that are there from an attempt before are taken.
+
+    Raises:
+        KeyUnavailable, OSError.
+    """
+    if config.keys.service_ca.startswith(SCHEME):
+        place = beside(config.keys.service_ca, config.folder)
+        uris = {name: place.uri(f"release-{name.removesuffix('_key')}") for name in ONLINE_KEYS}
+        for name in ONLINE_KEYS:
+            label = f"release-{name.removesuffix('_key')}"
+            if not place.holds(label):
+                place.make(label, ROOT_BITS)
+        return uris if isinstance(place, InToken) else {}
+    for name in ONLINE_KEYS:
+        path = file_of(getattr(config.releases, name), config.folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            write_private(path, key_pem(make_key(Alg.EDDSA)))
+    return {}
+
+
+def open_online(config: Config) -> dict[str, PrivateKey]:
+    """Open the keys of ``snapshot`` and ``timestamp``. Raises: KeyUnavailable."""
+    return {name.removesuffix("_key"): open_key(getattr(config.releases, name), config.folder) for name in ONLINE_KEYS}

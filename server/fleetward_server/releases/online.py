@@ -1,0 +1,97 @@
+"""The two roles that are online: what is newest, said anew before it ends, by keys that can ship nothing by themselves.
+
+A snapshot names what the offline keys signed and cannot make it; a timestamp names a snapshot. A thief of both keys can
+hold devices back, until the offline files end, and no more. Source: S7; TUF 1.0 section 6.1 and 5.4.
+"""
+
+import fcntl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from fleetward_schemas.jws import PrivateKey
+from fleetward_server.config import Config
+from fleetward_server.releases import making
+from fleetward_server.releases.files import METADATA, TIMESTAMP, Offline, Whole
+from fleetward_server.releases.keys import keep, open_online
+from fleetward_server.releases.places import home
+from fleetward_server.releases.rules import HALF, SNAPSHOT_LIFE, TIMESTAMP_LIFE, end
+from fleetward_server.releases.shelf import no_repository, open_repository
+
+LOCK = ".lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """The versions in force of the two online roles; 0 before the first."""
+
+    snapshot: int = 0
+    timestamp: int = 0
+
+
+def numbers(whole: Whole) -> Numbers:
+    """Return the versions of a set."""
+    return Numbers(whole.snapshot.signed.version, whole.timestamp.signed.version)
+
+
+def both(offline: Offline, before: Numbers, keys: Mapping[str, PrivateKey], now: datetime) -> dict[str, bytes]:
+    """Return a snapshot of what the offline keys say, and the timestamp that names it. Raises: KeyUnavailable."""
+    number = before.snapshot + 1
+    made = making.snapshot(number, offline.versions(), end(now, SNAPSHOT_LIFE))
+    raw = making.signed(made, [keys["snapshot"]])
+    return {f"{number}.snapshot": raw} | stamped(number, raw, before, keys, now)
+
+
+def stamped(
+    number: int, of_snapshot: bytes, before: Numbers, keys: Mapping[str, PrivateKey], now: datetime
+) -> dict[str, bytes]:
+    """Return a timestamp that names this snapshot. Raises: KeyUnavailable."""
+    made = making.timestamp(before.timestamp + 1, number, of_snapshot, end(now, TIMESTAMP_LIFE))
+    return {TIMESTAMP: making.signed(made, [keys["timestamp"]])}
+
+
+def due(whole: Whole, now: datetime) -> str:
+    """Return which role has to be said anew: ``snapshot`` with its timestamp, ``timestamp``, or none."""
+    lives = {"snapshot": SNAPSHOT_LIFE, TIMESTAMP: TIMESTAMP_LIFE}
+    ends = whole.ends()
+    return next((role for role, life in lives.items() if ends[role] - now < life / HALF), "")
+
+
+def renew(config: Config, now: datetime) -> bool:
+    """Say anew what ends soon; False where nothing did.
+
+    Raises:
+        NoRepository, Unverified, KeyUnavailable, OSError: all is as it was.
+    """
+    if not due(open_repository(config.folder), now):
+        return False
+    with alone(config.folder):
+        whole = open_repository(config.folder)
+        role, before = due(whole, now), numbers(whole)
+        if not role:
+            return False
+        keys = open_online(config)
+        name = f"{before.snapshot}.snapshot"
+        made = (
+            both(whole.offline, before, keys, now)
+            if role == "snapshot"
+            else stamped(before.snapshot, whole.files[name], before, keys, now)
+        )
+        keep(home(config.folder) / METADATA, made)
+        return True
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Have no other process change the repository meanwhile; ends with the process.
+
+    Raises:
+        NoRepository, OSError.
+    """
+    if not home(folder).exists():
+        raise no_repository(folder)
+    with (home(folder) / LOCK).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

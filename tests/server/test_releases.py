@@ -1,0 +1,514 @@
+"""From a file to a target that exists: asked for, signed beside the offline keys, taken in, and read by python-tuf."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from tuf.api.exceptions import BadVersionNumberError, ExpiredMetadataError
+
+from fleetward_broker.signers import KeyUnavailable
+from fleetward_sandbox.provision import Order, provision
+from fleetward_schemas.upgrade import Custom
+from fleetward_server.config import load
+from fleetward_server.problem import Kind, OperatorProblem
+from fleetward_server.releases import making, online, signing
+from fleetward_server.releases.files import NoRepository, in_folder, open_set
+from fleetward_server.releases.init import Wish
+from fleetward_server.releases.keys import OfflineKeys, open_offline
+from fleetward_server.releases.operating import NewTarget, Releaser
+from fleetward_server.releases.proving import prove, root_file, standings
+from fleetward_server.releases.publishing import Published
+from fleetward_server.releases.request import Exchange
+from fleetward_server.releases.rules import Heights
+from fleetward_server.releases.shelf import open_repository, open_shelf
+from fleetward_server.store import AuditFilter
+from tests.server.tufclient import Client
+
+SECRET = b"correct horse battery"
+SLAP, IRIS = "Acme/Slap-4", "Acme/Iris-1"
+
+
+@pytest.fixture(scope="module")
+def founded(provider: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A provider with a repository, and its offline keys beside it."""
+    folder = tmp_path_factory.mktemp("releases")
+    shutil.copytree(provider, folder / "p")
+    with Releaser(folder / "p", "test") as operator:
+        operator.make_repository(Wish(folder / "K", SECRET))
+    return folder
+
+
+@dataclass
+class Maker:
+    """A maker of devices: a host that serves, and a machine with the offline keys."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.operator = Releaser(self.folder / "p", "test", lambda: self.now)
+        self.now = datetime.now(UTC)
+        self.config = load(self.folder / "p")
+
+    @property
+    def keys(self) -> OfflineKeys:
+        return open_offline(self.folder / "K", SECRET)
+
+    @property
+    def exchange(self) -> Exchange:
+        return self.operator.exchange(None)
+
+    def file(self, content: bytes = b"firmware", name: str = "fw.bin") -> Path:
+        path = self.folder / name
+        path.write_bytes(content)
+        return path
+
+    def ask(self, counter: int = 7, *, content: bytes = b"firmware", **changes: object) -> str:
+        said = {"name": "firmware", "version": f"1.{counter}", "models": (SLAP,), **changes}
+        new = NewTarget(self.file(content), counter=counter, **said)  # type: ignore[arg-type]
+        return self.operator.ask(new, self.exchange, "").path
+
+    def sign(self, exchange: Exchange | None = None) -> tuple[str, ...]:
+        there = exchange or self.exchange
+        return signing.perform(self.keys, there, signing.prepare(self.keys, there, self.now), self.now)
+
+    def publish(self, exchange: Exchange | None = None) -> Published:
+        return self.operator.publish(exchange or self.exchange, "a test")
+
+    def release(self, counter: int = 7, **changes: object) -> str:
+        path = self.ask(counter, **changes)
+        self.sign()
+        self.publish()
+        return path
+
+    def client(self, name: str = "client") -> Client:
+        folder = self.folder / "p" / "releases" / "metadata"
+        return Client(self.folder / name, in_folder(folder), (folder / "1.root.json").read_bytes())
+
+
+@pytest.fixture
+def maker(founded: Path, tmp_path: Path) -> Iterator[Maker]:
+    shutil.copytree(founded, tmp_path / "r")
+    made = Maker(tmp_path / "r")
+    yield made
+    made.operator.close()
+
+
+def test_a_new_repository_is_empty_and_python_tuf_reads_it(maker):
+    assert open_shelf(maker.config).targets == {}
+    assert maker.client().find("firmware/1.7/fw.bin") is None
+
+
+def test_what_was_signed_and_published_is_found_by_python_tuf(maker):
+    path = maker.release()
+    found = maker.client().find(path)
+    assert found is not None
+    assert found.custom == {"name": "firmware", "counter": 7, "version": "1.7", "models": [SLAP]}
+    found.verify_length_and_hashes(b"firmware")
+    assert open_shelf(maker.config).targets[path].counter == 7
+
+
+def test_its_bytes_lie_where_python_tuf_looks_for_them(maker):
+    found = maker.client().find(maker.release())
+    assert found is not None
+    (prefixed,) = found.get_prefixed_paths()
+    assert (maker.folder / "p" / "releases" / "targets" / prefixed).read_bytes() == b"firmware"
+
+
+def test_a_client_that_knows_the_set_reads_two_files(maker):
+    client = maker.client()
+    client.find(maker.release())
+    client.fetcher.asked.clear()
+    client.find("firmware/1.7/fw.bin")
+    assert client.fetcher.asked == ["2.root", "timestamp"]
+
+
+def test_each_step_is_in_the_audit_with_its_actor(maker):
+    path = maker.release()
+    links = maker.operator.audit_links(AuditFilter(), 0, 100)
+    acts = [(one.entry.actor, one.entry.action) for one in links if one.entry.subject in {path, "releases"}]
+    assert acts == [
+        ("operator:test", "release-repository-made"),
+        ("operator:test", "release-requested"),
+        ("operator:test", "released"),
+        ("operator:test", "release-published"),
+    ]
+
+
+def test_the_exchange_may_be_a_stick(maker):
+    maker.ask()
+    shutil.copytree(maker.exchange.folder, maker.folder / "stick")
+    stick = Exchange(maker.folder / "stick")
+    assert len(maker.sign(stick)) == 1
+    assert [one.path for one in maker.publish(stick).released] == ["firmware/1.7/fw.bin"]
+
+
+def test_a_person_is_shown_what_is_signed(maker):
+    maker.ask()
+    (line,) = signing.told(signing.prepare(maker.keys, maker.exchange, maker.now))
+    said = "firmware 1.7, counter 7, for Acme/Slap-4"
+    digest = hashlib.sha256(b"firmware").hexdigest()
+    assert line == f"release   firmware/1.7/fw.bin: {said}; sha256 {digest}, 8 bytes"
+
+
+def refused(kind: Kind, act, *words: str) -> None:
+    with pytest.raises(OperatorProblem) as problem:
+        act()
+    assert problem.value.kind is kind
+    for word in words:
+        assert word in problem.value.message
+
+
+@pytest.mark.parametrize(("counter", "models"), [(7, (SLAP,)), (6, (SLAP,)), (6, ()), (7, (IRIS, SLAP))])
+def test_a_counter_that_does_not_rise_for_some_device_is_refused(maker, counter, models):
+    maker.release(7)
+    refused(Kind.HELD, lambda: maker.ask(counter, version="again", models=models), "higher")
+
+
+@pytest.mark.parametrize(
+    ("counter", "changes"), [(8, {}), (7, {"models": (IRIS,)}), (1, {"name": "agent"}), (8, {"models": ()})]
+)
+def test_a_counter_that_rises_for_each_of_its_devices_is_taken(maker, counter, changes):
+    maker.release(7)
+    path = maker.release(counter, version="again", **changes)
+    assert maker.client().find(path) is not None
+
+
+def test_the_same_rule_holds_beside_the_offline_keys(maker):
+    """A host that was broken into asks for what its own software would have refused."""
+    maker.release(7)
+    maker.ask(8)
+    path = maker.exchange.folder / "request.json"
+    asked = json.loads(path.read_text())
+    asked["add"][0]["custom"]["counter"] = 7
+    path.write_text(json.dumps(asked))
+    refused(Kind.HELD, maker.sign, "counter 7")
+
+
+def test_what_was_withdrawn_still_counts_beside_the_offline_keys(maker):
+    path = maker.release(7)
+    maker.operator.ask_withdrawal(path, maker.exchange, "")
+    maker.sign()
+    assert [one.path for one in maker.publish().withdrawn] == [path]
+    assert maker.client().find(path) is None
+    assert not list((maker.folder / "p" / "releases" / "targets").rglob("*.bin"))
+    maker.ask(7, version="again")
+    refused(Kind.HELD, maker.sign, "counter 7")
+    maker.exchange.clear()
+    assert maker.client().find(maker.release(8)) is not None
+
+
+def test_what_is_released_never_changes(maker):
+    path = maker.release(7)
+    refused(Kind.CONFLICT, lambda: maker.ask(8, content=b"other", path=path), "never changes")
+
+
+def test_only_what_is_released_can_be_withdrawn(maker):
+    refused(Kind.NOT_FOUND, lambda: maker.operator.ask_withdrawal("x", maker.exchange, ""), "release list")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"path": "../../etc/passwd"},
+        {"path": "/etc/passwd"},
+        {"path": "a/../b"},
+        {"path": "x" * 129},
+        {"name": "Firm Ware"},
+        {"counter": 0},
+        {"version": ""},
+        {"url": "http://plain.example/fw"},
+        {"content": b""},
+    ],
+)
+def test_what_no_device_could_be_told_is_not_asked_for(maker, changes):
+    refused(Kind.INVALID, lambda: maker.ask(**{"counter": 7, **changes}), "no lawful target")
+    assert maker.exchange.request.add == []
+
+
+def test_a_bin_that_would_not_fit_in_an_envelope_is_refused(maker):
+    offline = open_repository(maker.config.folder).offline
+    first, second, third, *_ = (path for path in map(str, range(5000)) if offline.bin_of(path) == "bin-00")
+    models = tuple(f"Acme/{number}-{'m' * 100}" for number in range(64))
+    maker.ask(1, path=first, models=models, name="a")
+    maker.ask(1, path=second, models=models, name="b")
+    refused(Kind.INVALID, lambda: maker.ask(1, path=third, models=models, name="c"), "bin-00", "another bin")
+    maker.sign()
+    maker.publish()
+    assert maker.client().find(second) is not None
+    assert maker.client().find(third) is None
+
+
+def test_other_bytes_than_were_asked_for_are_not_signed(maker):
+    maker.ask()
+    (path,) = (maker.exchange.folder / "files").iterdir()
+    path.write_bytes(b"firmwarE")
+    refused(Kind.UNVERIFIED, maker.sign, "not the bytes")
+
+
+def test_other_bytes_than_were_signed_are_not_published(maker):
+    maker.ask()
+    maker.sign()
+    (path,) = (maker.exchange.folder / "files").iterdir()
+    path.write_bytes(b"firmwarE")
+    refused(Kind.UNVERIFIED, maker.publish, "other bytes")
+    path.write_bytes(b"firmware")
+    assert len(maker.publish().released) == 1
+
+
+def test_bytes_that_others_serve_are_signed_and_not_kept(maker):
+    path = maker.release(7, url="https://cdn.example/fw.bin")
+    assert open_shelf(maker.config).targets[path].url == "https://cdn.example/fw.bin"
+    assert not list((maker.folder / "p" / "releases").rglob("*.fw.bin"))
+
+
+def test_nothing_signed_is_nothing_published(maker):
+    maker.ask()
+    refused(Kind.CONFLICT, maker.publish, "was it signed")
+
+
+def test_published_again_it_is_told_and_nothing_changes(maker):
+    maker.ask()
+    maker.sign()
+    shutil.copytree(maker.exchange.folder, maker.folder / "stick")
+    maker.publish()
+    before = open_repository(maker.config.folder).files
+    refused(Kind.CONFLICT, lambda: maker.publish(Exchange(maker.folder / "stick")))
+    assert open_repository(maker.config.folder).files == before
+
+
+def test_what_was_signed_and_got_lost_goes_along_again(maker):
+    first = maker.ask(7)
+    maker.sign()
+    shutil.rmtree(maker.exchange.signed)
+    second = maker.ask(8)
+    assert len(maker.sign()) == 2
+    assert {one.path for one in maker.publish().released} == {first, second}
+
+
+def test_an_older_set_carried_to_the_keys_takes_nothing_back(maker):
+    """C8: a stolen host shows the keys a set of yesterday; what they signed since stays signed."""
+    first = maker.ask(7)
+    old = dict(open_repository(maker.config.folder).files)
+    maker.sign()
+    maker.publish()
+    maker.ask(8)
+    maker.exchange.lay("metadata", old)
+    maker.sign()
+    maker.publish()
+    assert maker.client().find(first) is not None
+
+
+def test_a_set_of_other_keys_is_not_signed_on(maker, founded, tmp_path):
+    with Releaser(shutil.copytree(founded / "p", tmp_path / "other"), "test") as other:
+        shutil.rmtree(tmp_path / "other" / "releases")
+        other.make_repository(Wish(tmp_path / "K2", SECRET))
+        maker.ask()
+        maker.exchange.lay("metadata", open_repository(tmp_path / "other").files)
+    refused(Kind.UNVERIFIED, maker.sign)
+
+
+def test_one_version_with_two_contents_is_refused(maker):
+    """Two copies of the offline keys signed on without each other."""
+    shutil.copytree(maker.folder / "K", maker.folder / "K2")
+    maker.release(7)
+    shutil.rmtree(maker.folder / "K")
+    (maker.folder / "K2").rename(maker.folder / "K")
+    role = open_repository(maker.config.folder).offline.bin_of("firmware/1.7/fw.bin")
+    keys = maker.keys
+    assert keys.release is not None
+    other = making.signed(making.one_bin(2, {}, maker.now + timedelta(days=9)), [keys.release])
+    keys.keep({f"2.{role}": other})
+    maker.ask(8)
+    refused(Kind.UNVERIFIED, maker.sign, f"2.{role}", "two files of one version")
+
+
+def test_keys_that_missed_what_another_copy_signed_go_on_from_there(maker):
+    shutil.copytree(maker.folder / "K", maker.folder / "K2")
+    first = maker.release(7)
+    shutil.rmtree(maker.folder / "K")
+    (maker.folder / "K2").rename(maker.folder / "K")
+    second = maker.release(8)
+    assert all(maker.client().find(path) is not None for path in (first, second))
+
+
+def test_a_forged_file_on_the_stick_is_not_taken_in(maker):
+    maker.ask()
+    (name,) = maker.sign()
+    online_keys = online.open_online(maker.config)
+    forged = making.signed(making.one_bin(2, {}, maker.now + timedelta(days=9)), [online_keys["snapshot"]])
+    (maker.exchange.signed / f"{name}.json").write_bytes(forged)
+    before = open_repository(maker.config.folder).files
+    refused(Kind.UNVERIFIED, maker.publish, name, "0/1")
+    assert open_repository(maker.config.folder).files == before
+
+
+def test_what_ends_before_it_is_published_is_not_published(maker):
+    maker.ask()
+    maker.sign()
+    maker.now += timedelta(days=91)
+    refused(Kind.UNVERIFIED, maker.publish, "signed anew")
+
+
+def test_what_ends_soon_is_signed_anew_by_a_renewal(maker):
+    maker.now += timedelta(days=46)
+    maker.operator.ask_renewal(maker.exchange)
+    assert len(maker.sign()) == 257
+    maker.publish()
+    ends = open_repository(maker.config.folder).ends()
+    assert min(ends[role] for role in ends if role.startswith("bin")) > maker.now + timedelta(days=89)
+    maker.operator.ask_renewal(maker.exchange)
+    assert maker.sign() == ()
+
+
+def test_a_wrong_passphrase_opens_nothing(maker):
+    with pytest.raises(KeyUnavailable, match="another passphrase"):
+        open_offline(maker.folder / "K", b"incorrect horse")
+
+
+def test_no_offline_key_lies_open(maker):
+    for path in (maker.folder / "K").glob("*.key.pem"):
+        assert path.read_bytes().startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY")
+        assert path.stat().st_mode & 0o077 == 0
+
+
+def test_no_offline_key_is_at_the_host(maker):
+    for path in (maker.folder / "K").glob("*.key.pem"):
+        assert not any(one.read_bytes() == path.read_bytes() for one in (maker.folder / "p").rglob("*.pem"))
+
+
+@pytest.mark.parametrize(
+    ("hours", "files"), [(0, set()), (11, set()), (13, {"timestamp"}), (84, {"snapshot", "timestamp"})]
+)
+def test_the_online_roles_are_said_anew_at_half_their_life(maker, hours, files):
+    maker.release()
+    before = open_repository(maker.config.folder)
+    now = maker.now + timedelta(hours=hours, seconds=1)
+    assert online.renew(maker.config, now) is bool(files)
+    after = open_repository(maker.config.folder)
+    changed = {role for role, end in after.ends().items() if end != before.ends()[role]}
+    assert changed == files
+    assert after.ends()["timestamp"] > now
+
+
+def test_a_renewed_set_is_read_by_a_client_that_knew_the_one_before(maker):
+    path = maker.release()
+    client = maker.client()
+    client.find(path)
+    online.renew(maker.config, maker.now + timedelta(hours=20))
+    assert client.find(path) is not None
+    assert client.fetcher.asked[-1] == "timestamp"
+
+
+def test_python_tuf_refuses_our_set_of_yesterday(maker):
+    maker.release(7)
+    old = dict(open_repository(maker.config.folder).files)
+    client = maker.client()
+    client.find(maker.release(8))
+    client.fetcher.read = old.get
+    with pytest.raises(BadVersionNumberError):
+        client.find("firmware/1.7/fw.bin")
+
+
+def test_python_tuf_refuses_a_set_whose_timestamp_has_ended(maker):
+    maker.now -= timedelta(days=2)
+    maker.release(7)
+    with pytest.raises(ExpiredMetadataError):
+        maker.client().find("firmware/1.7/fw.bin")
+
+
+def test_what_is_there_is_proven_byte_for_byte(maker):
+    maker.release()
+    proof = prove(maker.config, maker.now)
+    assert (proof.root, proof.targets, proof.bytes, proof.flaws) == (1, 1, 1, ())
+    (place,) = (maker.folder / "p" / "releases" / "targets").rglob("*.bin")
+    place.write_bytes(b"firmwarE")
+    assert "other bytes" in prove(maker.config, maker.now).flaws[0]
+    place.unlink()
+    assert "not here" in prove(maker.config, maker.now).flaws[0]
+    assert any("timestamp: ended" in flaw for flaw in prove(maker.config, maker.now + timedelta(days=2)).flaws)
+
+
+@pytest.mark.parametrize(
+    ("days", "soon"), [(0, set()), (59, {"timestamp", "snapshot"}), (61, {"timestamp", "snapshot", "bins", "targets"})]
+)
+def test_an_operator_is_told_before_offline_roles_end(maker, days, soon):
+    now = maker.now + timedelta(days=days)
+    assert {one.role for one in standings(maker.config.folder, now) if one.soon} == soon
+
+
+def test_the_root_for_factories_is_the_newest(maker):
+    raw = (maker.folder / "p" / "releases" / "metadata" / "1.root.json").read_bytes()
+    assert root_file(maker.config.folder) == (1, raw)
+    refused(Kind.NOT_FOUND, lambda: root_file(maker.config.folder, 2), "newest is 1")
+
+
+def test_the_factory_puts_the_root_into_each_device_where_there_is_one(maker, provider):
+    made = provision(maker.folder / "p", Order(2, maker.folder / "devices", first=7))
+    raw = root_file(maker.config.folder)[1]
+    assert [(one.folder / "release-root.json").read_bytes() for one in made] == [raw, raw]
+    (without,) = provision(provider, Order(1, maker.folder / "others", first=9))
+    assert not (without.folder / "release-root.json").exists()
+
+
+def test_a_repository_is_made_once_and_keys_are_never_replaced(maker, tmp_path):
+    refused(Kind.CONFLICT, lambda: maker.operator.make_repository(Wish(tmp_path / "K9", SECRET)), "already")
+    shutil.rmtree(maker.folder / "p" / "releases")
+    refused(Kind.CONFLICT, lambda: maker.operator.make_repository(Wish(maker.folder / "K", SECRET)), "already there")
+
+
+@pytest.mark.parametrize(("threshold", "count"), [(0, 3), (4, 3), (1, 17)])
+def test_a_threshold_that_cannot_be_is_refused(maker, tmp_path, threshold, count):
+    shutil.rmtree(maker.folder / "p" / "releases")
+    wish = Wish(tmp_path / "K9", SECRET, count, threshold)
+    refused(Kind.INVALID, lambda: maker.operator.make_repository(wish), "threshold")
+    assert not (tmp_path / "K9").exists()
+
+
+def test_a_break_before_the_first_root_is_there_leaves_no_repository(maker):
+    metadata = maker.folder / "p" / "releases" / "metadata"
+    (metadata / "1.root.json").unlink()
+    with pytest.raises(NoRepository):
+        open_repository(maker.config.folder)
+
+
+@pytest.mark.parametrize("kept", range(4))
+def test_a_break_while_publishing_leaves_a_whole_set(maker, kept):
+    """Whatever of the new files is there, the set that is in force is whole, and publishing again completes it."""
+    path = maker.ask()
+    maker.sign()
+    shutil.copytree(maker.folder / "p", maker.folder / "before")
+    maker.publish()
+    after = maker.folder / "p" / "releases" / "metadata"
+    new = ["2.snapshot", "timestamp"]
+    role = open_repository(maker.config.folder).offline.bin_of(path)
+    for name in [f"2.{role}", *new][:kept]:
+        shutil.copy(after / f"{name}.json", maker.folder / "before" / "releases" / "metadata")
+    shutil.rmtree(maker.folder / "p")
+    (maker.folder / "before").rename(maker.folder / "p")
+    metadata = maker.folder / "p" / "releases" / "metadata"
+    assert open_set(in_folder(metadata), (metadata / "1.root.json").read_bytes())
+    if kept < 3:
+        maker.publish()
+    assert maker.client().find(path) is not None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "share"),
+    [
+        ((), (SLAP,), True),
+        ((SLAP,), (), True),
+        ((SLAP, IRIS), (SLAP,), True),
+        ((IRIS,), (SLAP,), False),
+        ((), (), True),
+    ],
+)
+def test_two_targets_share_a_device_where_their_models_meet(one, other, share):
+    first, second = (
+        Custom(name="firmware", counter=1, version="1", models=list(models) or None) for models in (one, other)
+    )
+    assert (Heights([first]).above(second) is not None) is share
