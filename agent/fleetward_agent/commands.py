@@ -12,7 +12,7 @@ from fleetward_agent.session import Job, Session, key_names, new_id, want_time
 from fleetward_agent.state import KeyOrder
 from fleetward_agent.turn import InfoSigned, Known, Note, PutCommand, Said, SignInfo, Turn
 from fleetward_agent.walk import Stage
-from fleetward_schemas.commands import KEY_VERBS, Command, Result, ResultReason, ResultState, Verb
+from fleetward_schemas.commands import KEY_VERBS, Command, Result, ResultReason, ResultState, Verb, takes
 from fleetward_schemas.errors import LocalMistake
 from fleetward_schemas.inventory import Info
 from fleetward_schemas.moment import to_ms
@@ -39,9 +39,10 @@ def on_command(said: Said, known: Known, session: Session, at: Instant) -> Turn:
         expires_ms=to_ms(said.opened.expires),
         at_ms=to_ms(session.clock.now(at.boot_us)),
     )
-    if command.command not in set(Verb):
+    # Nothing is installed yet, so that nothing is locked.
+    if command.command not in set(Verb) - {Verb.UNLOCK_UPGRADE}:
         return _put(session, at, replace(row, state=ResultState.REFUSED, reason=ResultReason.UNKNOWN_COMMAND))
-    if command.params:
+    if not takes(Verb(command.command), command.params):
         return _put(session, at, replace(row, state=ResultState.REFUSED, reason=ResultReason.BAD_PARAMS))
     if Verb(row.verb) in KEY_VERBS:
         return _order(session, at, row)
@@ -101,7 +102,7 @@ def _start(session: Session, at: Instant, job: Job) -> Turn:
             return Turn(started, effects=(SignInfo(job.command_id),))
         case Verb.SYNC_TIME:
             return Turn(want_time(started, at))
-        case Verb.ROTATE_KEY | Verb.RETIRE:
+        case Verb.ROTATE_KEY | Verb.RETIRE | Verb.UNLOCK_UPGRADE:
             raise LocalMistake(f"{job.verb} is no job")
 
 

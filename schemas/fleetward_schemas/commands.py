@@ -3,10 +3,11 @@
 Source: S4; protocol section 5 "Commands". The list is closed and holds no capture (C9).
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, ValidationError
 
 from fleetward_schemas.errors import LocalMistake
 from fleetward_schemas.shapes import DownBody, MessageId, UpBody, Word
@@ -19,6 +20,7 @@ class Verb(StrEnum):
     SYNC_TIME = "sync-time"
     ROTATE_KEY = "rotate-key"
     RETIRE = "retire"
+    UNLOCK_UPGRADE = "unlock-upgrade"
 
 
 KEY_VERBS = frozenset({Verb.ROTATE_KEY, Verb.RETIRE})
@@ -53,6 +55,30 @@ class Command(DownBody):
     commandId: MessageId  # noqa: N815
     command: Word
     params: dict[str, Any] = Field(max_length=16)
+
+
+class Params(DownBody):
+    """What a command takes; nothing, unless it says so. Closed: a parameter that is not known would not be heeded."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class UnlockParams(Params):
+    """Of ``unlock-upgrade``. name: the piece of software whose target is locked after too many attempts."""
+
+    name: Word
+
+
+PARAMS: Mapping[Verb, type[Params]] = dict.fromkeys(Verb, Params) | {Verb.UNLOCK_UPGRADE: UnlockParams}
+
+
+def takes(verb: Verb, params: Mapping[str, Any]) -> bool:
+    """Say whether these are a command's parameters: all that it needs, and no other."""
+    try:
+        PARAMS[verb].model_validate(dict(params))
+    except ValidationError:
+        return False
+    return True
 
 
 class Result(UpBody):

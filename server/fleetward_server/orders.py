@@ -3,19 +3,16 @@
 Source: S4; protocol section 5 "Commands".
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from fleetward_schemas.commands import KEY_VERBS, Event, Step, Verb, advance
+from fleetward_schemas.commands import KEY_VERBS, PARAMS, Event, Step, Verb, advance, takes
 from fleetward_schemas.enrol import State
 from fleetward_schemas.messages import WEEK_S
 from fleetward_server.commands import MOST_OPEN
 from fleetward_server.problem import Kind, OperatorProblem, nearest
 from fleetward_server.state import Command, Device, PutCommand
 from fleetward_server.store import Unit
-
-PARAMS: Mapping[Verb, frozenset[str]] = {verb: frozenset() for verb in Verb}
-"""Which parameters each command takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +32,26 @@ def order(verb: str, params: Mapping[str, object], expires_in_s: int) -> Order:
     """
     if verb not in list(Verb):
         raise OperatorProblem(Kind.INVALID, f"unknown command {verb!r}; {nearest(verb, Verb)}")
-    for name in params:
-        if name not in PARAMS[Verb(verb)]:
-            takes = ", ".join(sorted(PARAMS[Verb(verb)])) or "none"
-            raise OperatorProblem(Kind.INVALID, f"{verb} has no parameter {name!r}; it takes {takes}")
+    _params(Verb(verb), params)
     if not 1 <= expires_in_s <= WEEK_S:
         raise OperatorProblem(Kind.INVALID, f"expires in {expires_in_s} s: expected 1..{WEEK_S}")
     return Order(Verb(verb), params, expires_in_s)
+
+
+def _params(verb: Verb, params: Mapping[str, object]) -> None:
+    names = PARAMS[verb].model_fields
+    for name in params:
+        if name not in names:
+            raise OperatorProblem(Kind.INVALID, f"{verb} has no parameter {name!r}; it takes {_listed(names)}")
+    missing = [name for name in names if name not in params]
+    if missing:
+        raise OperatorProblem(Kind.INVALID, f"{verb} needs --param {missing[0]}=VALUE")
+    if not takes(verb, params):
+        raise OperatorProblem(Kind.INVALID, f"{verb}: {dict(params)!r}: expected words for {_listed(names)}")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
 
 
 def obeys(device: Device) -> None:

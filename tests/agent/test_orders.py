@@ -33,7 +33,12 @@ def test_sync_time_succeeds_on_an_answer_and_fails_without_one(working: Stage) -
 
 
 @pytest.mark.parametrize(
-    ("verb", "params", "reason"), [("capture", {}, "unknown-command"), ("collect-info", {"all": 1}, "bad-params")]
+    ("verb", "params", "reason"),
+    [
+        ("capture", {}, "unknown-command"),
+        ("unlock-upgrade", {"name": "firmware"}, "unknown-command"),
+        ("collect-info", {"all": 1}, "bad-params"),
+    ],
 )
 def test_a_command_that_cannot_be_obeyed_is_refused_with_its_reason(
     working: Stage, verb: str, params: dict[str, object], reason: str

@@ -18,6 +18,7 @@ from fleetward_schemas.commands import (
     Verb,
     advance,
     may_advance,
+    takes,
 )
 from fleetward_schemas.errors import LocalMistake
 
@@ -69,7 +70,7 @@ def test_every_result_moves_a_command():
 
 
 def test_no_command_asks_for_a_capture():
-    assert {verb.value for verb in Verb} == {"collect-info", "sync-time", "rotate-key", "retire"}
+    assert {verb.value for verb in Verb} == {"collect-info", "sync-time", "rotate-key", "retire", "unlock-upgrade"}
 
 
 def test_an_old_agent_reads_a_command_it_does_not_know():
@@ -92,3 +93,19 @@ def test_a_result_gives_a_reason_of_the_list_or_none(reason):
 def test_a_result_says_nothing_else(change):
     with pytest.raises(ValidationError):
         Result.model_validate({"commandId": ID, "state": "failed", "reason": None} | change)
+
+
+@pytest.mark.parametrize(
+    ("verb", "params", "whole"),
+    [
+        ("unlock-upgrade", {"name": "firmware"}, True),
+        ("unlock-upgrade", {}, False),
+        ("unlock-upgrade", {"name": "firmware", "force": True}, False),
+        ("unlock-upgrade", {"name": "Two words"}, False),
+        ("unlock-upgrade", {"name": None}, False),
+        ("retire", {}, True),
+        ("retire", {"name": "firmware"}, False),
+    ],
+)
+def test_a_command_takes_its_own_parameters_and_no_other(verb: str, params: dict[str, object], whole: bool) -> None:
+    assert takes(Verb(verb), params) is whole

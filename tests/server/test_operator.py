@@ -181,6 +181,9 @@ def test_a_device_that_is_not_registered_takes_no_command(
     [
         ("sync-tim", {}, 60, "did you mean 'sync-time'"),
         ("sync-time", {"now": "1"}, 60, "it takes none"),
+        ("unlock-upgrade", {}, 60, "needs --param name=VALUE"),
+        ("unlock-upgrade", {"name": "firmware", "force": "1"}, 60, "it takes name"),
+        ("unlock-upgrade", {"name": "Two words"}, 60, "expected words for name"),
         ("sync-time", {}, 0, "expected 1"),
         ("sync-time", {}, 10**9, "expected 1"),
     ],

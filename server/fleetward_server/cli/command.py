@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Orders to devices.", no_args_is_help=True)
 COLUMNS = ("id", "device_id", "verb", "step", "last_reason", "actor", "created_at", "expires_at")
+VERBS = "collect-info, sync-time, rotate-key, retire or unlock-upgrade (--param name=...)."
 POLL_S = 0.2
 WEEK_S = 7 * 24 * 3600
 ENDS = {
@@ -34,7 +35,12 @@ ENDS = {
 @app.command(epilog=FILTER_HELP, context_settings=WORDS_MAY_BEGIN_WITH_MINUS)
 def send(
     which: Which,
-    verb: Annotated[str, typer.Argument(metavar="COMMAND", help="collect-info, sync-time, rotate-key or retire.")],
+    verb: Annotated[
+        str,
+        typer.Argument(
+            metavar="COMMAND", help="collect-info, sync-time, rotate-key, retire or unlock-upgrade (--param name=...)."
+        ),
+    ],
     param: Annotated[list[str] | None, typer.Option("--param", help="name=value; may be repeated.")] = None,
     folder: Dir = HERE,
     expires_in: Annotated[int, typer.Option("--expires-in", min=1, help="Seconds until it is given up.")] = 3600,
