@@ -8,12 +8,16 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from fleetward_broker.signers import write_durably
 from fleetward_server import offices
-from fleetward_server.mosip.onboarding import Imported
+from fleetward_server.mosip.onboarding import Domain, Hand, Imported
+from fleetward_server.problem import OperatorProblem
 from fleetward_server.reader import LocalReader, utc_now
 from fleetward_server.state import AddAudit, AuditEntry
 from fleetward_server.store import Unit
 from fleetward_server.succession import BESIDE, ROTATED, Making, Successor
+
+SIGNED = "pki/mosip-signed.pem"
 
 
 class Keeper(LocalReader):
@@ -56,6 +60,23 @@ class Keeper(LocalReader):
     def mosip_request(self) -> bytes:
         """Return the request for MOSIP to certify the device CA's key, PEM. Raises: as ``offices.mosip_request``."""
         return offices.mosip_request(self.config)
+
+    def take_from_mosip(self, hand: Hand, signed: bytes, reason: str) -> Imported | None:
+        """Keep what MOSIP signed at an upload; the provider's own is shown from now on, a maker's is MOSIP's alone.
+
+        Raises:
+            OperatorProblem: as ``import_mosip_chain``; what was signed is kept, and the message says where.
+        """
+        subject = hand.path[0].subject.rfc4514_string()
+        self._note("mosip-certificate-uploaded", subject, reason, f"{hand.domain} {hand.partner_id}")
+        if hand.domain is not Domain.DEVICE:
+            return None
+        write_durably(self.config.folder / SIGNED, signed)
+        try:
+            return self.import_mosip_chain(signed, reason)
+        except OperatorProblem as problem:
+            kept = f"MOSIP signed it, kept as {SIGNED}: import-chain it with what is above it"
+            raise OperatorProblem(problem.kind, f"{problem.message}; {kept}") from None
 
     def import_mosip_chain(self, pem: bytes, reason: str) -> Imported:
         """Show MOSIP the chain that it signed, and have what serves do so.

@@ -17,7 +17,7 @@ from fleetward_server.clocks import ClockView
 from fleetward_server.key_places import KeyTold
 from fleetward_server.listing import Fields
 from fleetward_server.mass_state import MassAct, MassWish, Outcome, Tally, Target
-from fleetward_server.mosip.onboarding import Imported
+from fleetward_server.mosip.onboarding import Hand, Imported
 from fleetward_server.selection import Selection
 from fleetward_server.standing import ChainTold, Standing
 from fleetward_server.state import Certificate, Command, Device, FtmRoot, Model, Report, Use
@@ -224,6 +224,10 @@ class Offices(Protocol):
 
     def mosip_request(self) -> bytes:
         """Return the request for MOSIP to certify the device CA's key, PEM."""
+        ...
+
+    def take_from_mosip(self, hand: Hand, signed: bytes, reason: str) -> Imported | None:
+        """Keep what MOSIP signed at an upload, and show it the provider's own."""
         ...
 
     def import_mosip_chain(self, pem: bytes, reason: str) -> Imported:

@@ -60,7 +60,8 @@ def test_the_whole_tree_is_the_one_that_was_promised() -> None:
         backup-create backup-verify backup-restore
         schema-export topic-tail config-show config-check broker-config-mosquitto broker-config-acl
         hsm-status hsm-ceremony hsm-verify-protocol
-        mosip-status mosip-queue mosip-retry mosip-certificates mosip-csr mosip-import-chain mosip-approvals time-status
+        mosip-status mosip-queue mosip-retry mosip-certificates mosip-csr mosip-import-chain mosip-upload
+        mosip-approvals time-status
         authority-rotate authority-forget-root
         release-init release-add release-withdraw release-renew release-sign release-publish release-quick
         release-list release-show release-verify release-root release-expiring

@@ -77,5 +77,6 @@ def test_our_own_words_for_a_way_that_failed_cannot_be_taken_for_mosips() -> Non
 
 def test_what_the_sandbox_says_is_documented() -> None:
     said = [*words.PMS.values(), *words.MASTERDATA.values(), *words.HOTLIST.values(), *words.SEARCH.values()]
+    said += words.PARTNERS.values()
     said += [*words.KEYMANAGER.values(), words.AUTH, words.LOGIN]
     assert {code for code, _ in said} <= set(ALL)

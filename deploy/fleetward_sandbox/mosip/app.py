@@ -21,6 +21,7 @@ from fleetward_broker.profiles import DAY, Issuer
 from fleetward_broker.signers import make_key
 from fleetward_sandbox.mosip.approvals import Approvals
 from fleetward_sandbox.mosip.flaws import not_minimal
+from fleetward_sandbox.mosip.partners import Partners
 from fleetward_sandbox.mosip.pki import MosipPki, pem
 from fleetward_sandbox.mosip.quirks import Quirk, Quirks
 from fleetward_sandbox.mosip.register import BLOCKED, UNBLOCKED, Register
@@ -29,7 +30,7 @@ from fleetward_sandbox.mosip.spoiled import Spoiling, spoiled
 from fleetward_sandbox.mosip.tokens import Tokens
 from fleetward_sandbox.mosip.words import AUTH, KEYMANAGER, LOGIN, PMS, UNHEARD_OF, Complaint, shown
 from fleetward_schemas.certificates import read_certificate
-from fleetward_schemas.jws import Alg
+from fleetward_schemas.jws import Alg, approved
 from fleetward_schemas.moment import show
 from fleetward_schemas.strict import b64url, show_der
 
@@ -60,9 +61,24 @@ class SandboxMosip:
     domains: set[str] | None = None
     asked: dict[str, int] = field(default_factory=dict)
     done: list[tuple[str, str]] = field(default_factory=list)
+    partners: Partners = field(init=False)
     approvals: Approvals = field(default_factory=Approvals)
 
+    def __post_init__(self) -> None:
+        """Begin without partners."""
+        self.partners = Partners(self.pki)
+
     # What the services do.
+
+    def upload_certificate(self, request: Body, now: datetime) -> object:
+        """POST /v1/partnermanager/partners/certificate/upload: whose key this is, is known from now on."""
+        answer, uploaded = self.partners.upload_certificate(request, now, as_p7b=self.quirks.happens(Quirk.P7B))
+        if request["partnerDomain"] == "FTM":
+            self.register.trust_providers.add(str(request["partnerId"]))
+        else:
+            self.register.onboard(approved(uploaded.public_key()))
+        self.done.append(("upload", str(request["partnerId"])))
+        return answer
 
     def register_pms(self, request: Body, now: datetime) -> object:
         """POST /v1/partnermanager/registereddevices."""
@@ -159,6 +175,10 @@ class SandboxMosip:
             "/v1/partnermanager/devicedetail/search": lambda body, _: self.approvals.search_models(body),
             f"{SERVICES}/search": lambda body, _: self.approvals.search_services(body),
             f"{SERVICES}/devicedetails/map/search": lambda body, _: self.approvals.search_mappings(body),
+            "/v1/partnermanager/partners/certificate/ca/upload": lambda body, now: self.partners.upload_authority(
+                body, now
+            ),
+            "/v1/partnermanager/partners/certificate/upload": self.upload_certificate,
             "/v1/masterdata/registereddevices": self.register_masterdata,
             "/v1/masterdata/registereddevices/deregister": self.deregister_masterdata,
             "/v1/masterdata/device/encryptioncertficates": self.encryption_certificates,

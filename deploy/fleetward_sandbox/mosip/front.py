@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fleetward_sandbox.factory import MAKER
 from fleetward_sandbox.mosip.approvals import read_approvals
 from fleetward_sandbox.mosip.quirks import MEANINGS, Quirk
-from fleetward_sandbox.mosip.serve import onboard, open_sandbox, serve_in_front, settings
+from fleetward_sandbox.mosip.serve import TRUST_PROVIDER, onboard, open_sandbox, serve_in_front, settings
 from fleetward_server.authority import BACKDATE
 from fleetward_server.config import load
 from fleetward_server.generations import open_issuer
@@ -52,6 +53,7 @@ class Front:
             mosip.approvals = read_approvals(self.approvals)
         for word in self.quirks:
             mosip.quirks.set(Quirk(word))
+        mosip.partners.organisations = {config.provider.id: config.provider.name, TRUST_PROVIDER: MAKER}
         onboard(mosip, open_issuer(config, "device-ca").certificate, now - BACKDATE)
         serve_in_front(mosip, port, lambda found: self._tell(home, found))
 

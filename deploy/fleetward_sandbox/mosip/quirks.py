@@ -35,6 +35,7 @@ class Quirk(StrEnum):
     NOT_MINIMAL = "not-minimal"
     URL_BASE64 = "url-base64"
     UNSIGNED = "unsigned"
+    P7B = "p7b"
 
 
 MEANINGS = {
@@ -61,6 +62,7 @@ MEANINGS = {
     Quirk.NOT_MINIMAL: "an encryption certificate whose key has a zero too many, which is no DER",
     Quirk.URL_BASE64: "an encryption certificate in unpadded base64url, as SBI 1.0 has it",
     Quirk.UNSIGNED: "the answer that should be signed is in three padded segments, as masterdata's, and no JWS",
+    Quirk.P7B: "what MOSIP signed at an upload comes as a whole chain (p7b, base64url), as its keymanager has it",
 }
 
 

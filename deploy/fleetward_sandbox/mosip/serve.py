@@ -23,6 +23,7 @@ from fleetward_sandbox.mosip.tokens import Tokens
 from fleetward_schemas.jws import approved
 
 CLIENT = "fleetward-device-provider"
+TRUST_PROVIDER = "sandbox-ftm"
 START_S = 20.0
 
 
@@ -51,7 +52,7 @@ def settings(folder: Path, port: int, profile: str) -> str:
         "ca": str(folder / "tls.pem"),
         "anchors": str(folder / "anchors.pem"),
         "certificate": str(folder / "provider.pem"),
-        "trust_provider_id": "sandbox-ftm",
+        "trust_provider_id": TRUST_PROVIDER,
     }
     return "[mosip]\n" + "".join(f'{name} = "{value}"\n' for name, value in lines.items())
 

@@ -49,6 +49,23 @@ SEARCH = {
     "column": ("PMS-MSD-310", "Invalid column received : %s"),
     "page": ("PMS-MSD-313", "Invalid pagination value received pagestart:%d and pagefetch:%d"),
 }
+PARTNERS = {
+    "no partner": ("PMS_PRT_005", "Partner does not exist"),
+    "invalid": ("KER-PCM-001", "Invalid Certificate uploaded."),
+    "exists": ("KER-PCM-003", "Certificate already exists in store."),
+    "dates": ("KER-PCM-004", "Certificate Dates are not valid."),
+    "no root": ("KER-PCM-005", "Root CA Certificate not found."),
+    "no path": ("KER-PCM-006", "Root CA/Intermediate CA Certificates not found."),
+    "version": ("KER-PCM-007", "Certificate version not supported."),
+    "organisation": ("KER-PCM-008", "Partner Organization Name not Matched."),
+    "domain": ("KER-PCM-011", "Invalid Partner Domain."),
+    "key size": ("KER-PCM-013", "Partner Certificate Key Size is less than allowed size."),
+    "algorithm": ("KER-PCM-014", "Partner Certificate Signature algorithm not supported."),
+    "self-signed": ("KER-PCM-015", "Self Signed Certificate not allowed as partner."),
+    "authority short": ("KER-PCM-017", "The CA Certificate validity is less than required minimum validity."),
+    "future": ("KER-PMS-020", "Future Dated Certificate not allowed to upload."),
+    "short": ("KER-KMS-021", "The PARTNER Certificate validity is less than required minimum validity"),
+}
 AUTH = ("KER-ATH-401", "Authentication Failed")
 LOGIN = ("KER-ATH-003", "Invalid clientid or secretkey")
 KEYMANAGER = {"unknown": ("KER-KMS-002", "ApplicationId not found in Key Policy. Key/CSR generation not allowed.")}

@@ -2,7 +2,7 @@
 
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,13 @@ from fleetward_server.cli import show
 from fleetward_server.cli.options import HERE, PAGE, Actor, Dir, Json, Limit, Reason
 from fleetward_server.cli.telling import acting, one_of, translated
 from fleetward_server.problem import Kind, OperatorProblem
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from fleetward_server.mass import MassOperator
+    from fleetward_server.mosip.onboarding import Hand
+    from fleetward_server.mosip.uploading import Step
 
 app = typer.Typer(help="MOSIP: what it was told of devices, and what it refused.", no_args_is_help=True)
 
@@ -111,6 +118,61 @@ def import_chain(
     """Show MOSIP the chain that it signed over the device CA's key, and for 48 h beside it what it was shown before."""
     with acting(folder, as_json=as_json, actor=actor) as operator, translated():
         show.record(show.plain(operator.import_mosip_chain(chain.read_bytes(), reason)), as_json=as_json)
+
+
+@app.command()
+def upload(
+    domain: Annotated[
+        str, typer.Option("--domain", help="device: the provider's own; ftm: an FTM maker's.")
+    ] = "device",
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", help="PEM up to a root; the device CA's own under the provider's root if left out."),
+    ] = None,
+    partner_id: Annotated[
+        str, typer.Option("--partner-id", help="The FTM maker's id there; [mosip] trust_provider_id if left out.")
+    ] = "",
+    folder: Dir = HERE,
+    reason: Reason = "",
+    actor: Actor = "",
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask nothing; say what MOSIP would refuse.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Hand MOSIP a certificate and all above it, the root first; show it from then on what it signed in return."""
+    with acting(folder, as_json=as_json, actor=actor) as operator, translated():
+        from datetime import UTC, datetime
+
+        from fleetward_server.mosip import uploading
+        from fleetward_server.mosip.onboarding import Domain
+
+        word, config, now = one_of("--domain", domain.upper(), Domain), operator.config, datetime.now(UTC)
+        pem = None if file is None else file.read_bytes()
+        if word == Domain.DEVICE:
+            hand = uploading.of_provider(config, pem)
+        elif pem is None:
+            raise OperatorProblem(Kind.INVALID, "--file is missing: expected the FTM maker's certificate, PEM")
+        else:
+            hand = uploading.of_maker(config, pem, partner_id)
+        steps = uploading.foreseen(hand, now) if dry_run else _uploaded(operator, hand, reason, now)
+        show.rows(uploading.COLUMNS, map(show.plain, steps), as_json=as_json)
+        refused = [f"{one.subject}: {one.code}: {one.detail}" for one in steps if one.state == "to-upload" and one.code]
+        if refused:
+            raise OperatorProblem(Kind.UNVERIFIED, f"MOSIP would refuse {'; '.join(refused)}")
+
+
+def _uploaded(operator: "MassOperator", hand: "Hand", reason: str, now: "datetime") -> "tuple[Step, ...]":
+    from fleetward_server.mosip.run import opened_wire
+    from fleetward_server.mosip.tokens import Tokens
+    from fleetward_server.mosip.uploading import upload
+
+    config = operator.config
+    if not config.mosip.on:
+        raise OperatorProblem(Kind.INVALID, f"{config.folder}: [mosip] names no MOSIP")
+    with closing(opened_wire(config)) as wire:
+        steps, signed = upload(Tokens(config.mosip, config.folder, wire), hand, now)
+    operator.take_from_mosip(hand, signed, reason)
+    return steps
 
 
 @app.command()

@@ -8,6 +8,7 @@ successor for longer than that. Source: facts of partner management (certificate
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -29,6 +30,22 @@ from fleetward_server.problem import Kind, OperatorProblem
 
 OVERLAP = timedelta(hours=48)
 """How long the former chain is shown beside the new one; MOSIP's caches last 24 h, and 2 h behind them."""
+
+
+class Domain(StrEnum):
+    """MOSIP's word for what a certificate is trusted for."""
+
+    DEVICE = "DEVICE"
+    FTM = "FTM"
+
+
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """What is handed over. path: the certificate, then each above it, the last one signed by itself."""
+
+    domain: Domain
+    partner_id: str
+    path: tuple[x509.Certificate, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,234 @@
+"""Handing MOSIP the provider's certificate, or an FTM maker's, and all above it; taking back what it signed.
+
+Authorities go up one at a time, the root first, since of several in one upload a service says only that some failed.
+Those it has already are no failure. What it would refuse by its own rules can be foreseen without asking. Source:
+partner management ``certificate/ca/upload``, ``certificate/upload``; keymanager
+``PartnerCertificateManagerServiceImpl``; S2.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+from cryptography.utils import CryptographyDeprecationWarning
+from cryptography.x509.oid import NameOID
+
+from fleetward_schemas.certificates import key_thumbprint, public_key, read_certificate, read_pem_certificates
+from fleetward_schemas.errors import Code, Refused
+from fleetward_server.config import Config
+from fleetward_server.generations import open_issuer, roots
+from fleetward_server.mosip.answers import Meaning, errors_of, judged
+from fleetward_server.mosip.encryption import PEM
+from fleetward_server.mosip.exchange import Answer, Asked, Unreachable
+from fleetward_server.mosip.onboarding import Domain, Hand
+from fleetward_server.mosip.operating import explained
+from fleetward_server.mosip.profiles import wrapped
+from fleetward_server.mosip.signing import loose
+from fleetward_server.mosip.tokens import NoToken, Tokens
+from fleetward_server.problem import Kind, OperatorProblem
+from fleetward_server.standing import is_signed_by
+
+AUTHORITY = "/v1/partnermanager/partners/certificate/ca/upload"
+PARTNER = "/v1/partnermanager/partners/certificate/upload"
+COLUMNS = ("what", "subject", "not_after", "state", "code", "detail")
+UPLOADED = "Upload Success."
+LEAST_AUTHORITY, LEAST_PARTNER = timedelta(days=365), timedelta(days=335)
+"""How long each must still be valid by MOSIP's own configuration: 12 months; a year less 30 days of grace."""
+LEAST_BITS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One certificate of a hand. what: authority or certificate. state: to-upload, uploaded, there-already, signed."""
+
+    what: str
+    subject: str
+    not_after: datetime
+    state: str
+    code: str = ""
+    detail: str = ""
+
+
+def of_provider(config: Config, pem: bytes | None) -> Hand:
+    """Return the hand of the provider.
+
+    pem: a certificate over the device CA's key by an authority that the adopter approves, and what leads to its root,
+    in any order; None: the device CA's own, under the provider's root.
+
+    Raises:
+        OperatorProblem: ``invalid``: none is over that key, or no path leads from it to a root.
+        KeyUnavailable, AuthorityProblem: the device CA cannot be opened.
+    """
+    own = open_issuer(config, "device-ca").certificate
+    handed = (own, *roots(config)) if pem is None else _read(pem)
+    ours = [one for one in handed if key_thumbprint(public_key(one)) == key_thumbprint(public_key(own))]
+    if not ours:
+        raise OperatorProblem(Kind.INVALID, "no certificate in it is over the device CA's key; see fleetward mosip csr")
+    return Hand(Domain.DEVICE, config.provider.id, _path(ours[0], handed))
+
+
+def of_maker(config: Config, pem: bytes, partner_id: str) -> Hand:
+    """Return the hand of an FTM maker. pem: its certificate and what leads to its root, in any order.
+
+    Raises:
+        OperatorProblem: ``invalid``: more than one of them certifies no other, no path, or no partner id.
+    """
+    handed = _read(pem)
+    last = [one for one in handed if not any(one != other and is_signed_by(other, one) for other in handed)]
+    if len(last) != 1:
+        expected = "expected the maker's alone"
+        raise OperatorProblem(Kind.INVALID, f"{len(last)} certificates in it certify no other: {expected}")
+    named = partner_id or config.mosip.trust_provider_id
+    if not named:
+        raise OperatorProblem(Kind.INVALID, "whose is it? give --partner-id, or [mosip] trust_provider_id")
+    return Hand(Domain.FTM, named, _path(last[0], handed))
+
+
+def foreseen(hand: Hand, now: datetime) -> tuple[Step, ...]:
+    """Return what would be handed over, in order, each with the code by which MOSIP's own rules would refuse it."""
+    certificate, *above = hand.path
+    codes = [_authority_code(one, now) for one in reversed(above)] + [_partner_code(certificate, now)]
+    return tuple(
+        _step(hand, one, "to-upload", code, explained(code) if code else "")
+        for one, code in zip(reversed(hand.path), codes, strict=True)
+    )
+
+
+def upload(tokens: Tokens, hand: Hand, now: datetime) -> tuple[tuple[Step, ...], bytes]:
+    """Hand all of it over; return what became of each, and what MOSIP signed, PEM.
+
+    Raises:
+        OperatorProblem: ``held``: MOSIP refuses one, with its code; those before it are there. ``failed``: there is no
+            answer of MOSIP's. ``unverified``: it signed another key.
+    """
+    done = []
+    certificate, *above = hand.path
+    for one in reversed(above):
+        request = {"certificateData": _pem(one), "partnerDomain": hand.domain}
+        answer = _ask(tokens, AUTHORITY, request, one, now)
+        known = errors_of(answer)
+        done.append(_step(hand, one, "there-already" if known else "uploaded", known[0].code if known else ""))
+        if not known and _member(answer, "status") != UPLOADED:
+            raise OperatorProblem(Kind.FAILED, f"{_name(one)}: MOSIP says {_member(answer, 'status')!r}")
+    request = {"certificateData": _pem(certificate), "partnerDomain": hand.domain, "partnerId": hand.partner_id}
+    answer = _ask(tokens, PARTNER, request, certificate, now)
+    signed = _signed(certificate, _member(answer, "signedCertificateData"))
+    done.append(_step(hand, certificate, "signed"))
+    return tuple(done), b"".join(one.public_bytes(Encoding.PEM) for one in signed)
+
+
+def _ask(tokens: Tokens, path: str, request: dict[str, str], of: x509.Certificate, now: datetime) -> Answer:
+    """Ask; what it knows already is an answer."""
+    try:
+        answer = tokens.ask(Asked("POST", path, wrapped("io.mosip.certificate.upload", request, now)), now)
+    except Unreachable as why:
+        raise OperatorProblem(Kind.FAILED, f"{_name(of)}: {why.code}: {why.detail}") from None
+    except NoToken as why:
+        raise OperatorProblem(Kind.FAILED, f"{why.fault.code}: {why.fault.detail}") from None
+    found = errors_of(answer)
+    if found:
+        means, fault = judged(found)
+        if means is not Meaning.DONE:
+            kind = Kind.HELD if means is Meaning.REFUSED else Kind.FAILED
+            raise OperatorProblem(kind, f"{_name(of)}: {fault.code}: {fault.detail} ({explained(fault.code)})")
+    return answer
+
+
+def _signed(sent: x509.Certificate, text: object) -> tuple[x509.Certificate, ...]:
+    """Read what came back: the certificate in PEM, or a p7b of it and what is above."""
+    try:
+        if not isinstance(text, str):
+            raise Refused(Code.MALFORMED, "an answer without signedCertificateData")
+        found = read_pem_certificates(text.encode("ascii", "replace")) if PEM in text else _of_p7(text)
+        if key_thumbprint(public_key(found[0])) != key_thumbprint(public_key(sent)):
+            raise Refused(Code.UNKNOWN_SIGNER, "what MOSIP signed is over another key")
+    except Refused as refusal:
+        raise OperatorProblem(Kind.UNVERIFIED, f"{_name(sent)}: {refusal.code}: {refusal.detail}") from None
+    return found
+
+
+def _of_p7(text: str) -> tuple[x509.Certificate, ...]:
+    with warnings.catch_warnings():
+        # MOSIP's serial numbers may be negative; whoever imports them says so.
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        try:
+            found = pkcs7.load_der_pkcs7_certificates(loose("".join(text.split())))
+        except (ValueError, UnsupportedAlgorithm):
+            found = []
+        if not found:
+            raise Refused(Code.MALFORMED, "neither certificates in PEM nor a p7b")
+        return tuple(read_certificate(one.public_bytes(Encoding.DER)) for one in found)
+
+
+def _authority_code(one: x509.Certificate, now: datetime) -> str:
+    return next(_wrong(one, now, LEAST_AUTHORITY, "KER-PCM-017"), "")
+
+
+def _partner_code(one: x509.Certificate, now: datetime) -> str:
+    return next(_wrong(one, now, LEAST_PARTNER, "KER-KMS-021"), "") or next(_wrong_partner(one), "")
+
+
+def _wrong(one: x509.Certificate, now: datetime, least: timedelta, short: str) -> Iterator[str]:
+    if one.not_valid_before_utc > now:
+        yield "KER-PMS-020"
+    if one.not_valid_after_utc < now:
+        yield "KER-PCM-004"
+    if one.not_valid_after_utc < now + least:
+        yield short
+    if one.version is not x509.Version.v3:
+        yield "KER-PCM-007"
+
+
+def _wrong_partner(one: x509.Certificate) -> Iterator[str]:
+    if one.issuer == one.subject:
+        yield "KER-PCM-015"
+    if not one.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME):
+        yield "KER-PCM-008"
+    key = one.public_key()
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < LEAST_BITS:
+        yield "KER-PCM-013"
+    used = one.signature_hash_algorithm
+    if used is None or used.name not in {"sha256", "sha384", "sha512"}:
+        yield "KER-PCM-014"
+
+
+def _read(pem: bytes) -> tuple[x509.Certificate, ...]:
+    try:
+        return read_pem_certificates(pem)
+    except Refused as refusal:
+        raise OperatorProblem(Kind.INVALID, f"{refusal.detail}: expected certificates in PEM") from None
+
+
+def _path(certificate: x509.Certificate, handed: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:
+    path = [certificate]
+    while not is_signed_by(path[-1], path[-1]):
+        above = next((one for one in handed if one not in path and is_signed_by(path[-1], one)), None)
+        if above is None:
+            raise OperatorProblem(
+                Kind.INVALID, f"{path[-1].issuer.rfc4514_string()}: not there; expected all up to a root"
+            )
+        path.append(above)
+    return tuple(path)
+
+
+def _step(hand: Hand, one: x509.Certificate, state: str, code: str = "", detail: str = "") -> Step:
+    what = "certificate" if one == hand.path[0] else "authority"
+    return Step(what, _name(one), one.not_valid_after_utc, state, code, detail)
+
+
+def _member(answer: Answer, name: str) -> object:
+    response = answer.body.get("response")
+    return response.get(name) if isinstance(response, dict) else None
+
+
+def _name(one: x509.Certificate) -> str:
+    return one.subject.rfc4514_string()
+
+
+def _pem(one: x509.Certificate) -> str:
+    return one.public_bytes(Encoding.PEM).decode()
