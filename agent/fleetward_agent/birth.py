@@ -15,10 +15,12 @@ from fleetward_agent.outbox import BUDGET_DAY, BUDGET_SPENT, Outbox
 from fleetward_agent.parts import Options, Parts
 from fleetward_agent.session import Facts, Session
 from fleetward_agent.state import Kept, Suffixes
+from fleetward_agent.upgrade_state import highest
 from fleetward_agent.walk import Stage
 from fleetward_schemas import clock as law
 from fleetward_schemas.commands import KEY_VERBS, ResultState, Verb
 from fleetward_schemas.moment import to_ms
+from fleetward_schemas.upgrade import Phase
 
 SUFFIX_BYTES = 16
 
@@ -36,8 +38,8 @@ def born(origin: Origin, kept: Kept, parts: Parts, options: Options, boot_id: st
     outbox, drift_ppm = parts.outbox, options.drift_ppm
     clock = law.restore(kept.clock, BUILT, boot_id, at.boot_us, drift_ppm=drift_ppm, slept_us=at.slept_us)
     session = Session(
-        facts=facts_of(origin, boot_id, at.boot_us, options.need_ms),
-        kept=kept,
+        facts=facts_of(origin, boot_id, at.boot_us, options),
+        kept=with_floors(kept, outbox),
         clock=clock,
         stage=Stage.FACTORY_TIME if kept.pair is None else Stage.DEVICE_TIME,
         dial_us=at.boot_us,
@@ -51,8 +53,21 @@ def born(origin: Origin, kept: Kept, parts: Parts, options: Options, boot_id: st
     return session if kept.gone is None else _resting(session, kept.gone.at_ms, at)
 
 
-def facts_of(origin: Origin, boot_id: str, boot_us: int, need_ms: int) -> Facts:
-    """Take from the factory's work what steps may know; no keys. need_ms: how sure of the time its work must be."""
+def with_floors(kept: Kept, outbox: Outbox) -> Kept:
+    """Return what is kept with the counters that are committed, as the higher of both files has them. C8."""
+    software = kept.software
+    committed = highest(software.committed, outbox.floors())
+    runs = {(one.name, one.counter, one.sha256) for one in committed}
+    # After a fall back to the state before: what was committed is not checked, nor rolled back, a second time.
+    upgrades = tuple(
+        replace(one, phase=Phase.COMMITTED) if one.underway and (one.name, one.counter, one.sha256) in runs else one
+        for one in software.upgrades
+    )
+    return replace(kept, software=replace(software, committed=committed, upgrades=upgrades))
+
+
+def facts_of(origin: Origin, boot_id: str, boot_us: int, options: Options) -> Facts:
+    """Take from the factory's work what steps may know; no keys."""
     return Facts(
         device_id=origin.device_id,
         identity=origin.digital_id,
@@ -63,7 +78,8 @@ def facts_of(origin: Origin, boot_id: str, boot_us: int, need_ms: int) -> Facts:
         boot_id=boot_id,
         started_us=boot_us,
         ftm=origin.ftm is not None,
-        need_ms=need_ms,
+        need_ms=options.need_ms,
+        health_s=options.health_s,
         mosip=origin.mosip,
     )
 

@@ -6,6 +6,7 @@ Source: S4; protocol section 5 "Commands". The verbs are a closed list and none 
 import json
 from dataclasses import replace
 
+from fleetward_agent import upgrade
 from fleetward_agent.instant import SECOND_US, Instant
 from fleetward_agent.reports import add_report
 from fleetward_agent.session import Job, Session, key_names, new_id, want_time
@@ -39,8 +40,7 @@ def on_command(said: Said, known: Known, session: Session, at: Instant) -> Turn:
         expires_ms=to_ms(said.opened.expires),
         at_ms=to_ms(session.clock.now(at.boot_us)),
     )
-    # Nothing is installed yet, so that nothing is locked.
-    if command.command not in set(Verb) - {Verb.UNLOCK_UPGRADE}:
+    if command.command not in set(Verb):
         return _put(session, at, replace(row, state=ResultState.REFUSED, reason=ResultReason.UNKNOWN_COMMAND))
     if not takes(Verb(command.command), command.params):
         return _put(session, at, replace(row, state=ResultState.REFUSED, reason=ResultReason.BAD_PARAMS))
@@ -55,7 +55,9 @@ def _order(session: Session, at: Instant, row: PutCommand) -> Turn:
     order = session.kept.order
     if order is not None and order.command_id == row.command_id:
         return Turn(session)
-    if order is not None:
+    # New keys while the software is between two versions: neither could tell which of them failed. Retiring may.
+    between = session.kept.software.underway is not None and Verb(row.verb) is not Verb.RETIRE
+    if order is not None or between:
         return _put(session, at, replace(row, state=ResultState.REFUSED, reason=ResultReason.BUSY))
     if to_ms(session.clock.latest(at.boot_us)) >= row.expires_ms:
         return _put(session, at, replace(row, state=ResultState.EXPIRED))
@@ -102,8 +104,17 @@ def _start(session: Session, at: Instant, job: Job) -> Turn:
             return Turn(started, effects=(SignInfo(job.command_id),))
         case Verb.SYNC_TIME:
             return Turn(want_time(started, at))
-        case Verb.ROTATE_KEY | Verb.RETIRE | Verb.UNLOCK_UPGRADE:
+        case Verb.UNLOCK_UPGRADE:
+            return _unlock(started, at, job)
+        case Verb.ROTATE_KEY | Verb.RETIRE:
             raise LocalMistake(f"{job.verb} is no job")
+
+
+def _unlock(session: Session, at: Instant, job: Job) -> Turn:
+    turn = upgrade.unlock(session, at, str(json.loads(job.params)["name"]))
+    if turn is None:
+        return finish(session, at, job, ResultState.FAILED, ResultReason.BAD_PARAMS)
+    return turn.also(finish(turn.session, at, job, ResultState.SUCCEEDED))
 
 
 def on_info(outcome: InfoSigned, session: Session, at: Instant) -> Turn:

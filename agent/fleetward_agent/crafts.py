@@ -34,12 +34,13 @@ from fleetward_agent.turn import (
     SignInfo,
     TakeReading,
 )
+from fleetward_agent.upgrade_effects import ScannerSeen, SeeScanner
 from fleetward_agent.walk import DOORS, Door
 from fleetward_broker.profiles import request
 from fleetward_schemas.certificates import key_thumbprint
 from fleetward_schemas.envelope import Draft, Seal, seal
 from fleetward_schemas.errors import LocalMistake
-from fleetward_schemas.inventory import sign_info
+from fleetward_schemas.inventory import DeviceStatus, sign_info
 from fleetward_schemas.jws import PrivateKey
 from fleetward_schemas.moment import to_ms
 from fleetward_schemas.replay import next_seq
@@ -108,6 +109,8 @@ class Crafts:
                 return InfoSigned(command_id, self._info(session, at))
             case TakeReading():
                 return self._reading()
+            case SeeScanner(name=name):
+                return ScannerSeen(name, self._parts.scanner.read().status is not DeviceStatus.NOT_READY)
 
     def _voice(self, session: Session) -> Seal:
         door = DOORS[session.stage]

@@ -19,6 +19,9 @@ from fleetward_agent import (
     rotation,
     telemetry,
     upgrade,
+    upgrade_assign,
+    upgrade_health,
+    upgrade_reading,
 )
 from fleetward_agent.instant import Instant
 from fleetward_agent.session import Session
@@ -38,7 +41,7 @@ from fleetward_agent.turn import (
     Turn,
     in_order,
 )
-from fleetward_agent.upgrade_effects import UpgradeOutcome
+from fleetward_agent.upgrade_effects import ScannerSeen, UpgradeOutcome
 from fleetward_agent.walk import Stage
 from fleetward_schemas import clock as law
 from fleetward_schemas.certificates import Chain
@@ -57,9 +60,9 @@ HANDLERS: dict[str, Handler] = {
     "command": commands.on_command,
     "certificate": rotation.on_certificate,
     "encryption": encryption.on_encryption,
-    "assignment": upgrade.on_assignment,
+    "assignment": upgrade_assign.on_assignment,
     "beacon": clock.on_beacon,
-    "release": upgrade.on_release,
+    "release": upgrade_reading.on_release,
 }
 """One line per kind of the downlink and the fleet; a test holds it against KINDS."""
 
@@ -70,6 +73,7 @@ STEPS = (
     key_order.step,
     rotation.step,
     commands.step,
+    upgrade.step,
     telemetry.step,
     receipts.step,
 )
@@ -191,5 +195,7 @@ def conclude(outcome: Outcome, session: Session, at: Instant) -> Turn:
             return commands.on_info(outcome, session, at)
         case ReadingTaken():
             return telemetry.on_reading(outcome, session, at)
+        case ScannerSeen():
+            return upgrade_health.on_scanner(outcome, session, at)
         case _:
             raise LocalMistake(f"{type(outcome).__name__} concludes nothing")

@@ -8,13 +8,14 @@ import sqlite3
 from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
 
-from fleetward_agent import clock, desk, dialing, presence, receipts, sending
+from fleetward_agent import clock, desk, dialing, presence, receipts, sending, upgrade_reading
 from fleetward_agent.birth import born, with_suffixes
 from fleetward_agent.crafts import Crafts
 from fleetward_agent.due import due_us
 from fleetward_agent.hands import SlowWork
 from fleetward_agent.instant import SECOND_US, Instant
 from fleetward_agent.known import known_to
+from fleetward_agent.listening import Listening
 from fleetward_agent.origin import Origin
 from fleetward_agent.parts import Options, Parts
 from fleetward_agent.pool import Job
@@ -57,6 +58,7 @@ class Device:
         self._world: World | None = None
         self._link: Link | None = None
         self._lines: MutableMapping[LineId, Device] = {}
+        self._listening = Listening()
 
     @property
     def session(self) -> Session:
@@ -114,6 +116,7 @@ class Device:
         if self._apply(desk.step(self.session, at), at):
             self._pump(at)
             self._match(at)
+            self._listen()
 
     def on_event(self, event: Event, at: Instant) -> None:
         """Take one event of this device's line."""
@@ -127,6 +130,7 @@ class Device:
                 self._apply(replace(turn, notes=(*turn.notes, Note("line", (("detail", detail[:200]),)))), at)
             case Arrived(line=line) if line == self.line:
                 self._spend(event.topic, event.payload)
+                self._listening.heard(event.topic)
                 self._take(event, at)
             case Delivered() | _:
                 # A broker's word proves nothing end to end; a line we left has nothing to tell.
@@ -289,8 +293,14 @@ class Device:
         after = dialing.hung_up(self.session) if loss is None else dialing.on_lost(self.session, loss, at).session
         self._session = replace(after, dial_us=max(after.dial_us, at.boot_us))
 
+    def _listen(self) -> None:
+        """Listen to what is wanted of the release repository, on a line that stands."""
+        if self.line is not None and self._link is not None and self.session.connected:
+            self._listening.match(self._link, self.line, upgrade_reading.topics(self.session))
+
     def _forget_line(self) -> None:
         if self.line is not None:
+            self._listening.reopened()
             self._lines.pop(self.line, None)
         self.line = None
 

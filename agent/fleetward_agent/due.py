@@ -11,6 +11,7 @@ from fleetward_agent.retirement import ends_in_us
 from fleetward_agent.rotation import UNANSWERED_S
 from fleetward_agent.session import Job, Session
 from fleetward_agent.telemetry import can_tell
+from fleetward_agent.upgrade import moments
 from fleetward_agent.walk import DOORS, Stage
 
 LONGEST_S = 30
@@ -38,6 +39,7 @@ def _moments(session: Session, boot_us: int) -> Iterator[int]:
         yield session.pair_us + UNANSWERED_S * SECOND_US
     if session.stage is Stage.ENROL:
         yield session.lapse_us
+    yield from moments(session, boot_us)
     if session.connected:
         yield from _while_connected(session)
     if may_tell(session, boot_us):

@@ -13,6 +13,7 @@ from datetime import timedelta
 from functools import singledispatchmethod
 from pathlib import Path
 
+from fleetward_agent.outbox_schema import SCHEMA
 from fleetward_agent.thinning import Walk, thinned
 from fleetward_agent.turn import (
     AddReport,
@@ -26,6 +27,7 @@ from fleetward_agent.turn import (
     Spent,
     Sweep,
 )
+from fleetward_agent.upgrade_state import Committed, RaiseFloor
 from fleetward_agent.urgency import EVERY, TELEMETRY
 from fleetward_schemas.commands import ResultReason, ResultState
 from fleetward_schemas.errors import LocalMistake
@@ -39,21 +41,6 @@ THINNED = "outboxThinned"
 BUDGET_DAY, BUDGET_SPENT = "budgetDay", "budgetSpent"
 REFUSED = "reportsRefused"
 _TELEMETRY = "telemetry"
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS outbox(
-    id TEXT PRIMARY KEY, kind TEXT NOT NULL, body TEXT NOT NULL, priority INTEGER NOT NULL, created_ms INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS outbox_order ON outbox(priority, id);
-CREATE TABLE IF NOT EXISTS commands(
-    command_id TEXT PRIMARY KEY, state TEXT NOT NULL, reason TEXT, verb TEXT NOT NULL, params TEXT NOT NULL,
-    expires_ms INTEGER NOT NULL, at_ms INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS windows(
-    signer TEXT NOT NULL, topic TEXT NOT NULL, highest INTEGER NOT NULL, seen TEXT NOT NULL,
-    expires_ms INTEGER NOT NULL, PRIMARY KEY(signer, topic)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS counters(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-"""
 
 
 class OutboxFull(OSError):  # noqa: N818 - says what is wrong
@@ -96,7 +83,7 @@ class Outbox:
             path.chmod(0o600)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
-        self._db.executescript(_SCHEMA)
+        self._db.executescript(SCHEMA)
         self._measure()
 
     @property
@@ -162,6 +149,10 @@ class Outbox:
         """Return a durable counter."""
         row = self._db.execute("SELECT value FROM counters WHERE name=?", (name,)).fetchone()
         return 0 if row is None else int(row[0])
+
+    def floors(self) -> tuple[Committed, ...]:
+        """Return the counters committed, as they stand here."""
+        return tuple(Committed(*row) for row in self._db.execute("SELECT name, counter, sha256, version FROM floors"))
 
     def close(self) -> None:
         """Close the file."""
@@ -232,6 +223,16 @@ class Outbox:
         for (one,) in old.fetchall():
             self._drop(one)
             self._count(DROPPED, 1)
+
+    @_apply.register
+    def _(self, change: RaiseFloor) -> None:
+        one = change.committed
+        self._db.execute(
+            # C8: never lower
+            "INSERT INTO floors VALUES(?,?,?,?) ON CONFLICT(name) DO UPDATE SET counter=excluded.counter,"
+            " sha256=excluded.sha256, version=excluded.version WHERE excluded.counter>floors.counter",
+            (one.name, one.counter, one.sha256, one.version),
+        )
 
     def _count(self, name: str, by: int) -> None:
         self._db.execute(

@@ -14,7 +14,8 @@ from fleetward_schemas.jws import Alg
 class Options:
     """Where to connect, and with which keys. keep_alive_s: at most 60.
 
-    need_ms: how sure of the time the host's work must be. drift_ppm: how far its oscillator may run off.
+    need_ms: how sure of the time the host's work must be. health_s: how long a new version has to prove well.
+    drift_ppm: how far its oscillator may run off.
     bytes_per_day: what a metered link may carry; 0 where nobody counts.
     """
 
@@ -25,6 +26,7 @@ class Options:
     transport_alg: Alg = Alg.EDDSA
     keep_alive_s: int = 20
     need_ms: int = 1000
+    health_s: int = 600
     drift_ppm: int = DRIFT_PPM
     bytes_per_day: int = 0
 

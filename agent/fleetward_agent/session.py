@@ -14,6 +14,7 @@ from fleetward_agent.budget import Budget
 from fleetward_agent.instant import SECOND_US, Instant
 from fleetward_agent.keys import DEVICE, TRANSPORT
 from fleetward_agent.state import Kept, Pair, RefusedTime
+from fleetward_agent.upgrade_state import Work
 from fleetward_agent.walk import DOORS, QUESTIONS, Door, Stage, Step, advance
 from fleetward_schemas.certificates import Anchors, read_certificate, thumbprint
 from fleetward_schemas.clock import Clock
@@ -37,7 +38,7 @@ _TELLING = {Stage.GREETING: "status", Stage.DEVICE_TIME: "time", Stage.WORKING: 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What never changes while the agent runs."""
+    """What never changes while the agent runs. health_s: how long a new version has to prove well."""
 
     device_id: DeviceId
     identity: DigitalId
@@ -49,6 +50,7 @@ class Facts:
     started_us: int
     ftm: bool
     need_ms: int = 1000
+    health_s: int = 600
     mosip: MosipAnchors | None = None
 
 
@@ -121,7 +123,8 @@ class Session:
     old: the pair in use is the previous one. redial: the line is to be closed and another opened. pair_refusals,
     pair_us: refused dials with the pair in use, and since when its ``online`` may be answered. order_row: what the
     outbox says of the key command. retired, emptied: nothing is said any more, nor kept in the outbox; the keys go.
-    budget: of a metered link. pace: how much telemetry may be under way, as the server's receipts allow it.
+    budget: of a metered link. pace: how much telemetry may be under way, as the server's receipts allow it. work: of
+    upgrades.
     """
 
     facts: Facts
@@ -168,6 +171,7 @@ class Session:
     emptied: bool = False
     budget: Budget = field(default_factory=Budget)
     pace: int = FIRST_PACE
+    work: Work = field(default_factory=Work)
 
     @property
     def pair(self) -> Pair | None:

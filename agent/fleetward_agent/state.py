@@ -18,6 +18,7 @@ from tinydb import TinyDB
 from tinydb.storages import MemoryStorage, Storage
 from tinydb.table import Document
 
+from fleetward_agent.upgrade_state import Software
 from fleetward_broker.signers import sync_folder
 from fleetward_schemas.clock import Saved
 from fleetward_schemas.commands import ResultReason, ResultState, Verb
@@ -146,6 +147,7 @@ class Kept:
     synced_ms: int = 0
     refused_times: tuple[RefusedTime, ...] = ()
     encryption: tuple[EncryptFor, ...] = ()
+    software: Software = field(default_factory=Software)
 
     def texts(self) -> frozenset[str]:
         """Return every text in it: a key whose name is none of them was never written down, or is forgotten."""

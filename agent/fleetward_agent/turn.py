@@ -14,7 +14,8 @@ from fleetward_agent.instant import Instant
 from fleetward_agent.ports import Sighting
 from fleetward_agent.session import Session
 from fleetward_agent.state import Pair
-from fleetward_agent.upgrade_effects import UpgradeEffect, UpgradeOutcome
+from fleetward_agent.upgrade_effects import ScannerSeen, SeeScanner, UpgradeEffect, UpgradeOutcome
+from fleetward_agent.upgrade_state import RaiseFloor
 from fleetward_schemas.certificates import Chain
 from fleetward_schemas.commands import ResultReason, ResultState
 from fleetward_schemas.envelope import Opened
@@ -98,7 +99,7 @@ class Sweep:
     now: datetime
 
 
-Change = AddReport | GrowReport | DropReports | ForgetAll | PutCommand | PutWindow | Count | Spent | Sweep
+Change = AddReport | GrowReport | DropReports | ForgetAll | PutCommand | PutWindow | Count | Spent | Sweep | RaiseFloor
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,7 @@ class TakeReading:
     """Effect: read scanner and host. Answer: ``ReadingTaken``."""
 
 
-Craft = SignFirst | MakeKeys | Adopt | Renew | Destroy | SignInfo | TakeReading
+Craft = SignFirst | MakeKeys | Adopt | Renew | Destroy | SignInfo | TakeReading | SeeScanner
 Effect = Craft | UpgradeEffect
 """A craft is done on the loop and at once; what an upgrade asks takes long and is done off it."""
 
@@ -218,7 +219,7 @@ class ReadingTaken:
     thinned: int = 0
 
 
-CraftOutcome = FirstSigned | KeysMade | Adopted | Renewed | Destroyed | InfoSigned | ReadingTaken
+CraftOutcome = FirstSigned | KeysMade | Adopted | Renewed | Destroyed | InfoSigned | ReadingTaken | ScannerSeen
 Outcome = CraftOutcome | UpgradeOutcome
 
 

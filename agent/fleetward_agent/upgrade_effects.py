@@ -36,12 +36,16 @@ class ReadRelease:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseRead:
-    """Exactly one of: wants, the files to be read next; why, a refusal; neither, they agree. again: read it anew."""
+    """Exactly one of: wants, the files to be read next; why, a refusal; neither, they agree. again: read it anew.
+
+    version: the target's, for people, where they agree.
+    """
 
     name: str
     wants: tuple[str, ...] = ()
     why: Why | None = None
     again: bool = False
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,21 @@ class Restart:
     """
 
     needs: Needs
+
+
+@dataclass(frozen=True, slots=True)
+class SeeScanner:
+    """Effect, done on the loop: see whether the scanner answers under the new version. Answer: ``ScannerSeen``."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScannerSeen:
+    """Whether it does."""
+
+    name: str
+    answers: bool
 
 
 UpgradeEffect = ReadRelease | FetchTarget | Install | Activate | CheckHealth | Settle | RollBack | Restart

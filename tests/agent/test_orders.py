@@ -36,8 +36,10 @@ def test_sync_time_succeeds_on_an_answer_and_fails_without_one(working: Stage) -
     ("verb", "params", "reason"),
     [
         ("capture", {}, "unknown-command"),
-        ("unlock-upgrade", {"name": "firmware"}, "unknown-command"),
         ("collect-info", {"all": 1}, "bad-params"),
+        ("unlock-upgrade", {}, "bad-params"),
+        ("unlock-upgrade", {"name": "firmware", "all": True}, "bad-params"),
+        ("unlock-upgrade", {"name": 7}, "bad-params"),
     ],
 )
 def test_a_command_that_cannot_be_obeyed_is_refused_with_its_reason(

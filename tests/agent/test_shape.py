@@ -30,7 +30,7 @@ TOUCH_THE_WORLD |= {"local.py", "local_door.py", "pool.py"}
 DOOR = "local_door.py"
 """The one file that listens: on a UNIX socket, where it tells and does nothing."""
 CAPTURES = ("capture", "rcapture", "biovalue", "biometric", "bdb")
-HEAVY = ("sqlalchemy", "rich", "typer", "structlog", "amqtt", "fleetward_server", "asyncio", "jwt", "pyudev")
+HEAVY = ("sqlalchemy", "rich", "typer", "structlog", "amqtt", "fleetward_server", "asyncio", "jwt", "pyudev", "tuf")
 
 
 def imported(path: Path) -> set[str]:
@@ -67,7 +67,7 @@ RUN = """
 import os, signal, sys, threading
 from fleetward_agent.__main__ import main
 threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
-left_out = ("pyudev", "fleetward_agent.plugs", "fleetward_agent.local")
+left_out = ("tuf", "pyudev", "fleetward_agent.plugs", "fleetward_agent.local")
 print(main(["run", "--device", sys.argv[1]]), [m for m in left_out if m in sys.modules])
 """
 
