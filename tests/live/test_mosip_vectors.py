@@ -23,7 +23,7 @@ from fleetward_sandbox.mosip.words import PMS, Complaint
 from fleetward_schemas.certificates import read_pem_certificates
 from fleetward_schemas.encryption import MosipAnchors, encrypts
 from fleetward_schemas.errors import Code, Refused
-from fleetward_schemas.identity import Certification, DigitalId, read_identity
+from fleetward_schemas.identity import Certification, DigitalId, Environment, Purpose, read_identity
 from fleetward_schemas.jws import split
 from fleetward_schemas.moment import parse
 from fleetward_server.mosip.encryption import best, read_any
@@ -308,3 +308,66 @@ def test_our_device_info_fits_the_toolkits_schema_but_for_its_moment_and_the_cal
     assert schema.is_valid([item])
     assert not schema.is_valid([item | {"deviceInfoDecoded": ours | {"env": "Preproduction"}}])
     assert not schema.is_valid([item | {"deviceInfoDecoded": ours | {"bioValue": "x"}}])
+
+
+def opened(token: str) -> dict[str, Any]:
+    """Return what a JWS, or base64 of JSON, holds."""
+    found: dict[str, Any] = json.loads(loose(token.split(".")[1] if "." in token else token))
+    return found
+
+
+def sent(profile: Profile, act: Act, scanner: Scanner) -> dict[str, Any]:
+    """Return what MOSIP is asked, as it goes out."""
+    row = scanner.row(device_info=scanner.info(moment()), purpose=scanner.purpose)
+    asked = voice(profile).asked(task(act, device_code="c"), row, moment())
+    assert asked.body is not None
+    found: dict[str, Any] = asked.body["request"]
+    return found
+
+
+@pytest.mark.parametrize("level", Certification)
+@pytest.mark.parametrize("profile", [Profile.PMS, Profile.MASTERDATA])
+def test_what_a_register_is_sent_of_a_device_fits_the_toolkits_schemas(profile, level):
+    scanner = Scanner(1, level, Purpose.AUTH if level is Certification.L1 else Purpose.REGISTRATION)
+    data = opened(sent(profile, Act.REGISTER, scanner)["deviceData"])
+    info = opened(data["deviceInfo"]) if profile is Profile.PMS else data["deviceInfo"]
+    identity = opened(info["digitalId"])
+    toolkit("DigitalIdResponseSchema").validate(identity)
+    (properties,) = [
+        one["properties"] for one in schemas_with(toolkit("DeviceInfoReadyResponseSchema").schema, "firmware")
+    ]
+    for name in ("certification", "firmware"):
+        assert info[name] in properties[name].get("enum", [info[name]])
+    assert data["purpose"] in properties["purpose"]["enum"]
+    if profile is Profile.PMS:
+        decoded = {name: value for name, value in info.items() if name != "timestamp"}
+        decoded |= {"callbackId": "http://127.0.0.1:4501/", "digitalIdDecoded": identity}
+        item = {"deviceInfo": data["deviceInfo"], "deviceInfoDecoded": decoded, "error": SUCCESS}
+        toolkit("DeviceInfoReadyResponseSchema").validate([item])
+        broken = item | {"deviceInfoDecoded": decoded | {"digitalIdDecoded": identity | {"more": "x"}}}
+        assert not toolkit("DeviceInfoReadyResponseSchema").is_valid([broken])
+
+
+SUCCESS = {"errorCode": "0", "errorInfo": "Success"}
+
+
+def schemas_with(found: Any, name: str) -> list[dict[str, Any]]:
+    """Return the parts of a schema that describe an object with a property."""
+    inside = found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
+    here = [found] if isinstance(found, dict) and name in (found.get("properties") or {}) else []
+    return here + [part for one in inside for part in schemas_with(one, name)]
+
+
+@pytest.mark.parametrize("level", Certification)
+def test_the_hotlist_of_1_2_names_a_device_by_words_of_a_digital_id_that_fits(level):
+    scanner = Scanner(1, level)
+    identity = opened(scanner.digital_id(moment()))
+    toolkit("DigitalIdResponseSchema").validate(identity)
+    wish = sent(Profile.CRYPTO_ONLY, Act.HOTLIST, scanner)
+    assert wish["id"] == identity["serialNo"] + identity["make"] + identity["model"]
+    assert wish.keys() == {"id", "idType", "status", "expiryTimestamp"}
+
+
+def test_every_environment_and_no_other_is_one_of_the_toolkits():
+    (described,) = schemas_with(toolkit("DeviceInfoReadyResponseSchema").schema, "env")
+    assert described["properties"]["env"]["enum"] == list(Environment)
