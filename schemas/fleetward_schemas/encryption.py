@@ -8,6 +8,7 @@ and their keys may be encrypted for: what is believed bears MOSIP's own organisa
 published certificates; keymanager ``CertificateUtility`` (base keys take their signer's name, partners keep their own).
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import pairwise
@@ -28,6 +29,7 @@ from fleetward_schemas.shapes import ChainOfDer, DownBody
 from fleetward_schemas.strict import b64_der
 
 MAX_DOMAINS = 16
+DOMAIN = re.compile(r"[\x21-\x7e]{1,256}")
 DomainUri = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$")]
 
 

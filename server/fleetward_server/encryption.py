@@ -44,7 +44,10 @@ def bodies(config: Config, store: Store, now: datetime) -> tuple[Encryption, ...
     anchors = anchors_of(config, "anchors") if config.mosip.on else None
     if anchors is None:
         return ()
-    made = (_body(row, anchors, now) for row in store.encryption_certificates() if row.usable(now))
+    # E2: what was fetched for another environment, or a domain no longer named, is told no more.
+    wanted = {(config.provider.environment, domain) for domain in config.mosip.domain_uris}
+    rows = (row for row in store.encryption_certificates() if (row.env, row.domain_uri) in wanted)
+    made = (_body(row, anchors, now) for row in rows if row.usable(now))
     return tuple(body for body in made if body is not None)
 
 

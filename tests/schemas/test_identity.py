@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fleetward_sandbox.vector_pki import IDENTITY_A, IDENTITY_B
+from fleetward_schemas.encryption import Encryption
 from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.identity import (
     SUB_TYPES,
@@ -23,6 +24,7 @@ from fleetward_schemas.identity import (
     read_identity,
     sign_identity,
 )
+from fleetward_schemas.strict import show_der
 from fleetward_schemas.topics import Role, principal_of
 
 FIELD = st.text(alphabet=st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=36)
@@ -106,3 +108,22 @@ def test_the_servers_identity_is_signed_like_a_devices_and_is_none(cast):
 def test_capture_for_authentication_needs_l1():
     lawful = {(level, use) for level in Certification for use in Purpose if may_serve(level, use)}
     assert lawful == set(map(tuple, [("L0", "Registration"), ("L1", "Registration"), ("L1", "Auth")]))
+
+
+MISSPELLED = (
+    *("production", "PRODUCTION", "Prod", "Preproduction", "PreProduction", "Pre-production", "Pre Production"),
+    *("Pre\u2011Production", "Pre_Production", "Development", "developer", "Dev", "Stage", "staging", "Staging "),
+    *(" Staging", "Staging\n", "None", "Test", ""),
+)
+
+
+@pytest.mark.parametrize("word", MISSPELLED)
+def test_an_environment_is_spelled_as_mosip_spells_it_or_not_at_all(word):
+    assert [str(one) for one in Environment] == ["Staging", "Developer", "Pre-Production", "Production"]
+    with pytest.raises(ValueError, match="is not a valid Environment"):
+        Environment(word)
+    told = {"domainUri": "https://id.example.org", "certificates": [show_der(b"any")]}
+    for one in Environment:
+        assert Encryption.model_validate(told | {"env": str(one)}).env is one
+    with pytest.raises(ValidationError, match="env"):
+        Encryption.model_validate(told | {"env": word})

@@ -64,6 +64,16 @@ def test_what_is_wrong_is_named_with_what_was_expected(tmp_path: Path, text: str
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "word", ["production", "PRODUCTION", "Preproduction", "Pre-production", "Dev", "Staging ", "None", ""]
+)
+def test_an_environment_is_spelled_as_mosip_spells_it_or_not_at_all(tmp_path: Path, word: str) -> None:
+    for one in Environment:
+        assert load(written(tmp_path, GOOD.replace("Developer", one))).provider.environment is one
+    with pytest.raises(ConfigProblem, match="expected one of Staging, Developer, Pre-Production, Production"):
+        load(written(tmp_path, GOOD.replace("Developer", word)))
+
+
 def test_a_folder_without_a_provider_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigProblem, match="fleetward init --dir"):
         load(tmp_path)

@@ -48,7 +48,8 @@ def keep(store: Store, leaf: Made, domain: str = DOMAIN) -> None:
 
 def config(folder: Path, *held: x509.Certificate, **mosip: str) -> Config:
     (folder / "anchors.pem").write_bytes(b"".join(one.public_bytes(Encoding.PEM) for one in held))
-    table = MosipTable(**({"url": "https://x", "client_id": "us", "anchors": "anchors.pem"} | mosip))  # type: ignore[arg-type]
+    named = {"url": "https://x", "client_id": "us", "anchors": "anchors.pem"}
+    table = MosipTable(**(named | mosip), domain_uris=(DOMAIN,))  # type: ignore[arg-type]
     return Config(folder, ProviderTable("Acme", "acme", Environment.DEVELOPER), mosip=table)
 
 
@@ -70,6 +71,16 @@ def test_what_is_over_or_no_more_under_the_anchors_is_not_told(store: Store, tmp
     (tmp_path / "other").mkdir()
     other = chain(replace(ROOT, key="rsa2048 other"))[0]
     assert bodies(config(tmp_path / "other", other.certificate), store, NOW) == ()
+
+
+def test_what_no_configuration_names_any_more_is_not_told(store: Store, tmp_path: Path) -> None:
+    leaf, *above = chain(FIR, IDA, ROOT)
+    keep(store, leaf)
+    keep(store, leaf, "https://former.example.org")
+    whole = config(tmp_path, *(one.certificate for one in above))
+    assert [body.domainUri for body in bodies(whole, store, NOW)] == [DOMAIN]
+    moved = replace(whole, provider=replace(whole.provider, environment=Environment.STAGING))
+    assert bodies(moved, store, NOW) == ()
 
 
 def test_without_mosip_nothing_is_told_and_unreadable_anchors_are_named(store: Store, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import urlsplit
 
+from fleetward_schemas.encryption import DOMAIN, MAX_DOMAINS
 from fleetward_schemas.errors import Refused
 from fleetward_schemas.moment import parse_loose
 
@@ -108,12 +109,23 @@ def problems(table: MosipTable) -> Iterator[str]:
     if not 1 <= table.timeout_s <= 300:
         yield f"timeout_s = {table.timeout_s}: expected 1..300"
     yield from _former(table)
+    yield from _domains(table)
     if table.profile == Profile.PMS and not table.anchors:
         yield "anchors is missing: profile 'pms-1.1' believes signed answers, so it needs MOSIP's certificates, PEM"
     if table.domain_uris and not table.anchors:
         yield "anchors is missing: encryption certificates are checked against MOSIP's certificates, PEM"
     if Source.FILE in table.encryption and not table.encryption_file:
         yield "encryption_file is missing: encryption names 'file'"
+
+
+def _domains(table: MosipTable) -> Iterator[str]:
+    # E2: what no device would take is not asked for.
+    for domain in table.domain_uris:
+        if DOMAIN.fullmatch(domain) is None:
+            yield f"domain_uris holds {domain!r}: expected 1..256 printable characters without a space"
+    many = len(table.domain_uris)
+    if many > MAX_DOMAINS or many != len(set(table.domain_uris)):
+        yield f"domain_uris holds {many}: expected at most {MAX_DOMAINS}, each once"
 
 
 def _former(table: MosipTable) -> Iterator[str]:
