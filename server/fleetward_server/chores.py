@@ -12,13 +12,15 @@ from datetime import datetime, timedelta
 from fleetward_schemas.commands import Event, Step, Verb, may_advance
 from fleetward_schemas.ids import RANDOM_BYTES, next_id
 from fleetward_schemas.messages import WEEK_S
+from fleetward_schemas.moment import to_ms
 from fleetward_schemas.topics import DeviceId
-from fleetward_server import commands, enrol, retirement, rotation
+from fleetward_schemas.upgrade import AHEAD_MS
+from fleetward_server import commands, enrol, retirement, rotation, upgrade
 from fleetward_server.config import RotationTable
 from fleetward_server.encryption import told
 from fleetward_server.outgoing import Outgoing
 from fleetward_server.state import AddAudit, AuditEntry, Command, Device, Presence, PutCommand, PutDevice
-from fleetward_server.store import Store, Unit
+from fleetward_server.store import Ahead, Store, Unit
 from fleetward_server.turn import Policy, Reply, Turn
 
 COMMANDS_A_TURN = 200
@@ -27,6 +29,7 @@ HANDED_A_TURN = 200
 ROTATIONS_A_TURN = 50
 SILENT_PERIODS = 3
 LEAST_SILENCE_S = 90
+AHEAD_FOR = timedelta(seconds=10)
 PLAN = "planned rotation"
 
 
@@ -45,11 +48,14 @@ class Chores:
         due = self._store.queued_commands(now, COMMANDS_A_TURN)
         overdue = self._store.overdue_commands(now, COMMANDS_A_TURN)
         waiting, leaving = self._store.approved_waiting(), self._store.retiring(now, COMMANDS_A_TURN)
-        if not (due or overdue or waiting or leaving):
+        assigned = self._store.assignments_due(now, COMMANDS_A_TURN)
+        ahead = self._store.devices_ahead(now - AHEAD_FOR, now - upgrade.AGAIN, COMMANDS_A_TURN)
+        if not (due or overdue or waiting or leaving or assigned or ahead):
             return out
         with self._store.unit() as rows:
             turns = (_overdue(overdue, rows, now), _leaving(leaving, rows, now))
-            for turn in (*turns[0], *turns[1], *_orders(due, rows, now), *_words(waiting, rows, policy)):
+            told = (*_orders(due, rows, now), *_words(waiting, rows, policy), *_assigned(assigned, rows, now))
+            for turn in (*turns[0], *turns[1], *told, *_said_again(ahead, rows, now)):
                 rows.apply(turn.changes)
                 out.replies.extend(turn.replies)
         return out
@@ -119,6 +125,24 @@ def _orders(due: Iterable[Command], rows: Unit, now: datetime) -> Iterator[Turn]
         command, device = rows.command(old.id), rows.device(old.device_id)
         if command is not None and device is not None and may_advance(command.step, Event.SEND):
             yield commands.send(command, device, now)
+
+
+def _assigned(due: Iterable[DeviceId], rows: Unit, now: datetime) -> Iterator[Turn]:
+    for device_id in due:
+        assignment, device = rows.counting(device_id), rows.device(device_id)
+        if assignment is not None and device is not None and not assignment.seen:
+            yield upgrade.send(assignment, device, now)
+
+
+def _said_again(ahead: Iterable[Ahead], rows: Unit, now: datetime) -> Iterator[Turn]:
+    """Say what counts here to devices that hold something newer, as after a restore."""
+    for one in ahead:
+        device, counts = rows.device(one.device_id), rows.counting(one.device_id)
+        if device is None:
+            continue
+        made = rows.made_version(one.device_id, to_ms(now) + AHEAD_MS)
+        version = upgrade.next_version(now, rows.taken_version(one.device_id), made)
+        yield upgrade.said_again(device, counts, version, now)
 
 
 def _words(waiting: Iterable[Device], rows: Unit, policy: Policy) -> Iterator[Turn]:

@@ -36,6 +36,7 @@ from fleetward_schemas.presence import Status
 from fleetward_schemas.replay import ReplayWindow
 from fleetward_schemas.rotation import Csr
 from fleetward_schemas.topics import DeviceId, Principal, Role
+from fleetward_schemas.upgrade import Progress
 from fleetward_server.enrol import csr_keys
 from fleetward_server.state import Challenge, Device, FtmRoot, PutWindow, Use
 from fleetward_server.store import Unit as Rows
@@ -265,6 +266,14 @@ def know(said: Said, rows: Rows, random: bytes) -> Known:
             return Known(device)
         case Info():
             return Known(device, chains=rows.chains(said.device_id))
+        case Progress(assignmentVersion=version, name=name):
+            counting = rows.counting(said.device_id)
+            return Known(
+                device,
+                assignment=rows.assignment(said.device_id, version),
+                counts=0 if counting is None else counting.version,
+                upgrade=rows.upgrade(said.device_id, name),
+            )
         case Csr() as csr:
             chains = rows.chains(said.device_id)
             return Known(device, command=rows.command(csr.commandId), chains=chains, taken_keys=_taken(csr, rows))

@@ -22,6 +22,7 @@ from fleetward_server.state import (
     TakeCertificates,
 )
 from fleetward_server.turn import Known, Policy, Said, Turn
+from fleetward_server.upgrade_state import AssignmentWanted
 
 
 def on_status(said: Said, known: Known, policy: Policy) -> Turn:
@@ -56,7 +57,8 @@ def _online(said: Said, device: Device, status: Status) -> Turn:
             said.arrived_at, f"device:{device.id}", "took-keys", device.id, detail=certificate.thumbprint
         )
         changes = (TakeCertificates(device.id, certificate.pair), AddAudit(entry), *old)
-    return Turn(changes=(PutDevice(device), *changes), acks=(said.id,))
+    wanted = AssignmentWanted(device.id, said.arrived_at)
+    return Turn(changes=(PutDevice(device), *changes, wanted), acks=(said.id,))
 
 
 def _offline(said: Said, device: Device, status: Status) -> Turn:

@@ -26,6 +26,7 @@ class Retention:
             lambda store, now: store.forget_windows(now, ROWS),
             lambda store, now: store.forget_challenges(now, ROWS),
             lambda store, now: store.forget_mass_targets(now - timedelta(days=kept.reports_days), ROWS),
+            lambda store, now: store.forget_assignments(now - timedelta(days=kept.reports_days), ROWS),
             *(_pruned(kind, _days(kept, kind)) for kind in REPORTS),
         )
         self._next = 0

@@ -15,6 +15,7 @@ from fleetward_schemas.foreign import Leniency
 from fleetward_schemas.identity import Certification, DigitalId, Purpose
 from fleetward_schemas.replay import ReplayWindow
 from fleetward_schemas.topics import DeviceId
+from fleetward_server.upgrade_state import UpgradeChange
 
 
 class Presence(StrEnum):
@@ -317,4 +318,5 @@ Change = (
     | PutCommand
     | CountRefusal
     | AddAudit
+    | UpgradeChange
 )

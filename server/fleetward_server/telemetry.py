@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from fleetward_server.state import AddAudit, AddReport, AuditEntry, Presence, PutDevice, Report, Seen
 from fleetward_server.turn import Known, Policy, Said, Turn
+from fleetward_server.upgrade_state import AssignmentWanted
 
 
 def stored(said: Said) -> AddReport:
@@ -24,7 +25,7 @@ def on_telemetry(said: Said, known: Known, policy: Policy) -> Turn:
     if said.opened.at <= device.presence_at:
         return turn
     back = replace(device, presence=Presence.ONLINE, presence_at=said.arrived_at, seen_at=said.arrived_at)
-    return turn._replace(changes=(*turn.changes, PutDevice(back)))
+    return turn._replace(changes=(*turn.changes, PutDevice(back), AssignmentWanted(device.id, said.arrived_at)))
 
 
 def on_alert(said: Said, _: Known, __: Policy) -> Turn:

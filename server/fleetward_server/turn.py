@@ -17,6 +17,7 @@ from fleetward_schemas.jws import PublicKey
 from fleetward_schemas.topics import DeviceId
 from fleetward_server.config import LimitsTable
 from fleetward_server.state import Certificate, Challenge, Change, Command, Device
+from fleetward_server.upgrade_state import Assignment, Upgrade
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,8 @@ class Known(NamedTuple):
 
     ftm_owner: whose FTM key the speaker's key is. challenge: the one this hello got, or whose nonce this enrol brings.
     chains: the device's issued and current certificates. taken_keys: which of the CSRs' keys are anywhere in the fleet.
+    assignment: the one that a progress speaks of; counts: the version of the one that counts, 0 for none; upgrade: how
+    far what it speaks of got by earlier words.
     random: 32 fresh bytes, since a pure function cannot make its own.
     """
 
@@ -91,6 +94,9 @@ class Known(NamedTuple):
     chains: tuple[Certificate, ...] = ()
     taken_keys: frozenset[str] = frozenset()
     command: Command | None = None
+    assignment: Assignment | None = None
+    counts: int = 0
+    upgrade: Upgrade | None = None
     random: bytes = b""
 
 

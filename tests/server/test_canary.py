@@ -24,6 +24,7 @@ from fleetward_schemas.strict import b64url, b64url_decode
 from fleetward_schemas.topics import Direction
 from fleetward_schemas.upgrade import Phase, Progress, Why
 from tests.device import TestDevice
+from tests.server.assigned import assign, assignment
 from tests.server.test_worker import Bench
 
 ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
@@ -31,8 +32,9 @@ ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
 @pytest.fixture
 def bench(bench: Bench) -> Bench:
-    """Return the bench once its L1 is there."""
+    """Return the bench once its L1 is there and shall run something."""
     bench.enrolled(bench.l1)
+    assign(bench.store, assignment(bench.l1.id, bench.now, version=1), bench.now)
     return bench
 
 

@@ -11,6 +11,7 @@ from fleetward_server.presence import on_status
 from fleetward_server.state import AddAudit, CertificateState, Presence, PutDevice, TakeCertificates
 from fleetward_server.telemetry import on_telemetry
 from fleetward_server.turn import Turn
+from fleetward_server.upgrade_state import AssignmentWanted
 from tests.server.provider import DEVICE_ID, ID, NOW, POLICY, Voice, device, device_speaker, known, said
 
 SESSION, OTHER = "A" * 22, "B" * 21 + "A"
@@ -44,7 +45,7 @@ def test_the_first_online_under_new_keys_ends_the_old_ones() -> None:
 def test_a_later_online_under_the_same_keys_ends_nothing() -> None:
     turn = status("online", enrolments=1)
 
-    assert [type(c) for c in turn.changes] == [PutDevice]
+    assert [type(c) for c in turn.changes] == [PutDevice, AssignmentWanted]
 
 
 def test_the_digital_id_before_is_remembered() -> None:

@@ -20,9 +20,11 @@ from fleetward_server.store.memory import Memory
 from fleetward_server.store.mosip import MosipRows
 from fleetward_server.store.queries import AuditFilter, Counts, Queries, RefusalCount, ReportFilter
 from fleetward_server.store.unit import Unit
+from fleetward_server.store.upgrades import Ahead, UpgradeQueries
 
 __all__ = [
     "LEVELS_DAYS",
+    "Ahead",
     "AuditFilter",
     "Counts",
     "DeviceEndings",
@@ -36,7 +38,7 @@ __all__ = [
 ]
 
 
-class Store(Queries, MassQueries, EndingQueries, Duties, MosipRows):
+class Store(Queries, MassQueries, EndingQueries, UpgradeQueries, Duties, MosipRows):
     """An open store. One writer at a time: a second one waits, then gives up with ``StoreHeld``.
 
     Units belong to one thread.

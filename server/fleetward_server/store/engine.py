@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from fleetward_schemas.errors import LocalMistake
 
-HEAD = "0009"
+HEAD = "0010"
 """The schema this code reads and writes: the last revision in ``migrations/versions``."""
 PATIENCE_S = 10.0
 MIGRATIONS = Path(__file__).parent / "migrations"

@@ -55,11 +55,11 @@ class Lookups:
     def prefetch(self, device_ids: Iterable[DeviceId], windows: Iterable[WindowKey]) -> None:
         """Read the devices and windows of a batch with a few statements."""
         known = self._memory
-        for some in _slices([one for one in device_ids if one not in known.devices]):
+        for some in slices([one for one in device_ids if one not in known.devices]):
             known.devices.update(dict.fromkeys(some))
             for row in self._all(ALL_DEVICES.where(tables.devices.c.id.in_(some))):
                 known.devices[row.id] = rows.to_device(row)
-        for keys in _slices([one for one in windows if one not in known.windows]):
+        for keys in slices([one for one in windows if one not in known.windows]):
             known.windows.update(dict.fromkeys(keys, ReplayWindow()))
             for row in self._all(_WINDOWS.where(_WINDOW_KEY.in_(keys))):
                 known.windows[row.signer, row.topic] = rows.to_window(row)
@@ -131,7 +131,7 @@ class Lookups:
     def taken_keys(self, thumbs: Iterable[str]) -> frozenset[str]:
         """Return which of these keys stand in any certificate of the fleet."""
         column = tables.certificates.c.key_thumbprint
-        found = (self._all(select(column).where(column.in_(some))) for some in _slices(list(thumbs)))
+        found = (self._all(select(column).where(column.in_(some))) for some in slices(list(thumbs)))
         return frozenset(row[0] for some in found for row in some)
 
     def command(self, command_id: str) -> Command | None:
@@ -168,7 +168,8 @@ class Lookups:
         return self._connection.execute(statement).first()
 
 
-def _slices(wanted: list[T]) -> Iterator[list[T]]:
+def slices(wanted: list[T]) -> Iterator[list[T]]:
+    """Yield a list in pieces that one statement takes."""
     rest = iter(wanted)
     while some := list(islice(rest, MOST_BOUND)):
         yield some

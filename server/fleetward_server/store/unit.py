@@ -44,7 +44,6 @@ from fleetward_server.state import (
 )
 from fleetward_server.store import journal, mosip_tables, rows, tables
 from fleetward_server.store.lookups import LIVE, WindowKey
-from fleetward_server.store.masses import MassUnit
 from fleetward_server.store.memory import Memory
 from fleetward_server.store.mosip import from_encryption, from_task
 from fleetward_server.store.rows import Values
@@ -56,6 +55,7 @@ from fleetward_server.store.statements import (
     NEW_REPORT,
     upsert,
 )
+from fleetward_server.store.upgrades import UpgradeUnit
 
 _SILENCED = frozenset({State.REFUSED, State.REVOKED, State.RETIRED})
 _TOLD = _SILENCED | {State.QUARANTINED}
@@ -63,7 +63,7 @@ _TOLD = _SILENCED | {State.QUARANTINED}
 _STEP_BITS = 32
 
 
-class Unit(MassUnit):
+class Unit(UpgradeUnit):
     """One transaction's reads and changes; ``Store.unit`` makes it and commits it."""
 
     def __init__(self, connection: Connection, memory: Memory) -> None:
@@ -93,6 +93,7 @@ class Unit(MassUnit):
             CountRefusal: self._count_refusal,
             AddAudit: self._add_audit,
         }
+        self._appliers |= self.upgrade_appliers()
 
     def apply(self, changes: Iterable[Change]) -> None:
         """Make changes, in order."""
@@ -143,6 +144,7 @@ class Unit(MassUnit):
         KEPT_WINDOW.run(self._connection, list(map(rows.from_window, self._kept_windows.values())))
         NEW_REPORT.run(self._connection, list(map(rows.from_report, self._reports.values())))
         self._many(upsert(tables.commands), [rows.from_command(self._commands[one]) for one in self._put_commands])
+        self.flush_upgrades()
         self._many(ADDED_REFUSALS, [_refusal(*key, *value) for key, value in self._refusals.items()])
         self._many(insert(tables.audit), list(map(_from_link, self._links)))
         for name in self._moved:
