@@ -90,6 +90,11 @@ def release(file: str) -> str:
     return f"{ROOT}/fleet/release/{file}"
 
 
+def is_release_file(name: str) -> bool:
+    """Say whether a file of the release repository may be called so on the wire."""
+    return _FILE.fullmatch(name) is not None
+
+
 def read_topic(topic: str) -> Address:
     """Take a topic name apart.
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fleetward_broker.line import Arrived, Connected, Dial, Event, LineId, Lost, backoff_s
+from fleetward_broker.line import Arrived, Connected, Delivered, Dial, Event, LineId, Lost, backoff_s
 from fleetward_broker.link import SelectorLink
 from fleetward_broker.logs import FORMATS, LEVELS, start_logging
 from fleetward_broker.signers import KeyUnavailable
@@ -36,6 +36,7 @@ from fleetward_server.health import forget_health, write_health
 from fleetward_server.key_watch import KeyWatch, opened
 from fleetward_server.outgoing import Outgoing
 from fleetward_server.pulse import Pulse, write_pulse
+from fleetward_server.releases.duty import ReleaseDuty
 from fleetward_server.retention import Retention
 from fleetward_server.store import Store, StoreProblem, open_store
 from fleetward_server.turn import Policy
@@ -99,6 +100,7 @@ class Server:
         self._due = dict.fromkeys(TIMERS, 0.0)
         self._retention = Retention(config.retention)
         self._cutter = Cutter(config, store)
+        self._releases = ReleaseDuty(config)
         self._room = Room(config.folder, config.storage.min_free_mb)
         self._paused = ""
         self._told: tuple[str, tuple[str, ...]] | None = None
@@ -186,6 +188,7 @@ class Server:
         self._worker.renew(now)
         if self._paused:
             return
+        self._mind_releases(now, monotonic)
         if self._connected and self._line is not None:
             # A server that does not know its own error tells no time, beacons included.
             if self._is_due("beacon", monotonic, self._config.time.beacon_s) and self._worker.policy.radius_ms:
@@ -208,6 +211,14 @@ class Server:
             more = self._retention.clean(self._store, now)
             self._due["clean"] = monotonic + (BREATH_S if more else CLEAN_S)
 
+    def _mind_releases(self, now: datetime, monotonic: float) -> None:
+        # A clock that is not known signs nothing that says until when it is good.
+        known = self._worker.policy.radius_ms > 0
+        self._releases.look(self._worker.seal.thumbprint, now, monotonic, may_renew=known)
+        line = self._line
+        if self._connected and line is not None:
+            self._releases.send(lambda what: self._worker.tell_release(line, what.file, what.raw, now), now, monotonic)
+
     def _mind_clock(self) -> None:
         """Tell the time as far as our own clock is known, from this moment on."""
         if self._time.look():
@@ -228,8 +239,12 @@ class Server:
 
     def _line_event(self, event: Event) -> None:
         match event:
+            case Delivered(token=token):
+                self._releases.delivered(token)
+                return
             case Connected():
                 self._connected, self._attempts = True, 0
+                self._releases.line_up()
                 log.info("line up", extra={"session_present": event.session_present})
                 self.on_ready()
             case Lost(loss=loss, detail=detail) if event.line == self._line:

@@ -10,7 +10,7 @@ import secrets
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from fleetward_broker.line import Arrived, LineId, Publisher
+from fleetward_broker.line import Arrived, LineId, Publisher, Token
 from fleetward_broker.signers import KeyUnavailable
 from fleetward_schemas.certificates import Anchors
 from fleetward_schemas.clock import Beacon
@@ -21,7 +21,9 @@ from fleetward_schemas.ids import RANDOM_BYTES, next_id
 from fleetward_schemas.messages import KINDS
 from fleetward_schemas.moment import to_ms
 from fleetward_schemas.replay import next_seq
-from fleetward_schemas.topics import down, fleet, read_topic
+from fleetward_schemas.strict import b64url
+from fleetward_schemas.topics import down, fleet, read_topic, release
+from fleetward_schemas.upgrade import ReleaseFile
 from fleetward_server.arrivals import principal_named, touched
 from fleetward_server.authority import Authority, AuthorityProblem, OwnSeal
 from fleetward_server.chores import Chores
@@ -217,14 +219,20 @@ class Worker:
         at_least = now - timedelta(milliseconds=self.policy.radius_ms)
         self._publish(line, Reply(fleet("beacon"), Beacon(), self.seal.identity), at_least)
 
-    def _publish(self, line: LineId, reply: Reply, now: datetime) -> None:
+    def tell_release(self, line: LineId, file: str, raw: bytes | None, now: datetime) -> Token | None:
+        """Have the broker hold a file of the release repository; None clears it."""
+        if raw is None:
+            return self._link.publish(line, release(file), b"", retain=True)
+        return self._publish(line, Reply(release(file), ReleaseFile(metadata=b64url(raw)), self.seal.identity), now)
+
+    def _publish(self, line: LineId, reply: Reply, now: datetime) -> Token | None:
         address = read_topic(reply.topic)
         kind = KINDS[(address.direction, address.kind)]
         key = (self.seal.thumbprint, reply.topic)
         seq = next_seq(to_ms(now), self._seqs.get(key) or 0)
         self._seqs.put(key, seq)
         sealed = seal(self._draft(reply, seq, now), self.seal.seal, now)
-        self._link.publish(line, reply.topic, sealed, qos=kind.qos)
+        return self._link.publish(line, reply.topic, sealed, qos=kind.qos, retain=kind.retained)
 
     def _draft(self, reply: Reply, seq: int, now: datetime) -> Draft:
         if reply.message_id is None:

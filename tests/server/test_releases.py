@@ -4,8 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,23 +13,20 @@ from tuf.api.exceptions import BadVersionNumberError, ExpiredMetadataError
 from fleetward_broker.signers import KeyUnavailable
 from fleetward_sandbox.provision import Order, provision
 from fleetward_schemas.upgrade import Custom
-from fleetward_server.config import load
 from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.releases import making, online, signing
 from fleetward_server.releases.files import NoRepository, in_folder, open_set
 from fleetward_server.releases.init import Wish
-from fleetward_server.releases.keys import OfflineKeys, open_offline
-from fleetward_server.releases.operating import NewTarget, Releaser
+from fleetward_server.releases.keys import open_offline
+from fleetward_server.releases.operating import Releaser
 from fleetward_server.releases.proving import prove, root_file, standings
-from fleetward_server.releases.publishing import Published
 from fleetward_server.releases.request import Exchange
 from fleetward_server.releases.rules import Heights
 from fleetward_server.releases.shelf import open_repository, open_shelf
 from fleetward_server.store import AuditFilter
-from tests.server.tufclient import Client
+from tests.server.releaser import SECRET, SLAP, Maker
 
-SECRET = b"correct horse battery"
-SLAP, IRIS = "Acme/Slap-4", "Acme/Iris-1"
+IRIS = "Acme/Iris-1"
 
 
 @pytest.fixture(scope="module")
@@ -43,57 +39,10 @@ def founded(provider: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@dataclass
-class Maker:
-    """A maker of devices: a host that serves, and a machine with the offline keys."""
-
-    folder: Path
-
-    def __post_init__(self) -> None:
-        self.operator = Releaser(self.folder / "p", "test", lambda: self.now)
-        self.now = datetime.now(UTC)
-        self.config = load(self.folder / "p")
-
-    @property
-    def keys(self) -> OfflineKeys:
-        return open_offline(self.folder / "K", SECRET)
-
-    @property
-    def exchange(self) -> Exchange:
-        return self.operator.exchange(None)
-
-    def file(self, content: bytes = b"firmware", name: str = "fw.bin") -> Path:
-        path = self.folder / name
-        path.write_bytes(content)
-        return path
-
-    def ask(self, counter: int = 7, *, content: bytes = b"firmware", **changes: object) -> str:
-        said = {"name": "firmware", "version": f"1.{counter}", "models": (SLAP,), **changes}
-        new = NewTarget(self.file(content), counter=counter, **said)  # type: ignore[arg-type]
-        return self.operator.ask(new, self.exchange, "").path
-
-    def sign(self, exchange: Exchange | None = None) -> tuple[str, ...]:
-        there = exchange or self.exchange
-        return signing.perform(self.keys, there, signing.prepare(self.keys, there, self.now), self.now)
-
-    def publish(self, exchange: Exchange | None = None) -> Published:
-        return self.operator.publish(exchange or self.exchange, "a test")
-
-    def release(self, counter: int = 7, **changes: object) -> str:
-        path = self.ask(counter, **changes)
-        self.sign()
-        self.publish()
-        return path
-
-    def client(self, name: str = "client") -> Client:
-        folder = self.folder / "p" / "releases" / "metadata"
-        return Client(self.folder / name, in_folder(folder), (folder / "1.root.json").read_bytes())
-
-
 @pytest.fixture
 def maker(founded: Path, tmp_path: Path) -> Iterator[Maker]:
     shutil.copytree(founded, tmp_path / "r")
-    made = Maker(tmp_path / "r")
+    made = Maker(tmp_path / "r", tmp_path / "r" / "p")
     yield made
     made.operator.close()
 
