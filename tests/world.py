@@ -1,6 +1,7 @@
 """An in-memory world for devices: keys, a scanner, a network, a server, and the stage that brings them together."""
 
 import itertools
+import logging
 import ssl
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -27,6 +28,10 @@ from tests.world_line import START, FakeClock, FakeLink
 from tests.world_server import FakeServer, Heard, Provider
 
 __all__ = ["START", "FakeClock", "FakeLink", "FakeScanner", "FakeServer", "Heard", "MemoryKeys", "Provider", "Stage"]
+
+
+NOT_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
+"""What the log of a real agent has names of its own for, and refuses as a field."""
 
 
 class MemoryKeys:
@@ -125,10 +130,14 @@ class Stage:
             boot_id=self.boot_id,
             random=_counted(),
             context=self._context,
-            log=lambda event, fields: self.log.append((event, fields)),
+            log=self._logged,
             slept_us=lambda: self.clock.slept_us,
             pool=Inline,
         )
+
+    def _logged(self, event: str, fields: Mapping[str, str | int]) -> None:
+        assert not NOT_FIELDS & fields.keys(), f"{event}: the log cannot tell {sorted(fields)}"
+        self.log.append((event, fields))
 
     def _context(self, _: Roots, shown: Credential, __: bool) -> ssl.SSLContext:
         self.shown.append(shown.chain[0])

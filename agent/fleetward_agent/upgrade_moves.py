@@ -48,7 +48,7 @@ def moved(session: Session, at: Instant, upgrade: Upgrade, event: Event, why: Wh
         after = _waiting(after, session, at)
     if event is Event.UNLOCK:
         after = replace(after, attempts=0, fails=0, again_ms=0)
-    fields = (("name", after.name), ("phase", phase), ("reason", why or ""), ("attempt", after.attempts))
+    fields = (("software", after.name), ("phase", phase), ("reason", why or ""), ("attempt", after.attempts))
     turn = Turn(_fresh(put(session, after), phase), notes=(Note("upgrade", fields),))
     if phase is Phase.COMMITTED:
         turn = turn.also(_committed(turn.session, after))

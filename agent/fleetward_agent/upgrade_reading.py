@@ -126,7 +126,7 @@ def _anew(session: Session, at: Instant, upgrade: Upgrade, reading: Reading) -> 
     if at.boot_us - since >= INCONSISTENT_S * SECOND_US:
         return moved(session, at, upgrade, Event.BROKEN, Why.METADATA)
     again = Reading(reading.identity, reading.begun_us, odd_us=since, pause_us=at.after_s(READ_AGAIN_S))
-    return Turn(_with(session, again), notes=(Note("release-odd", (("name", upgrade.name),)),))
+    return Turn(_with(session, again), notes=(Note("release-odd", (("software", upgrade.name),)),))
 
 
 def _absent_us(reading: Reading, file: str) -> int:
