@@ -29,7 +29,7 @@ from fleetward_server.mosip.watching import Watching
 from fleetward_server.operator import LocalOperator
 from fleetward_server.problem import OperatorProblem
 from fleetward_server.state import PutDevice
-from fleetward_server.store import open_store
+from fleetward_server.store import Store, open_store
 from tests.mosip import Scanner
 
 pytestmark = pytest.mark.live
@@ -231,38 +231,52 @@ def test_a_file_says_what_the_sandbox_approved_and_a_wrong_one_is_named(tmp_path
             read_approvals(file)
 
 
-def test_it_is_asked_for_each_day_and_hourly_while_something_is_lacking(running: Path, served: Served) -> None:
+def test_it_is_asked_for_each_day_and_hourly_while_something_is_lacking(
+    running: Path, served: Served, tmp_path: Path
+) -> None:
+    home = tmp_path / "provider"
+    shutil.copytree(running, home)
     served.mosip.quirks.clear()
-    served.mosip.asked.clear()
     served.mosip.approvals = Approvals([GOOD], [SBI])
-    config, now = load(running), datetime.now(UTC)
-    path = "/v1/partnermanager/devicedetail/search"
+    config, now = load(home), datetime.now(UTC)
 
-    def looked_at() -> tuple[bool | None, str]:
-        with open_store(running / "server.db") as store:
-            return next((one.well, one.detail) for one in checked(config, store, now) if one.part == "mosip: approvals")
+    def looked_at(store: Store) -> tuple[bool | None, str]:
+        return next((one.well, one.detail) for one in checked(config, store, now) if one.part == "mosip: approvals")
 
-    assert looked_at()[0] is None
-    with open_store(running / "server.db") as store, opened_wire(config) as wire:
-        tokens = Tokens(config.mosip, config.folder, wire)
-        watching = Watching(config, store, tokens)
-        assert [watching.step(now), watching.step(now + timedelta(minutes=59))] == [True, False]
+    with open_store(home / "server.db") as store, opened_wire(config) as wire:
+        watching = Watching(config, store, Tokens(config.mosip, config.folder, wire))
+
+        def at(*hours: float) -> list[bool]:
+            return [watching.step(now + timedelta(hours=hour)) for hour in hours]
+
+        assert looked_at(store)[0] is None
+        assert at(0, 0, 0.9) == [True, False, False]
         assert status(config, store)["not_approved"] == [f"mapping {NAME} with 1.0.0: not-mapped"]
-        assert looked_at()[0] is None
-        assert "not-mapped" in looked_at()[1]
+        assert looked_at(store)[0] is None
+        assert "not-mapped" in looked_at(store)[1]
         served.mosip.approvals = Approvals([GOOD], [SBI], PAIR)
-        # Started again: it goes on from what was written down.
-        watching = Watching(config, store, tokens)
-        later = [now + timedelta(hours=hour, minutes=1) for hour in (0, 1, 24, 25)]
-        assert [watching.step(at) for at in later] == [False, True, False, True]
-        assert (status(config, store)["not_approved"], looked_at()[0]) == ([], True)
+        assert at(1.1, 2.2, 24, 25.2) == [True, False, False, True]
+        assert (status(config, store)["not_approved"], looked_at(store)[0]) == ([], True)
+        # What devices run changes: that is asked for within the hour.
+        with store.unit() as unit:
+            unit.apply([PutDevice(Scanner(3).row(device_info=Scanner(3).info(now, serviceVersion="2")))])
+        assert at(25.5, 26.3) == [False, True]
+        assert status(config, store)["not_approved"] == ["sbi 2: not-there"]
         served.mosip.quirks.set(Quirk.HTML)
-        later = [now + timedelta(days=3, hours=hour) for hour in (0, 0, 1)]
-        assert [watching.step(at) for at in later] == [True, False, True]
+        assert at(28, 28, 29.1) == [True, False, True]
         served.mosip.quirks.clear()
-        assert status(config, store)["not_approved"] == []
-    assert served.mosip.asked[path] == 3
-    assert "lacking" in (running / "mosip-approvals.json").read_text()
+        assert status(config, store)["not_approved"] == ["sbi 2: not-there"]
+
+
+def test_while_there_is_nothing_to_ask_it_looks_each_minute_and_asks_nothing(folder: Path, served: Served) -> None:
+    served.mosip.asked.clear()
+    config, now = load(folder), datetime.now(UTC)
+    with open_store(folder / "empty.db", create=True) as store, opened_wire(config) as wire:
+        watching = Watching(config, store, Tokens(config.mosip, config.folder, wire))
+        assert not watching.step(now)
+        with store.unit() as unit:
+            unit.apply([PutDevice(Scanner(1).row(device_info=Scanner(1).info(now)))])
+        assert [watching.step(now + timedelta(seconds=late)) for late in (59, 61)] == [False, True]
 
 
 def test_a_register_of_1_1_is_not_asked_what_it_approves(running: Path, served: Served) -> None:

@@ -1,4 +1,4 @@
-"""Asking MOSIP 1.2 each day whether it approves what devices are and run, and hourly while it does not.
+"""Asking MOSIP 1.2 each day whether it approves what devices are and run; hourly while it does not, or that changes.
 
 What it said last stands in ``mosip-approvals.json``, where ``mosip status`` and ``doctor`` find it; nothing is refused
 to a device for it, since what was withdrawn there its provider has to settle. Source: S2; approvals.py.
@@ -15,7 +15,7 @@ from fleetward_broker.signers import write_durably
 from fleetward_schemas.errors import Refused
 from fleetward_schemas.moment import EPOCH, parse, show
 from fleetward_server.config import Config
-from fleetward_server.mosip.approvals import check, wanted
+from fleetward_server.mosip.approvals import Wanted, check, wanted
 from fleetward_server.mosip.settings import Profile
 from fleetward_server.mosip.tokens import Tokens
 from fleetward_server.problem import OperatorProblem
@@ -24,42 +24,45 @@ from fleetward_server.store import Store
 log = logging.getLogger("fleetward.mosip")
 
 FILE = "mosip-approvals.json"
-DAILY, HOURLY = timedelta(days=1), timedelta(hours=1)
+DAILY, HOURLY, MINUTELY = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+"""How often the same is asked; how often one looks for more to ask, with devices and before there are any."""
 
 
 @dataclass(slots=True)
 class Watching:
-    """One provider's. It asks at its first step unless it was asked within the day."""
+    """One provider's. It asks at its first step, if there is anything to ask."""
 
     config: Config
     store: Store
     tokens: Tokens
-    _next_at: datetime = field(init=False, default=EPOCH)
-
-    def __post_init__(self) -> None:
-        """Go on from what was written down."""
-        last = approved(self.config.folder)
-        if last is not None:
-            self._next_at = last.at + (HOURLY if last.lacking else DAILY)
+    _look_at: datetime = field(init=False, default=EPOCH)
+    _ask_at: datetime = field(init=False, default=EPOCH)
+    _last: Wanted | None = field(init=False, default=None)
 
     def step(self, now: datetime) -> bool:
-        """Ask, if it is time; say whether it was."""
-        if self.config.mosip.profile != Profile.CRYPTO_ONLY or now < self._next_at:
+        """Ask, if it is time or something new is to be asked; say whether it was."""
+        if self.config.mosip.profile != Profile.CRYPTO_ONLY or now < self._look_at:
             return False
         asked_for = wanted(self.store, self.config.mosip, now)
+        nothing = not (asked_for.models or asked_for.runs)
+        self._look_at = now + (MINUTELY if nothing else HOURLY)
+        if nothing or (asked_for == self._last and now < self._ask_at):
+            return False
+        self._ask(asked_for, now)
+        return True
+
+    def _ask(self, asked_for: Wanted, now: datetime) -> None:
         try:
             found = check(self.tokens, asked_for, self.config.provider.id, now)
         except OperatorProblem as problem:
-            self._next_at = now + HOURLY
             log.warning("MOSIP's approvals are not known", extra={"detail": problem.message})
-            return True
+            return
         lacking = [f"{one.kind} {one.name}: {one.state}" for one in found if not one.good]
-        self._next_at = now + (HOURLY if lacking else DAILY)
+        self._last, self._ask_at = asked_for, now + (HOURLY if lacking else DAILY)
         said = {"at": show(now), "asked": len(found), "lacking": lacking}
         write_durably(self.config.folder / FILE, json.dumps(said, indent=2).encode() + b"\n")
         if lacking:
             log.warning("not approved by MOSIP", extra={"detail": "; ".join(lacking)[:1000]})
-        return True
 
 
 @dataclass(frozen=True, slots=True)
