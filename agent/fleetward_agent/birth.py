@@ -23,6 +23,7 @@ from fleetward_schemas.moment import to_ms
 from fleetward_schemas.upgrade import Phase
 
 SUFFIX_BYTES = 16
+RUN_BYTES = 8
 
 
 def with_suffixes(kept: Kept, at: Instant) -> Kept:
@@ -38,7 +39,7 @@ def born(origin: Origin, kept: Kept, parts: Parts, options: Options, boot_id: st
     outbox, drift_ppm = parts.outbox, options.drift_ppm
     clock = law.restore(kept.clock, BUILT, boot_id, at.boot_us, drift_ppm=drift_ppm, slept_us=at.slept_us)
     session = Session(
-        facts=facts_of(origin, boot_id, at.boot_us, options),
+        facts=facts_of(origin, boot_id, at, options),
         kept=with_floors(kept, outbox),
         clock=clock,
         stage=Stage.FACTORY_TIME if kept.pair is None else Stage.DEVICE_TIME,
@@ -66,7 +67,7 @@ def with_floors(kept: Kept, outbox: Outbox) -> Kept:
     return replace(kept, software=replace(software, committed=committed, upgrades=upgrades))
 
 
-def facts_of(origin: Origin, boot_id: str, boot_us: int, options: Options) -> Facts:
+def facts_of(origin: Origin, boot_id: str, at: Instant, options: Options) -> Facts:
     """Take from the factory's work what steps may know; no keys."""
     return Facts(
         device_id=origin.device_id,
@@ -76,10 +77,11 @@ def facts_of(origin: Origin, boot_id: str, boot_us: int, options: Options) -> Fa
         env=origin.env,
         anchors=origin.anchors,
         boot_id=boot_id,
-        started_us=boot_us,
+        started_us=at.boot_us,
         ftm=origin.ftm is not None,
         need_ms=options.need_ms,
         health_s=options.health_s,
+        run=at.draw("run", RUN_BYTES).hex(),
         mosip=origin.mosip,
     )
 

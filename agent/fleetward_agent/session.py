@@ -38,7 +38,10 @@ _TELLING = {Stage.GREETING: "status", Stage.DEVICE_TIME: "time", Stage.WORKING: 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What never changes while the agent runs. health_s: how long a new version has to prove well."""
+    """What never changes while the agent runs. health_s: how long a new version has to prove well.
+
+    run: this run of the agent, unlike any other.
+    """
 
     device_id: DeviceId
     identity: DigitalId
@@ -51,6 +54,7 @@ class Facts:
     ftm: bool
     need_ms: int = 1000
     health_s: int = 600
+    run: str = ""
     mosip: MosipAnchors | None = None
 
 

@@ -67,15 +67,21 @@ def _wake(session: Session, at: Instant) -> Turn:
         return Turn(session)
     session = replace(session, work=replace(session.work, woken=True))
     software = session.kept.software
-    floors = tuple(RaiseFloor(one) for one in software.committed)
-    upgrade = software.underway
-    if upgrade is None:
-        return Turn(session, changes=floors)
-    started = replace(upgrade, starts=upgrade.starts + 1)
+    turn = Turn(session, changes=tuple(RaiseFloor(one) for one in software.committed))
+    for upgrade in software.upgrades:
+        if upgrade.underway or open_need(session, upgrade) is not Needs.NOTHING:
+            turn = turn.also(_started(turn.session, at, replace(upgrade, starts=upgrade.starts + 1)))
+    return turn
+
+
+def _started(session: Session, at: Instant, upgrade: Upgrade) -> Turn:
+    """Give up an attempt within which the agent starts again and again, and a reboot that does not come."""
     why = _GIVEN_UP.get(upgrade.phase)
-    if started.starts > MOST_STARTS and why is not None:
-        return Turn(session, changes=floors).also(moved(session, at, upgrade, Event.BROKEN, why))
-    return Turn(put(session, started), changes=floors)
+    if upgrade.starts > MOST_STARTS and why is not None:
+        return moved(session, at, upgrade, Event.BROKEN, why)
+    if upgrade.starts > MOST_STARTS and not upgrade.underway:
+        upgrade = replace(upgrade, needs=Needs.NOTHING)
+    return Turn(put(session, upgrade))
 
 
 def _need(session: Session, _: Instant) -> Turn:

@@ -25,7 +25,7 @@ _WITH_REASON = {Phase.REFUSED, Phase.FAILED, Phase.ROLLING_BACK, Phase.LOCKED}
 
 def this_run(session: Session) -> str:
     """Return a name for this run of the agent, in this boot of the host."""
-    return f"{session.facts.boot_id} {session.facts.started_us}"
+    return f"{session.facts.boot_id} {session.facts.run}"
 
 
 def with_software(session: Session, software: Software) -> Session:
@@ -43,7 +43,9 @@ def put(session: Session, upgrade: Upgrade) -> Session:
 def moved(session: Session, at: Instant, upgrade: Upgrade, event: Event, why: Why | None = None, **facts: Any) -> Turn:
     """Write the next phase down and tell it. facts: what else changes of the upgrade."""
     phase = advance(upgrade.phase, event)
-    after = replace(upgrade, **facts, phase=phase, why=why, starts=0, tries=0)
+    # What the new version waited for, the old one does not: unless rolling back says so anew.
+    needs = Needs.NOTHING if event is Event.BROKEN else upgrade.needs
+    after = replace(upgrade, **({"needs": needs} | facts), phase=phase, why=why, starts=0, tries=0)
     if phase is Phase.FAILED:
         after = _waiting(after, session, at)
     if event is Event.UNLOCK:

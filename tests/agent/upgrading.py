@@ -101,7 +101,8 @@ class Upgrading(Stage):
         self.bench = Bench(ReleaseReader(self.repository.first if root else None, None, model))
         self.bench.runs["firmware"] = 1
         self.parts = replace(self.parts, hands=self.bench)
-        self.restarts = 0
+        self.restarts = self.version = 0
+        self.reboots = True
         self.start()
         self.until(lambda: self.device.stage is At.WORKING)
         if publish:
@@ -119,7 +120,8 @@ class Upgrading(Stage):
 
     def assign(self, *releases: Release, version: int | None = None, window: Window | None = None) -> int:
         """Have the director assign; return the version."""
-        made = version or moment.to_ms(self.clock.now)
+        made = version or max(self.version + 1, moment.to_ms(self.clock.now))
+        self.version = max(self.version, made)
         self.server.say(self.id, Assignment(version=made, releases=list(releases), window=window))
         return made
 
@@ -132,7 +134,7 @@ class Upgrading(Stage):
         """End the process, or the host, and start it anew."""
         self.restarts += 1
         self.link.cut()
-        if needs is Needs.REBOOT:
+        if needs is Needs.REBOOT and self.reboots:
             self.boot_id = f"boot-{self.restarts + 1}"
             self.clock.boot_us = 30_000_000
         self.start()
