@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_agent.config import Config, ConfigProblem
 from fleetward_agent.device import Device
+from fleetward_agent.hands import Hands, Later
 from fleetward_agent.host import DeclaredScanner, HostGauge
 from fleetward_agent.key_places import key_store
 from fleetward_agent.origin import Credential, Origin
@@ -23,8 +24,10 @@ from fleetward_schemas.errors import Refused
 from fleetward_schemas.identity import Certification, device_id
 
 
-def assemble(config: Config, *, scanner: Scanner | None = None, keys: KeyStore | None = None) -> Device:
-    """Return the device that ``config`` describes; ``scanner`` and ``keys`` stand in for the configured ones.
+def assemble(
+    config: Config, *, scanner: Scanner | None = None, keys: KeyStore | None = None, hands: Hands | None = None
+) -> Device:
+    """Return the device that ``config`` describes; ``scanner``, ``keys``, ``hands`` stand in for the configured ones.
 
     Raises:
         ConfigProblem: a file is missing, broken, or does not fit the others. KeyUnavailable: a key cannot be opened.
@@ -43,8 +46,20 @@ def assemble(config: Config, *, scanner: Scanner | None = None, keys: KeyStore |
         state=state,
         outbox=outbox,
         gauge=HostGauge(config.state_dir),
+        hands=hands or hands_of(config),
     )
     return Device(origin, parts, options_of(config))
+
+
+def hands_of(config: Config) -> Hands | None:
+    """Return who installs what the configuration names; what it takes is loaded at the first upgrade."""
+
+    def make() -> Hands:
+        from fleetward_agent.equipment import workshop_of
+
+        return workshop_of(config)
+
+    return Later(make) if config.software else None
 
 
 def keys_of(config: Config) -> KeyStore:
@@ -67,6 +82,7 @@ def options_of(config: Config) -> Options:
         transport_alg=config.keys.transport_alg,
         keep_alive_s=config.server.keep_alive_s,
         need_ms=config.clock.need_ms,
+        health_s=config.upgrade.health_s,
         drift_ppm=config.clock.drift_ppm,
         bytes_per_day=config.budget.bytes_per_day,
     )

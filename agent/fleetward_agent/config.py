@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from fleetward_agent.key_places import TPM, TRANSPORT_PLACES
 from fleetward_agent.local_table import LocalTable, check_local
 from fleetward_agent.reading import ConfigProblem, json_of, require_known, table_of, text_of
+from fleetward_agent.software import FILE as SOFTWARE_FILE
+from fleetward_agent.software import Software, UpgradeTable, check_upgrade, read_software
 from fleetward_schemas.clock import DRIFT_PPM
 from fleetward_schemas.drift import MOST_PPM
 from fleetward_schemas.identity import Certification, DigitalId, Environment, Purpose
@@ -132,6 +134,8 @@ class Tables:
     budget: BudgetTable = field(default_factory=BudgetTable)
     local: LocalTable = field(default_factory=LocalTable)
     log: LogTable = field(default_factory=LogTable)
+    upgrade: UpgradeTable = field(default_factory=UpgradeTable)
+    software: tuple[Software, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +178,7 @@ _TABLES: dict[str, type] = {
     "budget": BudgetTable,
     "local": LocalTable,
     "log": LogTable,
+    "upgrade": UpgradeTable,
 }
 
 
@@ -183,7 +188,22 @@ def load_site(path: Path) -> Site:
     Raises:
         ConfigProblem: missing, broken, or holding what nobody knows.
     """
-    # Only here: a provisioned folder needs no TOML, and a host without drivers none of their table.
+    document, text = _toml(path, (*_TABLES, "driver", "software"))
+    found = {name: table_of(kind, document.get(name, {}), (path, text, name)) for name, kind in _TABLES.items()}
+    drivers: tuple[Driver, ...] = ()
+    if "driver" in document:
+        from fleetward_agent.drivers import read_drivers
+
+        drivers = read_drivers(document["driver"], path, text)
+    software = read_software(document.get("software", []), path, text, found["upgrade"])
+    site = Site(folder=path.parent, files=found.pop("identity"), drivers=drivers, software=software, **found)
+    _check(site, path)
+    return site
+
+
+def _toml(path: Path, known: tuple[str, ...]) -> tuple[dict[str, Any], str]:
+    """Return what a file says, and its text."""
+    # Only here: a provisioned folder needs no TOML.
     import tomllib
 
     text = text_of(path)
@@ -192,16 +212,8 @@ def load_site(path: Path) -> Site:
     except tomllib.TOMLDecodeError as error:
         raise ConfigProblem(f"{path}: {error}") from None
     for name in document:
-        require_known(name, (*_TABLES, "driver"), path, text)
-    found = {name: table_of(kind, document.get(name, {}), (path, text, name)) for name, kind in _TABLES.items()}
-    drivers: tuple[Driver, ...] = ()
-    if "driver" in document:
-        from fleetward_agent.drivers import read_drivers
-
-        drivers = read_drivers(document["driver"], path, text)
-    site = Site(folder=path.parent, files=found.pop("identity"), drivers=drivers, **found)
-    _check(site, path)
-    return site
+        require_known(name, known, path, text)
+    return document, text
 
 
 def _check(site: Site, path: Path) -> None:
@@ -218,6 +230,9 @@ def _check(site: Site, path: Path) -> None:
         if not least <= value <= most:
             raise ConfigProblem(f"{path}: [clock] {name} = {value}: expected {least}..{most}")
     check_local(site.local, path)
+    check_upgrade(site.upgrade, path)
+    if site.drivers and any(one.installer == "agent" for one in site.software):
+        raise ConfigProblem(f"{path}: [[software]] installer = 'agent': with drivers none may replace the agent")
     state = Path(site.state.dir)
     if site.drivers and (state.is_absolute() or ".." in state.parts):
         raise ConfigProblem(f"{path}: [state] dir = {str(state)!r}: with drivers, a path inside each scanner's folder")
@@ -230,7 +245,20 @@ def site_of_folder(folder: Path) -> Site:
         ConfigProblem: what a provisioned folder needs is missing or broken.
     """
     path = folder / FILE
-    return load_site(path) if path.exists() else Site(folder=folder, server=_connection(folder))
+    if path.exists():
+        return load_site(path)
+    upgrade, software = _software(folder / SOFTWARE_FILE)
+    return Site(folder=folder, server=_connection(folder), upgrade=upgrade, software=software)
+
+
+def _software(path: Path) -> tuple[UpgradeTable, tuple[Software, ...]]:
+    """Read what a provisioned folder says of its software; it need not say anything."""
+    if not path.exists():
+        return UpgradeTable(), ()
+    document, text = _toml(path, ("upgrade", "software"))
+    upgrade = table_of(UpgradeTable, document.get("upgrade", {}), (path, text, "upgrade"))
+    check_upgrade(upgrade, path)
+    return upgrade, read_software(document.get("software", []), path, text, upgrade)
 
 
 def _connection(folder: Path) -> ServerTable:

@@ -141,7 +141,9 @@ class Device:
         if (world := self._world) is None:
             raise LocalMistake("the device was not begun")
         # Dates unchecked: a download is believed by its hash, and the system clock is not trusted (protocol section 5).
-        return self.slow.next_job(lambda: world.context(self.origin.roots, self._crafts.transport(self.session), False))
+        return self.slow.next_job(
+            lambda: world.context(self.origin.roots, self._crafts.transport(self.session), False), world.log
+        )
 
     def on_outcome(self, outcome: UpgradeOutcome, at: Instant) -> None:
         """Take what slow work brought; what cannot be committed is taken again."""

@@ -7,7 +7,8 @@ upgrade: an idle agent carries none of it.
 
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from fleetward_agent.pool import Job
@@ -56,11 +57,22 @@ BROKEN: dict[type[SlowEffect], Why] = {
 """What broken work is called, unless it says better itself."""
 
 
+Log = Callable[[str, Mapping[str, str | int]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a job is given beside its effect. context: what a download dials with; log: where what broke is told."""
+
+    context: ssl.SSLContext | None
+    log: Log
+
+
 class Hands(Protocol):
     """The slow work of one device; ``perform`` is called in another thread, one effect at a time."""
 
-    def perform(self, effect: SlowEffect, context: ssl.SSLContext | None) -> UpgradeOutcome | None:
-        """Do one effect. context: what a download dials with."""
+    def perform(self, effect: SlowEffect, means: Means) -> UpgradeOutcome | None:
+        """Do one effect, and raise nothing."""
         ...
 
     def stop(self) -> None:
@@ -88,7 +100,7 @@ def failed(effect: SlowEffect, why: Why) -> UpgradeOutcome | None:
             return None
 
 
-def job_of(effect: SlowEffect, hands: Hands | None, context: Callable[[], ssl.SSLContext]) -> Job:
+def job_of(effect: SlowEffect, hands: Hands | None, context: Callable[[], ssl.SSLContext], log: Log) -> Job:
     """Return an effect as a job. context: asked here and now, for what holds the keys is the loop's.
 
     Raises:
@@ -99,8 +111,8 @@ def job_of(effect: SlowEffect, hands: Hands | None, context: Callable[[], ssl.SS
     if hands is None:
         missing = failed(effect, Why.NO_INSTALLER)
         return Job(lambda: missing, late, WITHIN_S[kind])
-    dial = context() if isinstance(effect, FetchTarget) else None
-    return Job(lambda: hands.perform(effect, dial), late, WITHIN_S[kind])
+    means = Means(context() if isinstance(effect, FetchTarget) else None, log)
+    return Job(lambda: hands.perform(effect, means), late, WITHIN_S[kind])
 
 
 class Later:
@@ -110,11 +122,11 @@ class Later:
         self._make = make
         self._made: Hands | None = None
 
-    def perform(self, effect: SlowEffect, context: ssl.SSLContext | None) -> UpgradeOutcome | None:
+    def perform(self, effect: SlowEffect, means: Means) -> UpgradeOutcome | None:
         """Do one effect."""
         if self._made is None:
             self._made = self._make()
-        return self._made.perform(effect, context)
+        return self._made.perform(effect, means)
 
     def stop(self) -> None:
         """End what is under way."""
@@ -141,13 +153,13 @@ class SlowWork:
         else:
             self._asked.append(effect)
 
-    def next_job(self, context: Callable[[], ssl.SSLContext]) -> Job | None:
+    def next_job(self, context: Callable[[], ssl.SSLContext], log: Log) -> Job | None:
         """Return what is to be begun; where its context cannot be had, a job that says so."""
         if not self._asked or self.wants is not None:
             return None
         effect = self._asked.popleft()
         try:
-            return job_of(effect, self._hands, context)
+            return job_of(effect, self._hands, context, log)
         except (KeyUnavailable, OSError):
             broken = failed(effect, BROKEN[type(effect)])
             return Job(lambda: broken, broken, WITHIN_S[type(effect)])

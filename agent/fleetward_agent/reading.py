@@ -13,6 +13,7 @@ from fleetward_schemas.strict import read_object
 
 _BOUNDS = {"port": (1, 65535), "keep_alive_s": (5, 60), "outbox_rows": (100, 10**7), "outbox_bytes": (2**16, 2**40)}
 _BOUNDS |= {"telemetry_days": (1, 3650), "bytes_per_day": (0, 2**40)}
+_BOUNDS |= {"within_s": (1, 3000), "health_s": (60, 86400), "most_bytes": (0, 2**40), "most_entries": (1, 10**7)}
 _WORDS = {"level": ("debug", "info", "warning", "error"), "format": ("text", "json")}
 
 
@@ -38,7 +39,7 @@ def table_of(kind: type, value: Any, where: tuple[Path, str, str]) -> Any:
 def _value(kind: Any, value: Any, key: str, where: str) -> Any:
     if kind in {Environment, Alg}:
         return kind(_one_of(value, tuple(kind), where))
-    if not isinstance(value, get_origin(kind) or kind) or isinstance(value, bool):
+    if not isinstance(value, get_origin(kind) or kind) or (isinstance(value, bool) and kind is not bool):
         raise ConfigProblem(f"{where} = {value!r}: expected {kind.__name__}")
     if key in _WORDS:
         return _one_of(value, _WORDS[key], where)

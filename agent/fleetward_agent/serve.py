@@ -10,7 +10,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from enum import IntEnum
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from fleetward_agent.device import Device
 from fleetward_agent.lock import Busy, alone
 from fleetward_agent.run import Host, World
 from fleetward_agent.state import StateProblem
+from fleetward_agent.trial import Trial
 from fleetward_agent.upgrade_effects import Needs
 from fleetward_broker.link import SelectorLink
 from fleetward_broker.logs import start_logging
@@ -29,9 +30,11 @@ from fleetward_schemas.errors import Refused
 CLOSE_WITHIN_S = 6.0
 POLL_S = 0.5
 AGAIN_S = 3.0
+REBOOT_S = 30.0
 WARNINGS = frozenset(
     {"refused", "storage-failed", "effect-failed", "key-unavailable", "report-refused", "state-from-backup", "alert"}
     | {"scanner-problem", "waiting-for-keys", "not-exported", "local-refused", "local-unsigned", "local-not-written"}
+    | {"upgrade-problem", "upgrade-work-late"}
 )
 QUIET = frozenset({"took", "line", "looked", "left"})
 
@@ -84,6 +87,8 @@ def serve(site: Site, level: str | None = None, form: str | None = None) -> Exit
     stop = Stop()
     wants = _serve_plugs(site, stop) if site.drivers else _serve_one(site, stop)
     if wants is not None and not stop():
+        if wants is Needs.REBOOT:
+            _reboot(site.upgrade.reboot)
         return Exit.RESTART
     return Exit.INTERRUPTED if stop.by == signal.SIGINT else Exit.OK
 
@@ -96,14 +101,25 @@ def _serve_one(site: Site, stop: "Stop") -> Needs | None:
         if device is None:
             return None
         link, world = SelectorLink(time.monotonic), World.real(log)
-        host = Host(link, [device], world)
+        host, alive = Host(link, [device], world), Trial()
         with _telling(site, host, link, world) as told:
             while not stop() and host.wants is None:
                 host.turn(POLL_S)
                 told()
+                alive()
         wants = host.wants
         _close(host, link)
     return wants
+
+
+def _reboot(words: Sequence[str]) -> None:
+    """Have the host rebooted by the configured program; if it does not, the upgrade that wanted it fails in time."""
+    # Only here: who needs it is about to end.
+    import subprocess
+
+    log("reboot", {"program": words[0] if words else "none"})
+    with suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(list(words) or ["/bin/false"], stdin=subprocess.DEVNULL, timeout=REBOOT_S, check=False)
 
 
 def _telling(site: Site, host: Host, link: SelectorLink, world: World) -> AbstractContextManager[Callable[[], None]]:
@@ -129,6 +145,7 @@ def _assembled(config: Config, stop: "Stop") -> Device | None:
             if str(problem) != said:
                 said = str(problem)
                 log("waiting-for-keys", {"problem": said})
+            Trial()()
             stop.wait(AGAIN_S)
     return None
 

@@ -5,15 +5,19 @@ Only scanner and key store come from the sandbox; everything else is what runs i
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from fleetward_agent.assembly import assemble
-from fleetward_agent.config import from_folder
+from fleetward_agent.config import Config, from_folder
 from fleetward_agent.device import Device
+from fleetward_agent.hands import Hands, Later
+from fleetward_agent.installers import FOLDER, Installer, Place
 from fleetward_agent.run import Host, World
 from fleetward_broker.link import SelectorLink
+from fleetward_sandbox.installer import NAME, SimulatedInstaller, firmware_in
 from fleetward_sandbox.scanner import SimulatedScanner
 from fleetward_schemas.jws import Alg
 
@@ -78,7 +82,18 @@ def _assembled(folder: Path, door: Door | None, phase: float, device_alg: Alg | 
         config = replace(config, server=replace(config.server, host=door.host, port=door.port))
     if device_alg is not None:
         config = replace(config, keys=replace(config.keys, device_alg=device_alg))
-    return assemble(config, scanner=SimulatedScanner(config.identity.digital_id, phase, time.monotonic))
+    scanner = SimulatedScanner(config.identity.digital_id, phase, time.monotonic)
+    scanner.firmware = firmware_in(config.state_dir / FOLDER / NAME)
+    simulated = {NAME: partial(SimulatedInstaller, scanner=scanner)}
+    return assemble(config, scanner=scanner, hands=Later(lambda: _workshop(config, simulated)))
+
+
+def _workshop(config: Config, simulated: Mapping[str, Callable[[Place], Installer]]) -> Hands:
+    # Only here: a fleet that is never upgraded needs none of it.
+    from fleetward_agent.equipment import workshop_of
+
+    named = {one.name for one in config.software}
+    return workshop_of(config, {name: maker for name, maker in simulated.items() if name not in named})
 
 
 def provisioned(out: Path) -> list[Path]:

@@ -15,10 +15,15 @@ DAY_S = 86400.0
 
 
 class SimulatedScanner:
-    """A scanner whose temperature swings with the time of day, each a little apart."""
+    """A scanner whose temperature swings with the time of day, each a little apart.
+
+    firmware, answers: what runs in it, and whether it answers; its installer changes both.
+    """
 
     def __init__(self, identity: DigitalId, phase: float, monotonic: Callable[[], float]) -> None:
         """phase: 0..1, where in its swing this one is."""
+        self.firmware = FIRMWARE
+        self.answers = True
         self._identity = identity
         self._phase = phase
         self._monotonic = monotonic
@@ -29,8 +34,9 @@ class SimulatedScanner:
 
     def read(self) -> Sighting:
         """Return a lawful state of health."""
-        return Sighting(DeviceStatus.READY, self._metrics(), FIRMWARE, SERVICE)
+        status = DeviceStatus.READY if self.answers else DeviceStatus.NOT_READY
+        return Sighting(status, self._metrics(), self.firmware, SERVICE)
 
     def _metrics(self) -> Mapping[str, float]:
         turn = 2 * math.pi * (self._phase + self._monotonic() / DAY_S)
-        return {"temperatureC": round(WARM_C + SWING_C * math.sin(turn), 2), "scannerReady": 1}
+        return {"temperatureC": round(WARM_C + SWING_C * math.sin(turn), 2), "scannerReady": int(self.answers)}

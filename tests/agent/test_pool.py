@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from fleetward_agent.hands import BROKEN, WITHIN_S, Later, SlowEffect, failed, job_of
+from fleetward_agent.hands import BROKEN, WITHIN_S, Later, Means, SlowEffect, failed, job_of
 from fleetward_agent.instant import SECOND_US
 from fleetward_agent.pool import Ended, Job, Threads
 from fleetward_agent.upgrade_effects import (
@@ -137,7 +137,7 @@ def test_every_effect_has_an_outcome_for_its_failure(effect: SlowEffect, outcome
 
 
 def test_without_hands_nothing_can_be_installed() -> None:
-    job = job_of(Install(RELEASE, 1), None, lambda: pytest.fail("no context is wanted"))
+    job = job_of(Install(RELEASE, 1), None, lambda: pytest.fail("no context is wanted"), print)
 
     assert job.act() == Installed("firmware", Why.NO_INSTALLER)
 
@@ -150,9 +150,9 @@ class Recorded:
         self.contexts: list[object] = []
         self.stopped = False
 
-    def perform(self, effect: SlowEffect, context: object) -> object:
+    def perform(self, effect: SlowEffect, means: Means) -> object:
         self.asked.append(effect)
-        self.contexts.append(context)
+        self.contexts.append(means.context)
         done = failed(effect, Why.INSTALL)
         return None if done is None else replace(done, why=None)
 
@@ -166,8 +166,8 @@ def test_hands_are_made_at_the_first_effect_and_kept() -> None:
     later.stop()
     assert made == []
 
-    later.perform(Install(RELEASE, 1), None)
-    later.perform(Settle(RELEASE), None)
+    later.perform(Install(RELEASE, 1), Means(None, print))
+    later.perform(Settle(RELEASE), Means(None, print))
     later.stop()
 
     assert [(len(one.asked), one.stopped) for one in made] == [(2, True)]
@@ -198,7 +198,7 @@ def test_a_download_whose_key_is_away_has_failed(stage: Stage) -> None:
     def away() -> object:
         raise KeyUnavailable("away")
 
-    job = stage.device.slow.next_job(away)  # type: ignore[arg-type]
+    job = stage.device.slow.next_job(away, print)  # type: ignore[arg-type]
 
     assert job is not None
     assert job.act() == TargetFetched("firmware", Why.DOWNLOAD)

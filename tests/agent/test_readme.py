@@ -8,6 +8,7 @@ from pathlib import Path
 import fleetward_agent
 from fleetward_agent import plug
 from fleetward_agent.drivers import FACTS, Driver, read_drivers
+from fleetward_agent.software import BUILT_IN, OneFile, UpgradeTable, read_software
 from fleetward_agent.walk import DOORS, NEXT, Stage
 from fleetward_broker.pkcs11_uri import read_uri
 
@@ -44,7 +45,7 @@ def test_the_readme_shows_a_plugs_stands_as_they_are() -> None:
 
 
 def test_the_readmes_driver_table_is_one_that_is_read() -> None:
-    example, _ = re.findall(r"```toml\n(.*?)```", README.read_text(), re.DOTALL)
+    example, _, __ = re.findall(r"```toml\n(.*?)```", README.read_text(), re.DOTALL)
     acme, iris = read_drivers(tomllib.loads(example)["driver"], README, example)
 
     assert (acme.name, acme.folder_of({"serialNo": "A17"})) == ("acme", "/var/lib/fleetward-agent/scanners/A17")
@@ -52,11 +53,24 @@ def test_the_readmes_driver_table_is_one_that_is_read() -> None:
 
 
 def test_the_readmes_uris_of_keys_are_ones_that_are_read() -> None:
-    _, example = re.findall(r"```toml\n(.*?)```", README.read_text(), re.DOTALL)
+    _, __, example = re.findall(r"```toml\n(.*?)```", README.read_text(), re.DOTALL)
     ftm, device = (read_uri(tomllib.loads(example)["keys"][name]) for name in ("ftm", "device"))
 
     assert (ftm.token, ftm.label, ftm.digest) == ("scanner", "ftm", "inside")
     assert (device.token, device.label, device.id) == ("scanner", "", b"")
+
+
+def test_the_readmes_software_is_read_and_every_key_of_it_named() -> None:
+    text = README.read_text()
+    _, example, __ = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    said = tomllib.loads(example)
+    upgrade = UpgradeTable(**said["upgrade"])
+    (firmware,) = read_software(said["software"], README, example, upgrade)
+
+    assert (firmware.name, type(firmware)) == ("firmware", OneFile)
+    assert [one.name for kind in BUILT_IN.values() for one in fields(kind) if f"`{one.name}`" not in text] == []
+    assert [one.name for one in fields(UpgradeTable) if f"{one.name} = " not in example] == []
+    assert [name for name in BUILT_IN if f"| `{name}` |" not in text] == []
 
 
 def test_the_readme_names_every_key_of_a_driver_and_every_fact() -> None:

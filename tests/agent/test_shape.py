@@ -11,7 +11,7 @@ import fleetward_agent
 from tests.agent.test_main import provisioned
 from tests.world import Provider
 
-FILES = sorted(Path(fleetward_agent.__file__).parent.glob("*.py"))
+FILES = sorted(Path(fleetward_agent.__file__).parent.rglob("*.py"))
 FORBIDDEN = {"fleetward_server", "fleetward_sandbox", "sqlalchemy", "rich", "typer", "structlog", "amqtt", "asyncio"}
 OUTSIDE = {"time", "socket", "os", "random", "secrets", "signal", "fcntl", "shutil", "subprocess", "pyudev"}
 TOUCH_THE_WORLD = {
@@ -26,7 +26,8 @@ TOUCH_THE_WORLD = {
     "probe.py",
     "clock_export.py",
 }
-TOUCH_THE_WORLD |= {"local.py", "local_door.py", "pool.py"}
+TOUCH_THE_WORLD |= {"local.py", "local_door.py", "pool.py", "download.py", "launch.py", "trial.py", "workshop.py"}
+TOUCH_THE_WORLD |= {"files.py", "tool.py", "archive.py", "one_file.py", "itself.py", "module.py"}
 DOOR = "local_door.py"
 """The one file that listens: on a UNIX socket, where it tells and does nothing."""
 CAPTURES = ("capture", "rcapture", "biovalue", "biometric", "bdb")
@@ -67,7 +68,8 @@ RUN = """
 import os, signal, sys, threading
 from fleetward_agent.__main__ import main
 threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
-left_out = ("tuf", "pyudev", "fleetward_agent.plugs", "fleetward_agent.local")
+left_out = ("tuf", "urllib3", "tarfile", "pyudev", "fleetward_agent.workshop")
+left_out += ("fleetward_agent.plugs", "fleetward_agent.local")
 print(main(["run", "--device", sys.argv[1]]), [m for m in left_out if m in sys.modules])
 """
 
