@@ -56,7 +56,7 @@ class RoleLimits:
 
 
 SERVER_LIMITS = RoleLimits(
-    window=1000,
+    window=2000,
     sessions=64,
     subscriptions=256,
     queue_messages=200_000,
