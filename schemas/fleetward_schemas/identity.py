@@ -165,9 +165,10 @@ def _read(text: str) -> tuple[bytes, bytes]:
         token = split(text.encode("ascii"))
     except UnicodeEncodeError:
         raise Refused(Code.MALFORMED, "not ASCII") from None
-    alg: Alg = header_alg(token.header)
-    x5c = token.header.get("x5c")
-    if token.header.keys() != {"alg", "typ", "x5c"} or token.header["typ"] != "JWT":
+    header = token.header
+    alg: Alg = header_alg(header)
+    x5c = header.get("x5c")
+    if header.keys() != {"alg", "typ", "x5c"} or header["typ"] != "JWT":
         raise Refused(Code.MALFORMED, "a digital ID's header is alg, typ JWT and x5c")
     if not isinstance(x5c, list) or not x5c or not all(isinstance(one, str) for one in x5c):
         raise Refused(Code.MALFORMED, "x5c holds no certificate")

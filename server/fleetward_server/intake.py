@@ -35,7 +35,7 @@ from fleetward_schemas.moment import parse_loose
 from fleetward_schemas.presence import Status
 from fleetward_schemas.replay import ReplayWindow
 from fleetward_schemas.rotation import Csr
-from fleetward_schemas.topics import DeviceId, Principal, Role
+from fleetward_schemas.topics import DeviceId, Principal, Role, read_topic
 from fleetward_schemas.upgrade import Progress
 from fleetward_server.enrol import csr_keys
 from fleetward_server.state import Challenge, Device, FtmRoot, PutWindow, Use
@@ -61,6 +61,9 @@ class Lru(Generic[T]):
         if found is not None:
             self._kept.move_to_end(key)
         return found
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._kept
 
     def put(self, key: object, value: T) -> T:
         """Keep and return ``value``."""
@@ -95,6 +98,18 @@ class Caches:
         self.identities: Lru[tuple[SignedIdentity, DeviceId]] = Lru()
 
 
+def strangers(windows: Iterable[tuple[str, str]], epochs: tuple[int, int], caches: Caches) -> set[DeviceId]:
+    """Return the devices whose signers are not known, so that their certificates can be read at once."""
+    found = set()
+    for signer, topic in windows:
+        principal = read_topic(topic).principal
+        if principal is None or principal.device_id is None or principal.role is not Role.DEVICE:
+            continue
+        if (signer, principal.name, epochs) not in caches.signers:
+            found.add(principal.device_id)
+    return found
+
+
 class Uplink:
     """The server's ``Trust`` for one message; ``speaker`` tells afterwards whose key it was."""
 
@@ -124,18 +139,17 @@ class Uplink:
         key = (header.x5t, principal.name, self._rows.epochs())
         speaker = self._caches.signers.get(key)
         if speaker is None:
-            speaker = self._caches.signers.put(key, self._registered(header, principal))
+            speaker = self._caches.signers.put(key, self._registered(header.x5t, principal.device_id))
         certificate = speaker.certificate
         if certificate is None or not certificate.not_before <= self._now <= certificate.not_after:
             raise Refused(Code.UNKNOWN_SIGNER, "the device certificate is not valid now")
         return speaker
 
-    def _registered(self, header: Header, principal: Principal) -> Speaker:
-        certificate = None if header.x5t is None else self._rows.certificate(header.x5t)
-        if certificate is None or certificate.device_id != principal.device_id or certificate.use is not Use.DEVICE:
-            raise Refused(Code.UNKNOWN_SIGNER, "no such device certificate of this principal")
-        if certificate not in self._rows.chains(certificate.device_id):
-            raise Refused(Code.UNKNOWN_SIGNER, "the device certificate was replaced or revoked")
+    def _registered(self, thumbprint: str | None, device_id: DeviceId | None) -> Speaker:
+        live = () if device_id is None else self._rows.chains(device_id)
+        certificate = next((one for one in live if one.use is Use.DEVICE and one.thumbprint == thumbprint), None)
+        if certificate is None:
+            raise Refused(Code.UNKNOWN_SIGNER, "not a device certificate of this principal, or replaced, or revoked")
         device = self._rows.device(certificate.device_id)
         if device is None or device.state in _SILENT:
             raise Refused(Code.UNKNOWN_SIGNER, "the device was revoked or retired")

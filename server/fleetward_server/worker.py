@@ -30,7 +30,7 @@ from fleetward_server.chores import Chores
 from fleetward_server.clock import stamp
 from fleetward_server.config import RotationTable
 from fleetward_server.desk import HANDLERS, ISSUED
-from fleetward_server.intake import Admitted, Anchorage, Caches, Duplicate, Lru, Uplink, anchored, know, take
+from fleetward_server.intake import Admitted, Anchorage, Caches, Duplicate, Lru, Uplink, anchored, know, strangers, take
 from fleetward_server.limits import Limits
 from fleetward_server.outgoing import Outgoing
 from fleetward_server.state import CountRefusal
@@ -88,7 +88,8 @@ class Worker:
         """
         out = Outgoing()
         with self._store.unit() as rows:
-            rows.prefetch(*touched(arrived))
+            devices, windows = touched(arrived)
+            rows.prefetch(devices, windows, strangers(windows, rows.epochs(), self._caches))
             for one in arrived:
                 self._one(one, rows, out, now, monotonic)
         return out

@@ -405,8 +405,9 @@ def test_keys_taken_in_a_rotation_after_the_backup_are_known(home: Path) -> None
     ((key, _),) = after_backup(home, device(1))
     restore(home, "--issued", home / "provider" / "issued.log")
     with opened(home, "new") as store, store.unit() as unit:
-        assert unit.certificate(key.thumbprint) == key
-        assert len(unit.chains(device(1).id)) == 4
+        chains = unit.chains(device(1).id)
+    assert key in chains
+    assert len(chains) == 4
 
 
 def test_the_journal_goes_on_in_the_new_folder(home: Path) -> None:

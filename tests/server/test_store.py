@@ -29,6 +29,7 @@ from fleetward_server.state import (
     PutCommand,
     PutDevice,
     PutWindow,
+    RevokeCertificates,
     Seen,
     TakeCertificates,
 )
@@ -184,9 +185,8 @@ def test_the_first_online_supersedes_every_other_pair(store: Store) -> None:
         assert {c.pair for c in unit.chains(FIRST)} == {"old", "new"}
         unit.apply([TakeCertificates(FIRST, "new")])
         assert {(c.pair, c.state) for c in unit.chains(FIRST)} == {("new", CertificateState.CURRENT)}
-        old = unit.certificate("device old")
-    assert old is not None
-    assert old.state is CertificateState.SUPERSEDED
+    superseded = {c.pair for c in store.certificates(FIRST) if c.state is CertificateState.SUPERSEDED}
+    assert superseded == {"old"}
 
 
 def test_a_certificate_comes_back_as_it_was_kept(store: Store) -> None:
@@ -194,7 +194,16 @@ def test_a_certificate_comes_back_as_it_was_kept(store: Store) -> None:
         unit.apply([AddCertificates(both("one"))])
     with store.unit() as unit:
         assert unit.chains(FIRST) == store.certificates(FIRST) == both("one")
-        assert unit.certificate("nobody's") is None
+
+
+def test_chains_read_at_once_are_each_devices_own_and_as_the_batch_has_changed_them(store: Store) -> None:
+    with store.unit() as unit:
+        unit.apply([AddCertificates(both("one"))])
+    with store.unit() as unit:
+        unit.prefetch((), (), (FIRST, nobody := DeviceId("b" * 26)))
+        assert (unit.chains(FIRST), unit.chains(nobody)) == (both("one"), ())
+        unit.apply([RevokeCertificates(FIRST)])
+        assert unit.chains(FIRST) == ()
 
 
 def test_a_key_is_certified_once_in_the_fleet(store: Store) -> None:

@@ -33,6 +33,11 @@ _TAGS = (
 ALL_DEVICES: Select[tuple[object, ...]] = select(
     tables.devices, tables.sightings.c.seen_at, _TAGS.label("tags")
 ).select_from(tables.devices.outerjoin(tables.sightings))
+_LIVE_CERTIFICATES = (
+    select(tables.certificates)
+    .where(tables.certificates.c.state.in_(LIVE))
+    .order_by(tables.certificates.c.not_before, tables.certificates.c.use)
+)
 _WINDOW_KEY = tuple_(tables.windows.c.signer, tables.windows.c.topic)
 _WINDOWS = select(tables.windows.c.signer, tables.windows.c.topic, tables.windows.c.highest, tables.windows.c.seen)
 
@@ -52,8 +57,10 @@ class Lookups:
         self._models: dict[tuple[str, ...], bool] = {}
         self._epochs: dict[str, int] | None = None
 
-    def prefetch(self, device_ids: Iterable[DeviceId], windows: Iterable[WindowKey]) -> None:
-        """Read the devices and windows of a batch with a few statements."""
+    def prefetch(
+        self, device_ids: Iterable[DeviceId], windows: Iterable[WindowKey], chained: Iterable[DeviceId] = ()
+    ) -> None:
+        """Read the devices and windows of a batch with a few statements. chained: devices to be read with chains."""
         known = self._memory
         for some in slices([one for one in device_ids if one not in known.devices]):
             known.devices.update(dict.fromkeys(some))
@@ -63,6 +70,8 @@ class Lookups:
             known.windows.update(dict.fromkeys(keys, ReplayWindow()))
             for row in self._all(_WINDOWS.where(_WINDOW_KEY.in_(keys))):
                 known.windows[row.signer, row.topic] = rows.to_window(row)
+        for some in slices([one for one in chained if one not in self._chains]):
+            self._chains.update(self._live(some))
 
     def device(self, device_id: DeviceId) -> Device | None:
         """Return a device, None when no row has this id.
@@ -86,20 +95,17 @@ class Lookups:
             self.prefetch((), (key,))
         return self._memory.windows[key]
 
-    def certificate(self, thumbprint: str) -> Certificate | None:
-        """Return a certificate that was issued, whatever became of it."""
-        table = tables.certificates
-        row = self._first(select(table).where(table.c.thumbprint == thumbprint))
-        return None if row is None else rows.to_certificate(row)
-
     def chains(self, device_id: DeviceId) -> tuple[Certificate, ...]:
         """Return the device's issued and current certificates, oldest first."""
         if device_id not in self._chains:
-            table = tables.certificates
-            wanted = select(table).where(table.c.device_id == device_id, table.c.state.in_(LIVE))
-            found = self._all(wanted.order_by(table.c.not_before, table.c.use))
-            self._chains[device_id] = tuple(map(rows.to_certificate, found))
+            self._chains.update(self._live([device_id]))
         return self._chains[device_id]
+
+    def _live(self, device_ids: Sequence[DeviceId]) -> dict[DeviceId, tuple[Certificate, ...]]:
+        found: dict[DeviceId, list[Certificate]] = {one: [] for one in device_ids}
+        for row in self._all(_LIVE_CERTIFICATES.where(tables.certificates.c.device_id.in_(device_ids))):
+            found[row.device_id].append(rows.to_certificate(row))
+        return {device_id: tuple(certificates) for device_id, certificates in found.items()}
 
     def challenge_of_hello(self, principal: str, hello_id: str) -> Challenge | None:
         """Return the challenge that this hello got."""
