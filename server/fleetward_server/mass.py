@@ -13,12 +13,13 @@ from typing import Any
 from fleetward_schemas.ids import RANDOM_BYTES, next_id
 from fleetward_schemas.topics import DeviceId
 from fleetward_server import approval
+from fleetward_server.assigning import read_wish
 from fleetward_server.mass_state import Action, MassAct, MassWish, Outcome, Tally, Target
-from fleetward_server.operator import LocalOperator
 from fleetward_server.orders import order
 from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.state import Device
 from fleetward_server.store import Unit
+from fleetward_server.upgrading import UpgradeOperator
 
 BATCH = 20
 """Devices in one transaction: few enough that the server is not kept from its own."""
@@ -29,7 +30,7 @@ Done = tuple[bool, str]
 """Whether anything changed, and what to note of it."""
 
 
-class MassOperator(LocalOperator):
+class MassOperator(UpgradeOperator):
     """An operator on this host who also acts on many."""
 
     def begin_mass(self, wish: MassWish, devices: Sequence[DeviceId]) -> MassAct:
@@ -130,6 +131,14 @@ class MassOperator(LocalOperator):
     def _command_part(self, unit: Unit, device_id: DeviceId, act: MassAct) -> Done:
         return True, self._order(unit, device_id, order(**json.loads(act.params)), act.reason, _note(act)).id
 
+    def _assign_part(self, unit: Unit, device_id: DeviceId, act: MassAct) -> Done:
+        made = self._assign(unit, device_id, read_wish(json.loads(act.params)), act.reason, _note(act))
+        return made is not None, "" if made is None else str(made.version)
+
+    def _cancel_part(self, unit: Unit, device_id: DeviceId, act: MassAct) -> Done:
+        made = self._cancel(unit, device_id, act.reason, _note(act))
+        return made is not None, "" if made is None else str(made.version)
+
 
 def check(wish: MassWish) -> None:
     """Refuse what could be done to no device at all.
@@ -167,10 +176,14 @@ _CHECKS: Mapping[Action, Callable[[Params], None]] = {
     Action.REVOKE: _any,
     **dict.fromkeys(_DECISIONS, _any),
     Action.COMMAND: _check_order,
+    Action.ASSIGN_UPGRADE: _any,
+    Action.CANCEL_UPGRADE: _any,
 }
 _PARTS: Mapping[Action, Callable[[MassOperator, Unit, DeviceId, MassAct], Done]] = {
     Action.TAG: MassOperator._tag_part,  # noqa: SLF001 - its own table
     Action.REVOKE: MassOperator._revoke_part,  # noqa: SLF001
     **dict.fromkeys(_DECISIONS, MassOperator._decided_part),  # noqa: SLF001
     Action.COMMAND: MassOperator._command_part,  # noqa: SLF001
+    Action.ASSIGN_UPGRADE: MassOperator._assign_part,  # noqa: SLF001
+    Action.CANCEL_UPGRADE: MassOperator._cancel_part,  # noqa: SLF001
 }

@@ -22,6 +22,8 @@ class Action(StrEnum):
     RELEASE = "release"
     REINSTATE = "reinstate"
     COMMAND = "command"
+    ASSIGN_UPGRADE = "assign-upgrade"
+    CANCEL_UPGRADE = "cancel-upgrade"
 
 
 class Outcome(StrEnum):

@@ -12,6 +12,7 @@ from fleetward_schemas.foreign import Leniency
 from fleetward_schemas.identity import DigitalId
 from fleetward_schemas.topics import DeviceId
 from fleetward_server.admission import Diff
+from fleetward_server.assigning import Plan, UpgradeWish, Window
 from fleetward_server.audit import Link, Verdict
 from fleetward_server.clocks import ClockView
 from fleetward_server.key_places import KeyTold
@@ -23,11 +24,16 @@ from fleetward_server.standing import ChainTold, Standing
 from fleetward_server.state import Certificate, Command, Device, FtmRoot, Model, Report, Use
 from fleetward_server.store import AuditFilter, Counts, RefusalCount, ReportFilter
 from fleetward_server.succession import BESIDE, Making, Successor
+from fleetward_server.upgrade_state import Assignment
+from fleetward_server.upgrade_status import Line, Step
 
 
 @dataclass(frozen=True, slots=True)
 class Papers:
-    """All there is about one device. history: latest audit rows, oldest first. clock: None while it told nothing."""
+    """All there is about one device. history: latest audit rows, oldest first. clock: None while it told nothing.
+
+    software: what it runs and shall run.
+    """
 
     device: Device
     certificates: tuple[Certificate, ...]
@@ -35,6 +41,7 @@ class Papers:
     refusals: tuple[RefusalCount, ...]
     history: tuple[Link, ...]
     clock: ClockView | None = None
+    software: tuple[Line, ...] = ()
 
 
 class Devices(Protocol):
@@ -155,6 +162,34 @@ class Masses(Protocol):
         ...
 
 
+class Upgrades(Protocol):
+    """What devices shall run, and what came of it."""
+
+    def wish(self, target: str, name: str, devices: Sequence[DeviceId], window: Window | None) -> UpgradeWish:
+        """Return what is wished: this target, or the newest of a name for each model of these devices."""
+        ...
+
+    def assign(self, device_id: DeviceId, wish: UpgradeWish, reason: str) -> Assignment | None:
+        """Have one device run something; None where that is so already."""
+        ...
+
+    def cancel_upgrades(self, device_id: DeviceId, reason: str) -> Assignment | None:
+        """Have one device change nothing; None where nothing is assigned to it."""
+        ...
+
+    def plan_upgrades(self, devices: Sequence[DeviceId], wish: UpgradeWish) -> Sequence[Plan]:
+        """Return what ``assign`` would do to each, and why not."""
+        ...
+
+    def upgrades(self, wanted: Selection, name: str = "", after: str = "", limit: int = 500) -> Sequence[Line]:
+        """Return each piece of software of the devices that a filter means, by device and name."""
+        ...
+
+    def upgrade_history(self, device_id: DeviceId, limit: int = 500) -> Sequence[Step]:
+        """Return what a device said of its upgrades, oldest first."""
+        ...
+
+
 class Trust(Protocol):
     """Which models may be registered."""
 
@@ -255,5 +290,7 @@ class Records(Protocol):
         ...
 
 
-class Operator(Devices, Register, Commands, Masses, Trust, FtmRoots, Certificates, Offices, Records, Protocol):
+class Operator(
+    Devices, Register, Commands, Upgrades, Masses, Trust, FtmRoots, Certificates, Offices, Records, Protocol
+):
     """All of it."""

@@ -33,6 +33,7 @@ from fleetward_server.store import (
     StoreProblem,
     open_store,
 )
+from fleetward_server.upgrade_status import lines_of
 
 PREFIX_CHARS = 4
 HISTORY_ROWS = 50
@@ -137,6 +138,7 @@ class LocalReader:
         """Return all there is about one device."""
         device = self.device(text)
         with self.opened() as store:
+            assigned, got = store.assignments_of([device.id]), store.upgrades_of([device.id])
             refusals = (*store.refusals(device.id), *store.refusals(f"f-{device.id}"))
             return Papers(
                 device=device,
@@ -145,6 +147,7 @@ class LocalReader:
                 refusals=refusals,
                 history=store.history(device.id, HISTORY_ROWS),
                 clock=None if (told := store.latest_report(device.id, "telemetry")) is None else view_of(told),
+                software=tuple(lines_of(device, assigned.get(device.id), {one.name: one for one in got})),
             )
 
     def clocks(self, wanted: Selection) -> list[ClockView]:

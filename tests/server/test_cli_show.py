@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
+from rich.console import Console
 
 from fleetward_schemas.enrol import State
 from fleetward_server.cli import show
@@ -32,7 +33,7 @@ def test_a_value_is_one_line_without_control_characters(value: object, shown: st
 
 
 def test_markup_is_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
-    show._table(("name",), [{"name": "[red]x[/red]"}])
+    Console().print(show.table(("name",), [{"name": "[red]x[/red]"}]))
     assert "[red]x[/red]" in capsys.readouterr().out
 
 

@@ -53,7 +53,8 @@ def test_every_leaf_of_a_provider_takes_its_folder_from_option_or_environment(pa
 def test_the_whole_tree_is_the_one_that_was_promised() -> None:
     promised = """init up down doctor version device-list device-show device-import device-approve device-refuse
         device-revoke device-retire device-quarantine device-release device-reinstate device-tag key-rotate
-        command-send command-show command-list mass-list mass-show
+        command-send command-show command-list upgrade-assign upgrade-cancel
+        upgrade-unlock upgrade-status upgrade-show mass-list mass-show
         mass-resume bundle-create bundle-take
         cert-list cert-expiring cert-chain key-list model-add model-revoke model-list ftm-root-add
         ftm-root-revoke ftm-root-list ftm-root-check telemetry-list telemetry-export audit-list audit-verify

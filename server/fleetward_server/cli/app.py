@@ -36,6 +36,7 @@ from fleetward_server.cli import (
     telemetry,
     time,
     topic,
+    upgrade,
 )
 from fleetward_server.cli.doctor import doctor
 from fleetward_server.cli.exit_codes import EPILOG, OF_KIND, ExitCode
@@ -48,6 +49,7 @@ GROUP = "fleetward.commands"
 GROUPS = {
     "device": device.app,
     "command": command.app,
+    "upgrade": upgrade.app,
     "mass": mass.app,
     "bundle": bundle.app,
     "cert": cert.app,

@@ -51,7 +51,7 @@ def list_devices(
 
 @app.command("show")
 def show_device(name: Name, folder: Dir = HERE, *, as_json: Json = False) -> None:
-    """Show all there is about one device: record, checklist, certificates, commands, refusals, history."""
+    """Show all there is about one device: record, checklist, certificates, software, commands, refusals, history."""
     with acting(folder, as_json=as_json) as operator:
         papers = operator.papers(name)
         document = whole(papers)
@@ -68,6 +68,7 @@ def show_device(name: Name, folder: Dir = HERE, *, as_json: Json = False) -> Non
 PARTS = {
     "checklist": ("item", "held", "reason", "excused"),
     "certificates": ("use", "state", "not_before", "not_after", "thumbprint"),
+    "software": ("name", "running", "assigned", "phase", "why", "attempt", "since"),
     "commands": ("id", "verb", "step", "reason", "created_at", "expires_at"),
     "refusals": ("principal", "code", "count", "last_at"),
     "history": ("seq", "at", "actor", "action", "reason", "detail"),
@@ -259,6 +260,7 @@ def whole(papers: "Papers") -> dict[str, Any]:
         "clock": None if papers.clock is None else show.plain(papers.clock),
         "checklist": [show.plain(check) for check in device.checklist],
         "certificates": [{key: getattr(one, key) for key in keys} for one in papers.certificates],
+        "software": [show.plain(line) for line in papers.software],
         "commands": [show.plain(command) for command in papers.commands],
         "refusals": [show.plain(refusal) for refusal in papers.refusals],
         "history": [{"seq": link.seq, **show.plain(link.entry)} for link in papers.history],

@@ -8,7 +8,10 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Row = Mapping[str, object]
 
@@ -24,7 +27,9 @@ def rows(columns: Sequence[str], found: Iterable[Row], *, as_json: bool) -> None
     if as_json:
         print(json.dumps([plain(row) for row in each], indent=2))
     elif sys.stdout.isatty():
-        _table(columns, each)
+        from rich.console import Console
+
+        Console().print(table(columns, each))
     else:
         for line in aligned(columns, each):
             print(line)
@@ -48,16 +53,16 @@ def aligned(columns: Sequence[str], found: Sequence[Row]) -> list[str]:
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
 
 
-def _table(columns: Sequence[str], found: Sequence[Row]) -> None:
+def table(columns: Sequence[str], found: Sequence[Row]) -> "Table":
+    """Return a table for a terminal; what devices wrote is text in it, never markup."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns, box=SIMPLE_HEAD)
+    made = Table(*columns, box=SIMPLE_HEAD)
     for row in found:
-        table.add_row(*(Text(word(row.get(column)) or "-") for column in columns))
-    Console().print(table)
+        made.add_row(*(Text(word(row.get(column)) or "-") for column in columns))
+    return made
 
 
 def word(value: object) -> str:
