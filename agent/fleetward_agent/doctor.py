@@ -14,6 +14,7 @@ from fleetward_agent.config import Config, ConfigProblem, Site, for_scanner
 from fleetward_agent.drivers import Driver, Unnamed, driver_for
 from fleetward_agent.keys import DEVICE
 from fleetward_agent.plug import Plugged
+from fleetward_agent.release_reader import FILE as ROOT_FILE
 from fleetward_agent.state import FILE as STATE_FILE
 from fleetward_agent.state import StateFile, StateProblem
 from fleetward_agent.world import tls_context
@@ -44,6 +45,7 @@ def examine(config: Config) -> list[Finding]:
         _made("factory-key", lambda: _factory(config)),
         _made("ftm-key", lambda: _ftm(config)),
         _made("device-key", lambda: _device(config)),
+        _made("release-root", lambda: _release_root(config)),
         _made("state", lambda: _state(config)),
         _made("disk", lambda: _disk(config)),
         _made("broker", lambda: _broker(config)),
@@ -113,6 +115,20 @@ def _device(config: Config) -> str:
     if not (facts.makes[config.keys.device_alg] and facts.signs[config.keys.device_alg]):
         raise ConfigProblem(f"token {facts.label}: makes or signs no {config.keys.device_alg}; see [keys] device_alg")
     return f"{made} in token {facts.label}: {facts.manufacturer} {facts.model}"
+
+
+def _release_root(config: Config) -> str:
+    """The first root of the release repository must be one; without it nothing is ever installed."""
+    path = config.folder / ROOT_FILE
+    if not path.exists():
+        return "none: no software is taken"
+    from fleetward_agent.release_files import Odd, root_of
+
+    try:
+        root = root_of(path.read_bytes())
+    except Odd as odd:
+        raise ConfigProblem(f"{path}: expected a TUF root that its own keys signed: {odd}") from None
+    return f"version {root.version}, {root.roles['root'].threshold} of {len(root.roles['root'].keyids)} keys"
 
 
 def _state(config: Config) -> str:

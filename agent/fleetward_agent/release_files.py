@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, RepositoryError
-from tuf.api.metadata import TargetFile
+from tuf.api.metadata import Metadata, Root, TargetFile
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from fleetward_agent.upgrade_effects import ReadRelease
@@ -74,3 +74,19 @@ def target_of(root: bytes, folder: Path, wanted: ReadRelease) -> TargetFile | No
         raise
     except (RepositoryError, DownloadError) as error:
         raise Odd(str(error)) from None
+
+
+def root_of(raw: bytes) -> Root:
+    """Return a root that stands by itself: whole, and signed by as many of its own keys as it asks for.
+
+    Raises:
+        Odd: it does not.
+    """
+    try:
+        found = Metadata[Root].from_bytes(raw)
+        if not isinstance(found.signed, Root):
+            raise Odd("it is no root")
+        found.verify_delegate(Root.type, found)
+    except RepositoryError as error:
+        raise Odd(str(error)) from None
+    return found.signed

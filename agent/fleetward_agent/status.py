@@ -1,6 +1,6 @@
 """``fleetward-agent status``: what the state files say, whether or not an agent runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cryptography.hazmat.primitives.hashes import SHA256
 
@@ -10,6 +10,7 @@ from fleetward_agent.outbox import BUDGET_SPENT, DROPPED, REFUSED, THINNED, Outb
 from fleetward_agent.outbox import FILE as OUTBOX_FILE
 from fleetward_agent.state import FILE as STATE_FILE
 from fleetward_agent.state import EncryptFor, Kept, StateFile
+from fleetward_agent.upgrade_state import Committed, Software, Upgrade, highest
 from fleetward_agent.world import BOOT_ID, boot_us, slept_us
 from fleetward_schemas.certificates import read_certificate
 from fleetward_schemas.clock import Clock, restore
@@ -17,6 +18,7 @@ from fleetward_schemas.commands import Verb
 from fleetward_schemas.identity import device_id
 from fleetward_schemas.moment import show
 from fleetward_schemas.strict import b64_der
+from fleetward_schemas.upgrade import Phase
 
 
 class NotStarted(Exception):  # noqa: N818 - says what was found
@@ -37,7 +39,8 @@ class Status:
 
     spent_bytes: of a metered link's budget, on the day it was counted last. thinned: readings that gave way.
     clock: ``synced`` within this boot, else ``floor``. width_ms: of the trusted interval, None while only a floor.
-    encryption: ``<domain> <SHA-256> until <moment>`` for each encryption certificate.
+    encryption: ``<domain> <SHA-256> until <moment>`` for each encryption certificate. software: for each name what is
+    committed, and how far its upgrade got.
     """
 
     device_id: str
@@ -54,6 +57,7 @@ class Status:
     now: str
     width_ms: int | None
     encryption: tuple[str, ...] = ()
+    software: tuple[str, ...] = ()
 
 
 def status_of(config: Config) -> Status:
@@ -84,6 +88,7 @@ def status_of(config: Config) -> Status:
 
 def _status(config: Config, kept: Kept, clock: Clock, boot: int, outbox: Outbox) -> Status:
     synced = clock.synced(boot)
+    committed = highest(kept.software.committed, outbox.floors())
     return Status(
         device_id=device_id(config.identity.digital_id),
         phase=phase_of(kept),
@@ -99,7 +104,22 @@ def _status(config: Config, kept: Kept, clock: Clock, boot: int, outbox: Outbox)
         now=show(clock.now(boot)),
         width_ms=clock.width_at(boot) // 1000 if synced else None,
         encryption=tuple(map(encrypts_for, kept.encryption)),
+        software=software_of(replace(kept.software, committed=committed)),
     )
+
+
+def software_of(software: Software) -> tuple[str, ...]:
+    """Return a line for each name: what is committed, and how far the upgrade that is assigned got."""
+    names = {one.name for one in software.committed} | {one.name for one in software.upgrades}
+    return tuple(_software(name, software.floor(name), software.named(name)) for name in sorted(names))
+
+
+def _software(name: str, floor: Committed, upgrade: Upgrade | None) -> str:
+    runs = f"committed {floor.counter} ({floor.version})" if floor.counter else "nothing committed"
+    if upgrade is None or (upgrade.counter, upgrade.phase) == (floor.counter, Phase.COMMITTED):
+        return f"{name}: {runs}"
+    why = f", {upgrade.why}" if upgrade.why is not None else ""
+    return f"{name}: {runs}; {upgrade.counter} is {upgrade.phase}{why}, attempts {upgrade.attempts}"
 
 
 def encrypts_for(one: EncryptFor) -> str:

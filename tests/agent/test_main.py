@@ -15,11 +15,15 @@ from fleetward_agent.doctor import Finding, examine_plugs
 from fleetward_agent.origin import Credential
 from fleetward_agent.plug import Plugged
 from fleetward_agent.run import Host
+from fleetward_agent.status import software_of
+from fleetward_agent.upgrade_state import Committed, Software, Upgrade
 from fleetward_agent.walk import Stage as At
 from fleetward_agent.world import tls_context
 from fleetward_broker.signers import KeyUnavailable, key_pem, write_private
 from fleetward_schemas.identity import Certification
-from tests.world import Provider, Stage
+from fleetward_schemas.upgrade import Phase, Why
+from tests.repository import Repository
+from tests.world import START, Provider, Stage
 
 LEVELS = list(Certification)
 
@@ -51,6 +55,10 @@ def enrolled(folder: Path, provider: Provider, level: Certification) -> Stage:
     stage.host = Host(stage.link, [stage.device], stage.world())
     stage.until(lambda: stage.device.stage is At.WORKING, 60)
     return stage
+
+
+def upgrade(phase: Phase, why: Why | None, attempts: int) -> Upgrade:
+    return Upgrade("firmware", "acme/fw-3.bin", 3, "A" * 43, 4, "https://x.example/", phase, why, attempts=attempts)
 
 
 def findings(folder: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, tuple[bool, str]]:
@@ -125,6 +133,47 @@ def test_doctor_names_a_key_that_others_can_read(folder: Path, capsys: pytest.Ca
 
     ok, detail = findings(folder, capsys)["factory-key"]
     assert (ok, "run: chmod 600" in detail) == (False, True)
+
+
+def test_doctor_says_of_the_release_root_whether_it_is_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert findings(folder, capsys)["release-root"] == (True, "none: no software is taken")
+    repository = Repository(START, threshold=2)
+    root = folder / "release-root.json"
+    root.write_bytes(repository.first)
+    assert findings(folder, capsys)["release-root"] == (True, "version 1, 2 of 2 keys")
+    repository.publish()
+    for wrong in (b"", b"{}", repository.files["timestamp"], unsigned(repository.first)):
+        root.write_bytes(wrong)
+        ok, detail = findings(folder, capsys)["release-root"]
+        assert not ok
+        assert f"{root}: expected a TUF root" in detail
+
+
+def unsigned(root: bytes) -> bytes:
+    """Return it with one signature of two."""
+    found = json.loads(root)
+    found["signatures"] = found["signatures"][:1]
+    return json.dumps(found).encode()
+
+
+@pytest.mark.parametrize(
+    ("software", "line"),
+    [
+        (Software(committed=(Committed("firmware", 2, "A" * 43, "2.0"),)), "firmware: committed 2 (2.0)"),
+        (
+            Software(upgrades=(upgrade(Phase.LOCKED, Why.ATTEMPTS, 10),)),
+            "firmware: nothing committed; 3 is locked, attempts, attempts 10",
+        ),
+        (
+            Software(
+                committed=(Committed("firmware", 2, "A" * 43, "2.0"),), upgrades=(upgrade(Phase.DOWNLOADING, None, 0),)
+            ),
+            "firmware: committed 2 (2.0); 3 is downloading, attempts 0",
+        ),
+    ],
+)
+def test_status_says_what_runs_and_how_far_an_upgrade_got(software: Software, line: str) -> None:
+    assert software_of(software) == (line,)
 
 
 def test_doctor_names_an_open_state_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
