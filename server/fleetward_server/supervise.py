@@ -28,6 +28,7 @@ from fleetward_server.config import Config, ConfigProblem, load
 from fleetward_server.generations import AuthorityProblem, roots
 from fleetward_server.lines import finish_lines
 from fleetward_server.parts import STOP_S, Part, StartFailed, spawn
+from fleetward_server.releases.places import serves_bytes
 from fleetward_server.running import READY, RUN, Held, NotRunning, locked, running
 from fleetward_server.upkeep import TROUBLES, publish_lists, renew_lines
 
@@ -52,6 +53,7 @@ class Up:
     log_level: str = "info"
     log_format: str = "text"
     port: int = 0
+    artifacts_port: int = 0
     parts: dict[str, Part] = field(default_factory=dict)
     wait_until: dict[str, float] = field(default_factory=dict)
     renew_at: float = field(default_factory=lambda: time.monotonic() + RENEW_S)
@@ -70,6 +72,8 @@ class Up:
         self._await_server()
         if self.config.mosip.on:
             self._start_mosip()
+        if serves_bytes(self.config):
+            self._start_artifacts()
         self._write_run()
 
     def watch(self, stopping: threading.Event) -> None:
@@ -78,6 +82,8 @@ class Up:
             for name, again in self._starters():
                 if not self.parts[name].alive and time.monotonic() >= self._wait_for(name):
                     self._restart(name, again)
+            if "artifacts" not in self.parts and serves_bytes(self.config):
+                self._begin_artifacts()
             if self.untold:
                 self._tell()
             if self.asked.is_set():
@@ -88,6 +94,7 @@ class Up:
 
     def _starters(self) -> list[tuple[str, Callable[[], None]]]:
         known = {"broker": self._start_broker, "server": self._start_server, "mosip": self._start_mosip}
+        known["artifacts"] = self._start_artifacts
         return [(name, again) for name, again in known.items() if name in self.parts]
 
     def reload(self) -> None:
@@ -105,6 +112,10 @@ class Up:
             if "mosip" in self.parts:
                 self.parts["mosip"].end()
                 self._start_mosip()
+            if "artifacts" in self.parts:
+                # Certificates it takes up by itself; a configuration it does not.
+                self.parts["artifacts"].end()
+                self._start_artifacts()
         except (*TROUBLES, ConfigProblem, NotTold, StartFailed) as problem:
             log.error("not reloaded", extra={"detail": str(problem)})  # noqa: TRY400
             return
@@ -139,7 +150,7 @@ class Up:
 
     def stop(self) -> None:
         """End the server first, so that it leaves the line politely, then the broker."""
-        for name in ("mosip", "server", "broker"):
+        for name in ("artifacts", "mosip", "server", "broker"):
             if name in self.parts:
                 self.parts[name].end()
         (self.config.folder / RUN).unlink(missing_ok=True)
@@ -195,6 +206,21 @@ class Up:
         command = [sys.executable, "-m", "fleetward_server.mosip.run", "--dir", str(self.config.folder)]
         self._spawn("mosip", [*command, "--log-level", self.log_level, "--log-format", self.log_format])
 
+    def _begin_artifacts(self) -> None:
+        """A repository came to be while we serve: what cannot start is tried again like any part."""
+        try:
+            self._start_artifacts()
+        except (StartFailed, OSError) as failed:
+            log.error("part does not start", extra={"part": "artifacts", "detail": str(failed)})  # noqa: TRY400
+        self.untold = True
+
+    def _start_artifacts(self) -> None:
+        # As with the broker's, devices have the port written down.
+        command = [sys.executable, "-m", "fleetward_server.releases.serve", "--dir", str(self.config.folder)]
+        command += ["--port", str(self.artifacts_port)]
+        part = self._spawn("artifacts", [*command, "--log-level", self.log_level, "--log-format", self.log_format])
+        self.artifacts_port = int(json.loads(part.first_line())["port"])
+
     def _await_server(self) -> None:
         """Wait for its line at the first start; later the watch must stay free for the broker it may be waiting for."""
         part, ready = self.parts["server"], self.config.folder / READY
@@ -217,6 +243,8 @@ class Up:
             "broker": self.parts["broker"].process.pid,
             "server": self.parts["server"].process.pid,
             "mosip": self.parts["mosip"].process.pid if "mosip" in self.parts else None,
+            "artifacts": self.parts["artifacts"].process.pid if "artifacts" in self.parts else None,
+            "artifacts_port": self.artifacts_port or None,
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
             "time": self.config.time.source,
             "hears": self.hears,

@@ -12,13 +12,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
+import httpx
 import paho.mqtt.client as mqtt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_broker import profiles
 from fleetward_broker.profiles import Subject
-from fleetward_broker.signers import key_pem, make_key
+from fleetward_broker.signers import key_pem, make_key, write_private
+from fleetward_broker.tls import client_context
 from fleetward_sandbox.provision import Made
 from fleetward_schemas.jws import Alg
 from fleetward_schemas.topics import release
@@ -26,13 +28,14 @@ from fleetward_server.config import load
 from fleetward_server.generations import open_issuer
 from fleetward_server.releases import online
 from fleetward_server.releases.init import Wish
-from fleetward_server.releases.shelf import open_repository
-from tests.live.house import BROKERS, House
+from fleetward_server.releases.shelf import open_repository, open_shelf
+from tests.live.house import BROKERS, House, alive
 from tests.server.releaser import SECRET, Maker
 from tests.server.tufclient import Client
 
 pytestmark = pytest.mark.live
 
+READ = ("read.pem", "read.key.pem")
 ABSENT_S = 0.5
 HERE_S = 15.0
 
@@ -47,12 +50,12 @@ class Reader:
         subject = Subject(made.id, config.provider.name)
         leaf = profiles.issue(profiles.TRANSPORT, subject, key.public_key(), issuer, start=start)
         chain = b"".join(one.public_bytes(Encoding.PEM) for one in (leaf, issuer.certificate))
-        (folder / "read.pem").write_bytes(chain)
-        (folder / "read.key.pem").write_bytes(key_pem(key))
+        (folder / READ[0]).write_bytes(chain)
+        write_private(folder / READ[1], key_pem(key))
         self.files: queue.Queue[tuple[str, bytes]] = queue.Queue()
         self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=f"{made.id}-{secrets.token_hex(8)}")
         context = ssl.create_default_context(cafile=str(folder / "provider-root.pem"))
-        context.load_cert_chain(folder / "read.pem", folder / "read.key.pem")
+        context.load_cert_chain(*(folder / name for name in READ))
         self.client.tls_set_context(context)
         self.client.on_message = lambda _, __, message: self.files.put((message.topic, message.payload))
         there = threading.Event()
@@ -167,3 +170,23 @@ def test_a_server_at_work_says_its_roles_anew(house, tmp_path):
     after = open_repository(house.folder)
     assert online.numbers(after).timestamp == before.timestamp + 1
     assert after.ends()["timestamp"] > datetime.now(UTC) + timedelta(hours=23)
+
+
+def test_bytes_are_served_beside_the_broker_once_there_is_a_repository(tmp_path):
+    with House(tmp_path / "house") as house:
+        assert house.found()["artifacts_port"] is None
+        maker = Maker(tmp_path / "maker", house.folder)
+        maker.operator.make_repository(Wish(maker.keys_folder, SECRET))
+        path = maker.release(7)
+        house.wait(lambda: house.found().get("artifacts_port"), "bytes are served")
+        (made,) = house.provision(1)
+        with Reader(house, made):
+            context = client_context(made.folder / "provider-root.pem", *(made.folder / name for name in READ))
+        target = open_shelf(load(house.folder)).targets[path]
+        assert httpx.get(target.url, verify=context).content == b"firmware"
+        port = house.found()["artifacts_port"]
+        house.kill("artifacts")
+        house.wait(lambda: alive(int(house.found()["artifacts"])), "it is started again")
+        assert house.found()["artifacts_port"] == port
+        assert httpx.get(target.url, verify=context).content == b"firmware"
+        assert house.stop() == 0

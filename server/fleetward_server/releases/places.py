@@ -12,9 +12,10 @@ from pathlib import Path
 from tuf.api.metadata import TargetFile
 
 from fleetward_server.config import Config
-from fleetward_server.releases.files import FOLDER, TARGETS
+from fleetward_server.releases.files import FOLDER, METADATA, TARGETS
 from fleetward_server.running import running
 
+PORT = 8884
 ELSEWHERE = "urls.json"
 """Targets whose bytes somebody else serves: path -> URL."""
 
@@ -55,8 +56,22 @@ def read_elsewhere(of: Path) -> dict[str, str]:
     return dict(json.loads(path.read_bytes())) if path.exists() else {}
 
 
+def listens_on(config: Config) -> tuple[str, int]:
+    """Return host and port where our own bytes are served; port 0: any free one."""
+    if not config.releases.listen:
+        return config.broker.bind, PORT if config.broker.port else 0
+    host, _, port = config.releases.listen.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def serves_bytes(config: Config) -> bool:
+    """Say whether bytes are to be served here: there is a repository, and nobody else does."""
+    wanted = bool(config.releases.listen) or not config.releases.base_url
+    return wanted and (home(config.folder) / METADATA / "1.root.json").exists()
+
+
 def _base(config: Config) -> str:
     if config.releases.base_url:
         return config.releases.base_url.rstrip("/")
-    port = config.releases.address[1] or (running(config.folder) or {}).get("artifacts_port")
+    port = listens_on(config)[1] or (running(config.folder) or {}).get("artifacts_port")
     return f"https://{config.broker.host}:{port}/{TARGETS}" if port else ""

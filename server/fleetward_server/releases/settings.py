@@ -18,12 +18,13 @@ ONLINE_KEYS = ("snapshot_key", "timestamp_key")
 class ReleasesTable:
     """listen: ``host:port`` where the bytes are served, port 0: any free one; connections: at once.
 
-    base_url: where devices get the bytes instead: a copy of ``releases/targets`` that others serve.
+    Left out, it is beside the broker, on port 8884, or any free one where the broker's is. base_url: where devices get
+    the bytes instead: a copy of ``releases/targets`` that others serve.
     client_certificates: ``required`` or ``optional``, of whoever asks for bytes. snapshot_key, timestamp_key: URIs, as
     in ``[keys]``. targets_days: how long what the release key signs is good for.
     """
 
-    listen: str = "127.0.0.1:8884"
+    listen: str = ""
     base_url: str = ""
     client_certificates: str = "required"
     connections: int = 256
@@ -31,17 +32,11 @@ class ReleasesTable:
     timestamp_key: str = "file:releases/keys/timestamp.key.pem"
     targets_days: int = 90
 
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port to listen on."""
-        host, _, port = self.listen.rpartition(":")
-        return host.strip("[]"), int(port)
-
 
 def problems(table: ReleasesTable, folder: Path) -> Iterator[str]:
     """Yield what is well-formed and unlawful. folder: of the configuration."""
     host, _, port = table.listen.rpartition(":")
-    if not (host and port.isascii() and port.isdecimal() and int(port) <= 65535):
+    if table.listen and not (host and port.isascii() and port.isdecimal() and int(port) <= 65535):
         yield f"listen = {table.listen!r}: expected host:port"
     if table.base_url and not table.base_url.startswith("https://"):
         yield f"base_url = {table.base_url!r}: expected https://..."
