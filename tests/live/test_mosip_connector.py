@@ -175,6 +175,31 @@ def test_an_hour_without_mosip_loses_nothing_and_doubles_nothing(here):
     assert {row.history for row in here.mosip.register.rows.values()} == {("Registered",), ("Registered", "Retired")}
 
 
+def test_since_1_2_an_hour_without_mosip_blocks_each_who_went_once(crypto):
+    stays, goes, comes_back = Scanner(10), Scanner(11), Scanner(12)
+    crypto.add(stays, goes, comes_back)
+    crypto.work()
+    crypto.served.stop()
+    try:
+        crypto.retire(goes)
+        crypto.change(comes_back, state=State.REVOKED)
+        crypto.work_for(minutes=30, every_s=20)
+        # A connector that knows nothing but the store goes on where the other was.
+        crypto.connector = crypto.connected()
+        crypto.change(comes_back, state=State.REGISTERED)
+        crypto.work_for(minutes=30, every_s=20)
+        assert (crypto.mosip.done, len(crypto.open_tasks())) == ([], 2)
+    finally:
+        crypto.served.start()
+    crypto.work_for(minutes=10, every_s=20)
+    assert crypto.open_tasks() == []
+    assert crypto.mosip.register.hotlist == {
+        ("DEVICE", "SN-0011AcmeSlap-4"): ["BLOCKED"],
+        ("DEVICE", "SN-0012AcmeSlap-4"): ["BLOCKED", "UNBLOCKED"],
+    }
+    assert {act for act, _ in crypto.mosip.done} == {"hotlist", "unblock"}
+
+
 @pytest.mark.parametrize("act", ["register", "deregister"])
 def test_a_crash_between_the_answer_and_the_commit_doubles_nothing(pms, act, monkeypatch):
     pms.add(L0)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +76,17 @@ def drips(raw: bytes, then: bytes) -> Talk:
     return talk
 
 
+def half_closes(raw: bytes) -> Talk:
+    """Say something, end the own half of the line, and stay; nothing is read any more either."""
+
+    def talk(connection: ssl.SSLSocket, ended: threading.Event) -> None:
+        connection.sendall(raw)
+        socket.socket.shutdown(connection, socket.SHUT_WR)
+        ended.wait(10)
+
+    return talk
+
+
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 CASES: dict[str, tuple[Talk | None, str]] = {
     "accepts and says nothing, not even TLS": (None, "timed-out"),
@@ -85,6 +97,9 @@ CASES: dict[str, tuple[Talk | None, str]] = {
     "ends before a word": (says(b""), "cut-off"),
     "ends in the headers": (says(OK), "cut-off"),
     "ends in the body": (says(OK + b"content-length: 99\r\n\r\n{"), "cut-off"),
+    "half-closes before a word": (half_closes(b""), "cut-off"),
+    "half-closes in the headers": (half_closes(OK), "cut-off"),
+    "half-closes in the body": (half_closes(OK + b"content-length: 99\r\n\r\n{"), "cut-off"),
     "speaks no HTTP": (says(b"220 mail.example.org ESMTP\r\n"), "cut-off"),
     "answers a page": (says(OK + b"content-length: 6\r\n\r\n<html>"), "not-json"),
     "answers a list": (says(OK + b"content-length: 2\r\n\r\n[]"), "not-json"),
@@ -126,6 +141,19 @@ def test_a_server_that_is_none_has_a_clear_outcome_in_time(pki: MosipPki, talk: 
 def test_a_server_under_another_root_is_not_believed(pki: MosipPki) -> None:
     with server(pki, silent) as port, wire(pki, port, ca="root.pem") as dialled:
         assert why(dialled)[0] == "bad-tls"
+
+
+@pytest.mark.parametrize(("began", "days"), [("over", -100), ("not yet", 5)])
+def test_a_server_whose_certificate_is_not_valid_now_is_not_believed(
+    tmp_path: Path, pki: MosipPki, began: str, days: int
+) -> None:
+    now = datetime.now(UTC)
+    with server(pki, says(OK + b"content-length: 2\r\n\r\n{}")) as port, wire(pki, port) as dialled:
+        assert dialled.ask(Asked("GET", "/")).body == {}
+    other = make_pki(tmp_path / began, now, now + timedelta(days=days))
+    with server(other, silent) as port, wire(other, port) as dialled:
+        found, took_s = why(dialled)
+    assert (found, took_s < TIMEOUT_S + SLACK_S) == ("bad-tls", True)
 
 
 @pytest.mark.parametrize("host", ["localhost", "nowhere.invalid"])
