@@ -7,6 +7,8 @@ is what a broker would say again. Without anchors none is believed. Source: E1, 
 from dataclasses import replace
 from datetime import datetime
 
+from cryptography.hazmat.primitives.hashes import SHA256
+
 from fleetward_agent.instant import Instant
 from fleetward_agent.session import Session
 from fleetward_agent.state import EncryptFor
@@ -31,7 +33,8 @@ def on_encryption(said: Said, _: Known, session: Session, at: Instant) -> Turn:
         raise Refused(Code.WRONG_SERVER, f"the server is of {body.env}: this device of {session.facts.env}")
     anchors = session.facts.mosip
     if anchors is None:
-        return Turn(session, notes=(Note("encryption-certificate-unbelieved", (("domain", body.domainUri),)),))
+        # C10: the domain is a text that somebody else chose; no log line holds it.
+        return Turn(session, notes=(Note("encryption-certificate-unbelieved", ()),))
     held = {one.domain_uri: one.certificate for one in session.kept.encryption}
     if held.get(body.domainUri) == body.certificates[0]:
         return Turn(session)
@@ -40,7 +43,12 @@ def on_encryption(said: Said, _: Known, session: Session, at: Instant) -> Turn:
     _check(body, anchors, held.get(body.domainUri), session.clock.now(at.boot_us))
     kept = [EncryptFor(domain, one) for domain, one in (held | {body.domainUri: body.certificates[0]}).items()]
     session = replace(session, kept=replace(session.kept, encryption=tuple(kept)))
-    return Turn(session, notes=(Note("encryption-certificate", (("domain", body.domainUri),)),))
+    return Turn(session, notes=(Note("encryption-certificate", (("thumbprint", _thumbprint(body)),)),))
+
+
+def _thumbprint(body: Encryption) -> str:
+    """Return what captures call the certificate: SHA-256 in upper-case hexadecimal."""
+    return read_certificate(b64_der(body.certificates[0])).fingerprint(SHA256()).hex().upper()
 
 
 def _check(body: Encryption, anchors: MosipAnchors, held: str | None, now: datetime) -> None:

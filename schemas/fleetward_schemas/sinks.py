@@ -9,3 +9,8 @@ SINKS: dict[tuple[str, str], tuple[str, ...]] = {
     ("info", "deviceInfo"): ("devices.device_info", "reports.body"),
 }
 """All of them are printable ASCII of at most 128 characters; device info is a signed, closed object of such."""
+TOLD: dict[tuple[str, str], tuple[str, ...]] = {
+    ("enrolled", "deviceCode"): ("state", "said"),
+    ("encryption", "domainUri"): ("state",),
+}
+"""The same for what a device is told: it may stand in its memory (``state``) or in its own words (``said``)."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from fleetward_agent.walk import Stage as At
 from fleetward_schemas.encryption import MAX_DOMAINS, Encryption, MosipAnchors
@@ -58,7 +59,8 @@ def test_a_certificate_of_mosips_is_kept_through_a_restart(working: Stage) -> No
     assert kept(working) == {DOMAIN: show_der(made[0].der)}
     working.start()
     assert kept(working) == {DOMAIN: show_der(made[0].der)}
-    assert [fields["domain"] for fields in working.events("encryption-certificate")] == [DOMAIN]
+    thumbprint = made[0].certificate.fingerprint(SHA256()).hex().upper()
+    assert working.events("encryption-certificate") == [{"thumbprint": thumbprint, "device": working.id}]
 
 
 def test_the_same_again_changes_nothing(working: Stage) -> None:

@@ -3,7 +3,6 @@
 import base64
 import json
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,6 +22,7 @@ from fleetward_schemas.sinks import SINKS
 from fleetward_schemas.strict import b64url, b64url_decode
 from fleetward_schemas.topics import Direction
 from fleetward_schemas.upgrade import Phase, Progress, Why
+from tests.canary import marked, places, sealed, spellings
 from tests.device import TestDevice
 from tests.server.assigned import assign, assignment
 from tests.server.test_worker import Bench
@@ -57,13 +57,6 @@ class Search:
             if path.is_file():
                 places["store" if path.name.startswith("server.db") else path.name] = path.read_bytes()
         return {where for where, data in places.items() if any(one in data for one in spellings(marker))}
-
-
-def spellings(marker: str) -> list[bytes]:
-    """Return a marker as it is, in hex, and as it looks inside base64url at any of three offsets."""
-    raw = marker.encode()
-    cut = [base64.urlsafe_b64encode(b"x" * offset + raw + b"xx").rstrip(b"=") for offset in range(3)]
-    return [raw, raw.hex().encode(), *(one[4:-4] for one in cut)]
 
 
 def test_a_marker_is_found_in_each_of_its_spellings() -> None:
@@ -110,41 +103,6 @@ def info(device: TestDevice, now: datetime, **changes: Any) -> str:
     return sign_info(made.model_copy(update=changes), device.device_key, device.device_leaf)
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield the path of every member, at any depth, the whole included."""
-    yield path
-    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for name, inner in members:
-        yield from places(inner, (*path, name))
-
-
-def planted(value: Any, path: tuple[Any, ...], marker: str) -> Iterator[Any]:
-    """Yield copies with the marker as a value at ``path``, and, if that is an object, as a new member and its name."""
-    if path:
-        yield _changed(value, path, marker)
-    found = value
-    for step in path:
-        found = found[step]
-    if isinstance(found, dict):
-        yield _changed(value, path, found | {"image": marker})
-        yield _changed(value, path, found | {marker: 1})
-    elif isinstance(found, list):
-        yield _changed(value, path, [*found, marker])
-
-
-def _changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
-    if not path:
-        return new
-    copy: Any = dict(value) if isinstance(value, dict) else list(value)
-    copy[path[0]] = _changed(value[path[0]], path[1:], new)
-    return copy
-
-
-def sealed(raw: bytes, payload: Any, key: Any) -> bytes:
-    """Return an envelope with another payload under a good signature."""
-    return compact(raw.split(b".")[0], json.dumps(payload).encode(), key)
-
-
 UP = sorted(kind.name for kind in KINDS.values() if kind.direction is Direction.UP)
 
 
@@ -159,8 +117,7 @@ def test_a_marker_anywhere_in_a_message_comes_to_rest_in_allowed_sinks_alone(
     key = device.proof if kind in {"hello", "enrol"} else device.device_key
     for path in list(places(payload)):
         number += 1
-        marker = f"Canary{number:04d}ZqXvCanary"
-        for spoiled in planted(payload, path, marker):
+        for marker, spoiled in marked(payload, path, number):
             device.seq += 1
             fresh = spoiled if path == ("seq",) else spoiled | {"seq": payload["seq"] and device.seq}
             bench.hear((topic, sealed(raw, fresh, key)))
