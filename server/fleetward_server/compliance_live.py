@@ -54,6 +54,7 @@ class Figures:
     commands: dict[str, int]
     refused: dict[str, int]
     reports: dict[str, int]
+    upgrades: dict[str, int]
     audit_rows: int
     audit_broken: int | None
     lists: tuple[ListAge, ...]
@@ -69,6 +70,7 @@ def figures(config: Config, now: datetime) -> Figures:
     serving = running(config.folder) is not None
     with open_store(config.store_path) as store:
         counts, reports, verdict = store.counts(), store.report_counts(), audit.walk(store)
+        upgrades = store.upgrade_counts()
     return Figures(
         provider=config.provider.name,
         environment=config.provider.environment,
@@ -81,6 +83,7 @@ def figures(config: Config, now: datetime) -> Figures:
         commands=counts.steps,
         refused=counts.refusals,
         reports=reports,
+        upgrades={f"{name} {phase}": number for (name, phase), number in sorted(upgrades.items())},
         audit_rows=verdict.count,
         audit_broken=verdict.broken,
         lists=tuple(_lists(config, now)),

@@ -13,6 +13,7 @@ from pathlib import Path
 from cryptography import x509
 
 from fleetward_broker.signers import KeyUnavailable
+from fleetward_schemas.upgrade import Phase
 from fleetward_server import audit
 from fleetward_server.clock import sureness
 from fleetward_server.config import Config, ConfigProblem, load
@@ -25,6 +26,7 @@ from fleetward_server.standing import certificates_of_others
 from fleetward_server.store import Store, StoreProblem, open_store
 
 LOW_DISK_BYTES = 1 << 30
+STUCK = frozenset({Phase.FAILED, Phase.LOCKED})
 OWN_CERTIFICATES = (ROOT, "broker", "server")
 
 
@@ -84,6 +86,7 @@ def _store(config: Config) -> Iterator[Finding]:
         with open_store(config.store_path) as store:
             yield Finding("store", Health.OK, f"{store.counts().devices} devices")
             yield from _registered(config, store)
+            yield from _upgrades(store)
             verdict = audit.walk(store)
     except StoreProblem as problem:
         yield Finding("store", Health.FAILS, str(problem))
@@ -103,6 +106,17 @@ def _registered(config: Config, store: Store) -> Iterator[Finding]:
             yield _ends(f"certificate of {one.role} {one.name}", one.not_before, one.not_after)
     except AuthorityProblem as problem:
         yield Finding("certificates of others", Health.FAILS, str(problem))
+
+
+def _upgrades(store: Store) -> Iterator[Finding]:
+    """How the devices' upgrades stand, in numbers; those that failed or are locked wait for somebody."""
+    found = store.upgrade_counts()
+    if not found:
+        return
+    stuck = {one for one in found if one[1] in STUCK}
+    each = ", ".join(f"{name} {phase} {number}" for (name, phase), number in sorted(found.items()))
+    hint = "; see: fleetward upgrade status upgrade:failed,locked" if stuck else ""
+    yield Finding("upgrades", Health.WARNS if stuck else Health.OK, f"devices by their last word: {each}{hint}")
 
 
 def _mosip(config: Config) -> Iterator[Finding]:

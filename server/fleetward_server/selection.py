@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from fleetward_schemas.enrol import Reason, State
 from fleetward_schemas.identity import SUB_TYPES, Certification, Purpose
+from fleetward_schemas.upgrade import Phase
 from fleetward_server.duration import EXPECTED, read_duration
 from fleetward_server.problem import Kind, OperatorProblem, nearest
 from fleetward_server.state import Device, Presence
+from fleetward_server.upgrade_state import Upgrade
 
 if TYPE_CHECKING:
     from lark import Lark, Token, Tree
@@ -71,6 +73,8 @@ class Field(StrEnum):
     VERSION = "version"
     SEEN = "seen"
     CERT_EXPIRES = "cert_expires"
+    RUNS = "runs"
+    UPGRADE = "upgrade"
 
 
 ALIASES = {"agent": Field.VERSION}
@@ -81,6 +85,7 @@ WORDS: Mapping[Field, tuple[str, ...]] = {
     Field.PURPOSE: tuple(Purpose),
     Field.REASON: tuple(Reason),
     Field.TYPE: tuple(SUB_TYPES),
+    Field.UPGRADE: tuple(Phase),
 }
 """The closed lists; ``state`` knows the register's words and those of availability."""
 ABSENT: Mapping[Field, str] = {Field.SEEN: "never", Field.CERT_EXPIRES: "none"}
@@ -153,10 +158,14 @@ EVERYTHING = Selection()
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A device as filters see it. certificate_ends: when the last of its live device certificates ends."""
+    """A device as filters see it. certificate_ends: when the last of its live device certificates ends.
+
+    upgrades: how far its software got; ``runs`` is ``name@version`` or ``name@counter`` of what it committed.
+    """
 
     device: Device
     certificate_ends: datetime | None = None
+    upgrades: tuple[Upgrade, ...] = ()
 
 
 def parse(text: str, now: datetime) -> Selection:
@@ -270,9 +279,9 @@ def holds(selection: Selection, candidate: Candidate) -> bool:
 def _passes(field: Field, test: Test, candidate: Candidate) -> bool:
     match test:
         case Is(text):
-            return text in _words(field, candidate.device)
+            return text in _words(field, candidate)
         case Begins(text):
-            return any(word.startswith(text) for word in _words(field, candidate.device))
+            return any(word.startswith(text) for word in _words(field, candidate))
         case Absent():
             return _at(field, candidate) is None
         case Before(limit):
@@ -281,12 +290,18 @@ def _passes(field: Field, test: Test, candidate: Candidate) -> bool:
             return (at := _at(field, candidate)) is not None and at > limit
 
 
+def runs(one: Upgrade) -> tuple[str, ...]:
+    """Return how a filter may call what a device runs."""
+    held = one.committed
+    return () if held is None else (f"{one.name}@{held.version}", f"{one.name}@{held.counter}")
+
+
 def _at(field: Field, candidate: Candidate) -> datetime | None:
     return candidate.device.seen_at if field is Field.SEEN else candidate.certificate_ends
 
 
-def _words(field: Field, device: Device) -> tuple[str, ...]:
-    identity = device.identity
+def _words(field: Field, candidate: Candidate) -> tuple[str, ...]:
+    device, identity = candidate.device, candidate.device.identity
     several: dict[Field, tuple[str | None, ...]] = {
         Field.NAME: (device.id, identity.serialNo),
         Field.ID: (device.id,),
@@ -301,5 +316,7 @@ def _words(field: Field, device: Device) -> tuple[str, ...]:
         Field.REASON: (device.reason,),
         Field.TAG: device.tags,
         Field.VERSION: (device.agent_version,),
+        Field.RUNS: tuple(word for one in candidate.upgrades for word in runs(one)),
+        Field.UPGRADE: tuple(one.phase for one in candidate.upgrades),
     }
     return tuple(word for word in several[field] if word is not None)

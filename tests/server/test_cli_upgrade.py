@@ -287,3 +287,25 @@ def test_versions_of_one_millisecond_and_of_a_clock_set_back_still_rise(store: S
 
     assert versions == [to_ms(NOW), to_ms(NOW) + 1, to_ms(NOW) + 2]
     assert store.assignments_of([FIRST])[FIRST].version == versions[-1]
+
+
+@pytest.mark.parametrize(
+    ("phase", "health"), [(Phase.COMMITTED, "ok"), (Phase.FAILED, "warning"), (Phase.LOCKED, "warning")]
+)
+def test_the_doctor_tells_of_upgrades_that_wait_for_somebody(
+    fleetward: Fleetward, store: Store, phase: Phase, health: str
+) -> None:
+    parts = {one["part"]: one for one in json.loads(fleetward("doctor", "--json").out)}
+    assert "upgrades" not in parts
+
+    runs(store, 6, phase)
+
+    parts = {one["part"]: one for one in json.loads(fleetward("doctor", "--json").out)}
+    assert parts["upgrades"]["health"] == health
+    assert f"firmware {phase} 1" in parts["upgrades"]["detail"]
+
+
+def test_devices_are_found_by_what_they_run_and_by_how_far_they_are(fleetward: Fleetward, store: Store) -> None:
+    runs(store, 6, Phase.FAILED)
+    for text in ("runs:firmware@6", "runs:firmware@1.*", "upgrade:failed,locked", "-upgrade:committed runs:firm*"):
+        assert [one["id"] for one in json.loads(fleetward("device", "list", text, "--json").out)] == [FIRST], text

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fleetward_schemas.enrol import Reason, State
 from fleetward_schemas.identity import Certification, Purpose, may_serve
+from fleetward_schemas.upgrade import Phase
 from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.selection import (
     ABSENT,
@@ -28,15 +29,20 @@ from fleetward_server.selection import (
 )
 from fleetward_server.state import AddCertificates, Certificate, CertificateState, Device, Presence, Use
 from fleetward_server.store import Store, open_store
+from fleetward_server.upgrade_state import Committed, PutUpgrade, Upgrade
 from tests.server.register import FIRST, NOW, certificate, device, identity, kept, made
 
 MODELS = ("Slap-4", "slap-4", "Slap 4", "Slap%", "Slap_4", 'Q"x*\\', "-x", "not", "a,b")
 TAGS = ("site-7", "site-70", "site:7", "a")
+RUNS = ("firmware@1.7", "firmware@7", "agent@0.3", "agent@7", "firm")
 VERSIONS = ("1.4.0", "1.4.10", "2")
 AGES = ("0s", "1h", "2h", "7d", "30d")
 LENGTHS = {"0s": timedelta(), "1h": timedelta(hours=1), "2h": timedelta(hours=2), "7d": timedelta(days=7)}
 moments = st.none() | st.sampled_from([NOW - length for length in LENGTHS.values()])
 ends = st.sampled_from([NOW + sign * length for length in LENGTHS.values() for sign in (1, -1)])
+
+
+Owned = tuple[Device, list[Certificate], list[Upgrade]]
 
 
 def quoted(text: str) -> str:
@@ -70,10 +76,19 @@ def certificates(draw: st.DrawFn, owner: Device, names: Iterator[int]) -> Certif
 
 
 @st.composite
-def fleets(draw: st.DrawFn) -> list[tuple[Device, list[Certificate]]]:
+def software(draw: st.DrawFn, owner: Device) -> list[Upgrade]:
+    names = draw(st.sets(st.sampled_from(["firmware", "agent"])))
+    versions = st.sampled_from(["1.7", "0.3", "7"])
+    held = st.none() | st.builds(Committed, st.integers(6, 8), versions, st.just("x"), st.just(NOW))
+    phases = st.sampled_from(Phase)
+    return [Upgrade(owner.id, name, draw(phases), None, 0, NOW, 1, "w", draw(held)) for name in sorted(names)]
+
+
+@st.composite
+def fleets(draw: st.DrawFn) -> list[Owned]:
     names = count()
     each = [draw(devices(number)) for number in range(1, 5)]
-    return [(one, draw(st.lists(certificates(one, names), max_size=3))) for one in each]
+    return [(one, draw(st.lists(certificates(one, names), max_size=3)), draw(software(one))) for one in each]
 
 
 def values(field: Field) -> st.SearchStrategy[str]:
@@ -82,7 +97,8 @@ def values(field: Field) -> st.SearchStrategy[str]:
         return compared | st.just(ABSENT[field])
     if field in WORDS:
         return st.sampled_from([str(word) if " " not in word else quoted(word) for word in WORDS[field]])
-    pools = {Field.MODEL: MODELS, Field.TAG: TAGS, Field.VERSION: VERSIONS, Field.MAKE: ("Acme", "acme", "A")}
+    pools = {Field.MODEL: MODELS, Field.TAG: TAGS, Field.VERSION: VERSIONS, Field.RUNS: RUNS}
+    pools |= {Field.MAKE: ("Acme", "acme", "A")}
     pool = pools.get(field, (device(1).id, "SN-0001", "SN-0002", "acme", "SN"))
     exact = st.sampled_from(pool).map(quoted)
     begun = st.builds(lambda text, size: quoted(text[:size]) + "*", st.sampled_from(pool), st.integers(0, 6))
@@ -111,19 +127,23 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(fleets(), st.lists(st.lists(terms(), max_size=3).map(" ".join), min_size=1, max_size=6))
-@example([(device(tags=("site-70",)), [])], ["tag:site-7", "-tag:site-7", "-version:1*", "-reason:clone", "-seen:<7d"])
+@example(
+    [(device(tags=("site-70",)), [], [])],
+    ["tag:site-7", "-tag:site-7", "-version:1*", "-reason:clone", "-seen:<7d", "-runs:x@1", "-upgrade:failed"],
+)
 def test_the_database_and_python_agree_on_every_filter(
-    empty: Path, tmp_path: Path, fleet: list[tuple[Device, list[Certificate]]], texts: list[str]
+    empty: Path, tmp_path: Path, fleet: list[Owned], texts: list[str]
 ) -> None:
     path = tmp_path / "server.db"
     shutil.copyfile(empty, path)
     with open_store(path) as store:
-        kept(store, *(one for one, _ in fleet))
+        kept(store, *(one for one, _, _ in fleet))
         with store.unit() as unit:
-            unit.apply(AddCertificates((one,)) for _, owned in fleet for one in owned)
+            unit.apply(AddCertificates((one,)) for _, owned, _ in fleet for one in owned)
+            unit.apply(PutUpgrade(one) for _, _, got in fleet for one in got)
         for text in texts:
             wanted = parse(text, NOW)
-            meant = {one.id for one, owned in fleet if holds(wanted, Candidate(one, ending(owned)))}
+            meant = {one.id for one, owned, got in fleet if holds(wanted, Candidate(one, ending(owned), tuple(got)))}
             assert {one.id for one in store.devices(wanted)} == meant, text
     path.unlink()
 
@@ -228,6 +248,8 @@ def test_the_last_live_device_certificate_decides_when_a_device_ends(store: Stor
         ("seen:<9999999999d", "column 7: seen:<9999999999d"),
         ("cert_expires:never", "column 14: cert_expires:never: expected < or > and how long"),
         ("model:<3", "column 7: model is not compared; < and > are for seen: and cert_expires:"),
+        ("upgrade:faild", "column 9: upgrade:faild: did you mean 'failed'?"),
+        ("runs:<firmware", "column 6: runs is not compared"),
         ("a*b", "column 2: '*': only at the end of a value, or in quotes"),
         ("-", "column 2: ends here: expected a field such as model: or a value"),
         ("tag:a -", "column 8: ends here"),

@@ -8,7 +8,8 @@ from fleetward_server.duration import EXPECTED
 
 FILTER_HELP = f"""A filter is terms with spaces between, all of which hold: model:Slap-4 tag:site-7 -state:revoked.
 Fields: id, serial, make, model, type, provider, state (pending ... revoked, online, offline, never), level, purpose,
-reason, tag, version, seen (<2h within, >7d not for, never), cert_expires (<30d, >30d, none; {EXPECTED}).
+reason, tag, version, seen (<2h within, >7d not for, never), cert_expires (<30d, >30d, none; {EXPECTED}),
+runs (firmware@1.4.2, or by its counter firmware@7), upgrade (failed, locked ...: the device's last word of one).
 Commas part alternatives, * ends a beginning, quotes take a value as it is, - or 'not' turns a term round;
 a word alone begins an id or a serial number."""
 WORDS_MAY_BEGIN_WITH_MINUS = {"ignore_unknown_options": True}

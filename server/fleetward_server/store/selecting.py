@@ -7,12 +7,13 @@ SQL; it is bound. Source: selection.py for the grammar.
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, and_, false, func, not_, or_, select, true, type_coerce
+from sqlalchemy import JSON, ColumnElement, Text, and_, cast, false, func, not_, or_, select, true, type_coerce
 
 from fleetward_server.selection import Absent, After, Before, Begins, Field, Is, Selection, Term, Test
 from fleetward_server.state import Use
 from fleetward_server.store import rows, tables
 from fleetward_server.store.lookups import LIVE
+from fleetward_server.store.upgrade_tables import upgrades
 
 _devices, _sightings, _certificates = tables.devices, tables.sightings, tables.certificates
 _LAST = "\U0010ffff"
@@ -33,6 +34,8 @@ def _term(term: Term) -> ColumnElement[bool]:
     held = or_(false(), *tests)
     if term.field is Field.TAG:
         held = select(tables.tags).where(tables.tags.c.device_id == _devices.c.id, held).correlate(_devices).exists()
+    if term.field in {Field.RUNS, Field.UPGRADE}:
+        held = select(upgrades).where(upgrades.c.device_id == _devices.c.id, held).correlate(_devices).exists()
     return not_(held) if term.negated else held
 
 
@@ -71,8 +74,15 @@ def _columns(field: Field) -> tuple[ColumnElement[str], ...]:
         Field.REASON: (_devices.c.reason,),
         Field.TAG: (tables.tags.c.tag,),
         Field.VERSION: (_devices.c.agent_version,),
+        Field.RUNS: (_named(upgrades.c.committed_label), _named(cast(upgrades.c.committed_counter, Text))),
+        Field.UPGRADE: (upgrades.c.phase,),
     }
     return several[field]
+
+
+def _named(column: ColumnElement[str]) -> ColumnElement[str]:
+    """What a piece of software is called with its version or its counter; null where none was committed."""
+    return upgrades.c.name + "@" + column
 
 
 def _member(name: str) -> ColumnElement[str]:
