@@ -7,7 +7,6 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from pydantic import BaseModel
 
 from fleetward_broker import profiles
 from fleetward_broker.signers import make_key, open_key
@@ -22,6 +21,7 @@ from fleetward_schemas.jws import Alg, PrivateKey
 from fleetward_schemas.moment import show, to_ms
 from fleetward_schemas.presence import Status
 from fleetward_schemas.rotation import Csr
+from fleetward_schemas.shapes import Body
 from fleetward_schemas.strict import b64url, read_object, show_der
 from fleetward_schemas.telemetry import Reading, Telemetry
 from fleetward_schemas.topics import up
@@ -51,7 +51,7 @@ class TestDevice:
     def __post_init__(self) -> None:
         papers = read_object((self.folder / "identity.json").read_bytes())
         self.certification, self.purpose = Certification(papers.pop("certification")), Purpose(papers.pop("purpose"))
-        self.identity = DigitalId.model_validate(papers)
+        self.identity = DigitalId.read(papers)
         self.id = device_id(self.identity)
         name = "ftm" if self.certification is Certification.L1 else "factory"
         self.proof = open_key(f"file:{name}.key.pem", self.folder)
@@ -67,7 +67,7 @@ class TestDevice:
         """Return the digital ID of this device before its first certificate."""
         return sign_identity(self.identity.at(now), self.proof, self.proof_chain[0])
 
-    def say(self, kind: str, body: BaseModel, now: datetime, *, message_id: str | None = None) -> tuple[str, bytes]:
+    def say(self, kind: str, body: Body, now: datetime, *, message_id: str | None = None) -> tuple[str, bytes]:
         """Return topic and envelope: as the factory principal for its kinds, else as the enrolled device."""
         factory = kind in {"hello", "enrol"} or (kind == "time" and not self.device_leaf)
         topic = up(f"f-{self.id}" if factory else self.id, kind)

@@ -81,7 +81,7 @@ class Scanner:
 
     def digital_id(self, at: datetime) -> str:
         moment = show(at) if self.digital_id_ms else self.identity.at(at).dateTime
-        identity = self.identity.model_copy(update={"dateTime": moment})
+        identity = self.identity.changed(dateTime=moment)
         if self.level is Certification.L0:
             return sign_identity(identity, rsa("a device"), self.leaf(at))
         maker = authority("ftm", at)
@@ -104,7 +104,7 @@ class Scanner:
             digitalId=self.digital_id(at),
             timestamp=show(at),
         )
-        return sign_info(info.model_copy(update=changes), rsa("a device"), self.leaf(at))
+        return sign_info(info.changed(**changes), rsa("a device"), self.leaf(at))
 
     def row(self, **changes: Any) -> Device:
         """Return its record, registered and online."""

@@ -43,7 +43,7 @@ def release(image: bytes = IMAGE, **changes: object) -> Release:
         "length": len(image),
         "url": "https://files.example/acme/fw-2.bin",
     }
-    return Release.model_validate(said | changes)
+    return Release.read(said | changes)
 
 
 @dataclass

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from pydantic import BaseModel
 
 from fleetward_agent.origin import Credential, Origin
 from fleetward_broker import profiles
@@ -33,6 +32,7 @@ from fleetward_schemas.ids import next_id
 from fleetward_schemas.jws import Alg, PublicKey
 from fleetward_schemas.receipts import Ack
 from fleetward_schemas.rotation import Certificate, Csr
+from fleetward_schemas.shapes import Body
 from fleetward_schemas.strict import b64_der, b64url, show_der
 from fleetward_schemas.topics import Principal, Role, down
 from tests.world_line import START, FakeClock, FakeLink
@@ -111,7 +111,7 @@ class Heard:
     """One message of a device, its signature verified."""
 
     opened: Opened
-    body: BaseModel
+    body: Body
 
 
 @dataclass
@@ -191,7 +191,7 @@ class FakeServer:
         if self.refuse_csr is not None:
             self.say(
                 principal.name,
-                Ack.model_validate({"ids": [], "refused": [{"id": heard.opened.id, "code": self.refuse_csr}]}),
+                Ack.read({"ids": [], "refused": [{"id": heard.opened.id, "code": self.refuse_csr}]}),
             )
             return
         device, transport = self.chains_for(principal, csr.deviceCsr, csr.transportCsr)
@@ -201,7 +201,7 @@ class FakeServer:
     def _take(self, heard: Heard, name: str) -> None:
         if self.refuse_reports and heard.opened.kind.report:
             refused = [{"id": heard.opened.id, "code": self.refuse_reports}]
-            self.say(name, Ack.model_validate({"ids": [], "refused": refused}))
+            self.say(name, Ack.read({"ids": [], "refused": refused}))
             return
         if heard.opened.kind.report:
             self.reports[heard.opened.id] = heard
@@ -209,9 +209,7 @@ class FakeServer:
 
     def tell_time(self, name: str, nonce: str, **changes: str | int) -> None:
         now = moment.show(self.clock.now)
-        answer = TimeAnswer.model_validate(
-            {"nonce": nonce, "received": now, "sent": now, "radiusMs": self.radius_ms} | changes
-        )
+        answer = TimeAnswer.read({"nonce": nonce, "received": now, "sent": now, "radiusMs": self.radius_ms} | changes)
         self.say(name, answer)
 
     def certify(self, principal: Principal, enrol: Enrol) -> Enrolled:
@@ -237,14 +235,14 @@ class FakeServer:
             kept = self.chains[device_csr] = tuple([show_der(c) for c in chain] for chain in made)  # type: ignore[assignment]
         return kept
 
-    def draft(self, name: str, kind: str, body: BaseModel, **changes: object) -> Draft:
+    def draft(self, name: str, kind: str, body: Body, **changes: object) -> Draft:
         """Return what would be said; ``changes`` replace the draft's own fields."""
         self.last_id = next_id(self.clock.now, self.last_id, b"12345678")
         self.seq = max(self.seq + 1, moment.to_ms(self.clock.now))
         made = Draft(down(name, kind), self.last_id, self.seq, self.digital_id, body)
         return replace(made, **changes)  # type: ignore[arg-type]
 
-    def say(self, name: str, body: BaseModel, **changes: object) -> bytes:
+    def say(self, name: str, body: Body, **changes: object) -> bytes:
         """Seal and deliver; return the bytes."""
         kind = type(body).__name__.lower().replace("timeanswer", "time")
         return self.deliver(self.draft(name, kind, body, **changes))

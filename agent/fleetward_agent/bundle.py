@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from pydantic import BaseModel
-
 from fleetward_agent import commands, desk, key_order, receipts, retirement
 from fleetward_agent.instant import Instant
 from fleetward_agent.outbox import Outbox, Report
@@ -26,6 +24,7 @@ from fleetward_schemas.bundle import Carried
 from fleetward_schemas.clock import CARRIED_DELAY_US, FAR_FUTURE_US, SLEEP_LEAST_US, Question
 from fleetward_schemas.commands import ResultReason, ResultState, Verb
 from fleetward_schemas.errors import Code, Refused
+from fleetward_schemas.shapes import Body
 from fleetward_schemas.strict import b64url
 from fleetward_schemas.topics import Direction, fleet, read_topic
 
@@ -33,7 +32,7 @@ BEACON = fleet("beacon")
 MOST_ANSWERS = 5000
 ALONE = frozenset({"time", "encryption"})
 """Kinds whose signature held and whose content may be of no use here: they are left out, and the rest is taken."""
-Knows = Callable[[BaseModel], Known]
+Knows = Callable[[Body], Known]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from fleetward_agent.key_places import TPM, TRANSPORT_PLACES
 from fleetward_agent.local_table import LocalTable, check_local
 from fleetward_agent.reading import ConfigProblem, json_of, require_known, table_of, text_of
@@ -16,8 +14,10 @@ from fleetward_agent.software import FILE as SOFTWARE_FILE
 from fleetward_agent.software import Software, UpgradeTable, check_upgrade, read_software
 from fleetward_schemas.clock import DRIFT_PPM
 from fleetward_schemas.drift import MOST_PPM
+from fleetward_schemas.errors import Refused
 from fleetward_schemas.identity import Certification, DigitalId, Environment, Purpose
 from fleetward_schemas.jws import Alg
+from fleetward_schemas.shapes import read_own
 
 if TYPE_CHECKING:
     from fleetward_agent.drivers import Driver, Facts
@@ -333,10 +333,9 @@ def papers(document: dict[str, Any], path: Path) -> Papers:
     try:
         certification = Certification(document.pop("certification", None))
         purpose = Purpose(document.pop("purpose", None))
-        return Papers(DigitalId.model_validate({"dateTime": NO_DATE} | document), certification, purpose)
-    except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        raise ConfigProblem(f"{path}: {'.'.join(map(str, first['loc'])) or 'identity'}: {first['msg']}") from None
+        return Papers(read_own(DigitalId, {"dateTime": NO_DATE} | document), certification, purpose)
+    except Refused as refusal:
+        raise ConfigProblem(f"{path}: {refusal.detail}") from None
     except ValueError:
         levels, purposes = ", ".join(Certification), ", ".join(Purpose)
         raise ConfigProblem(f"{path}: needs certification ({levels}) and purpose ({purposes})") from None

@@ -15,7 +15,7 @@ from fleetward_agent.plug import Plugged
 from fleetward_agent.reading import ConfigProblem, require_known, table_of
 from fleetward_schemas.identity import DigitalId
 
-PAPERS = (*(name for name in DigitalId.model_fields if name != "dateTime"), "certification", "purpose")
+PAPERS = (*(name for name in DigitalId.__struct_fields__ if name != "dateTime"), "certification", "purpose")
 FACTS = (*PAPERS, "firmware")
 """What a driver may tell. firmware: of the scanner, for device information."""
 MOST_FACT_CHARS = 128

@@ -1,14 +1,13 @@
 """What the outbox knows that a message touches, read before its handler is asked."""
 
-from pydantic import BaseModel
-
 from fleetward_agent.outbox import Outbox
 from fleetward_agent.turn import Known
 from fleetward_schemas.commands import Command
 from fleetward_schemas.receipts import Ack
+from fleetward_schemas.shapes import Body
 
 
-def known_to(outbox: Outbox, body: BaseModel) -> Known:
+def known_to(outbox: Outbox, body: Body) -> Known:
     """Return it."""
     match body:
         case Command(commandId=command_id):

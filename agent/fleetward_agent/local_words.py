@@ -124,7 +124,7 @@ def _signed(found: dict[str, Any], sign: Sign | None, code: DeviceError) -> str 
 def unsigned_identity(looked: Looked) -> str:
     """Return the digital ID of a device that nothing signs for yet."""
     now = looked.session.clock.now(looked.boot_us)
-    return b64url(looked.session.facts.identity.at(now).model_dump_json().encode())
+    return b64url(looked.session.facts.identity.at(now).json().encode())
 
 
 def document(told: tuple[dict[str, Any], ...], now: datetime | None) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def send(session: Session, at: Instant, fresh: Sequence[Report], again: Mapping[
 
 
 def _say(report: Report) -> Say:
-    body = KINDS[Direction.UP, report.kind].body.model_validate(read_object(report.body.encode()))
+    body = KINDS[Direction.UP, report.kind].body.read(read_object(report.body.encode()))
     return Say(report.kind, report.id, body)
 
 

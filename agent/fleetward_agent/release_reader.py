@@ -10,9 +10,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from weakref import finalize
 
-from pydantic import ValidationError
-
 from fleetward_agent.upgrade_effects import ReadRelease, ReleaseRead
+from fleetward_schemas.errors import Refused
 from fleetward_schemas.strict import b64url
 from fleetward_schemas.upgrade import Custom, Release, Why
 
@@ -74,8 +73,8 @@ def _with_timestamp(file: str, wanted: ReadRelease) -> tuple[str, ...]:
 
 def _custom(found: "TargetFile") -> Custom | None:
     try:
-        return Custom.model_validate(found.custom)
-    except ValidationError:
+        return Custom.read(found.custom)
+    except Refused:
         return None
 
 

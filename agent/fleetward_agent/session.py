@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from pydantic import BaseModel
-
 from fleetward_agent.budget import Budget
 from fleetward_agent.instant import SECOND_US, Instant
 from fleetward_agent.keys import DEVICE, TRANSPORT
@@ -25,6 +23,7 @@ from fleetward_schemas.identity import Certification, DigitalId, Environment, Pu
 from fleetward_schemas.ids import RANDOM_BYTES, next_id
 from fleetward_schemas.receipts import AlertCode
 from fleetward_schemas.replay import ReplayWindow
+from fleetward_schemas.shapes import Body
 from fleetward_schemas.strict import b64_der, b64url
 from fleetward_schemas.topics import DeviceId, Role
 
@@ -63,7 +62,7 @@ class Ask:
     """A question repeated until answered. body: None for ``time``, whose every question is a new one."""
 
     id: str
-    body: BaseModel | None
+    body: Body | None
     due_us: int
     in_reply_to: str | None = None
     tries: int = 0

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+import msgspec
 from tinydb import TinyDB
 from tinydb.storages import MemoryStorage, Storage
 from tinydb.table import Document
@@ -22,6 +22,8 @@ from fleetward_agent.upgrade_state import Software
 from fleetward_broker.signers import sync_folder
 from fleetward_schemas.clock import Saved
 from fleetward_schemas.commands import ResultReason, ResultState, Verb
+from fleetward_schemas.errors import Refused
+from fleetward_schemas.shapes import read_as
 
 FILE = "state.json"
 FILE_MODE = 0o600
@@ -151,10 +153,7 @@ class Kept:
 
     def texts(self) -> frozenset[str]:
         """Return every text in it: a key whose name is none of them was never written down, or is forgotten."""
-        return frozenset(_texts(_SHAPE.dump_python(self, mode="json")))
-
-
-_SHAPE = TypeAdapter(Kept)
+        return frozenset(_texts(msgspec.to_builtins(self)))
 
 
 def _texts(value: object) -> Iterator[str]:
@@ -162,7 +161,7 @@ def _texts(value: object) -> Iterator[str]:
         yield value
     elif isinstance(value, dict):
         yield from _texts(list(value.values()))
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):
         for one in value:
             yield from _texts(one)
 
@@ -268,10 +267,9 @@ class StateFile:
         if not isinstance(row, Document):
             return Kept()
         try:
-            return _SHAPE.validate_python(dict(row))
-        except ValidationError as error:
-            where = ".".join(str(part) for part in error.errors()[0]["loc"])
-            raise StateProblem(f"{FILE}: {where}: not what this version keeps") from None
+            return read_as(Kept, dict(row))
+        except Refused as refusal:
+            raise StateProblem(f"{FILE}: {refusal.detail}: not what this version keeps") from None
 
     def save(self, kept: Kept) -> None:
         """Write it down; a crash leaves the old or the new, whole.
@@ -279,7 +277,7 @@ class StateFile:
         Raises:
             OSError: the disk refused; the old state stands.
         """
-        self._db.table("device").upsert(Document(_SHAPE.dump_python(kept, mode="json"), doc_id=_ROW))
+        self._db.table("device").upsert(Document(msgspec.to_builtins(kept), doc_id=_ROW))
 
     def sweep(self) -> None:
         """Clean up after a crash; see ``AtomicJSONStorage.sweep``."""

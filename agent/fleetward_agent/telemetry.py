@@ -43,7 +43,7 @@ def on_reading(outcome: ReadingTaken, session: Session, at: Instant) -> Turn:
     report = session.open_report
     if report is None or len(report.readings) >= READINGS_PER_REPORT:
         return _begin(session, at, reading)
-    readings = (*report.readings, reading.model_dump_json())
+    readings = (*report.readings, reading.json())
     grown = replace(session, open_report=OpenReport(report.id, readings))
     return Turn(grown, (GrowReport(report.id, _PREFIX + ",".join(readings) + _SUFFIX),))
 
@@ -51,7 +51,7 @@ def on_reading(outcome: ReadingTaken, session: Session, at: Instant) -> Turn:
 def _begin(session: Session, at: Instant, reading: Reading) -> Turn:
     turn = add_report(session, at, "telemetry", Telemetry(readings=[reading]))
     made = next(change.id for change in turn.changes if isinstance(change, AddReport))
-    return turn.on(replace(turn.session, open_report=OpenReport(made, (reading.model_dump_json(),))))
+    return turn.on(replace(turn.session, open_report=OpenReport(made, (reading.json(),))))
 
 
 def kept_back(session: Session) -> tuple[str, ...]:

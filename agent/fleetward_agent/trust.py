@@ -9,8 +9,6 @@ import hashlib
 from collections import OrderedDict
 from datetime import datetime
 
-from pydantic import ValidationError
-
 from fleetward_schemas.certificates import Anchors, Chain, server_signer, thumbprint
 from fleetward_schemas.clock import Clock, accept_signer
 from fleetward_schemas.envelope import Header, Members
@@ -95,10 +93,8 @@ def check_server_identity(text: str, chain: Chain, env: Environment) -> None:
         if thumbprint(b64_der(x5c[0])) != chain.thumbprint:
             raise Refused(Code.WRONG_SERVER, "the server's identity is signed by another key than the message")
         verify(chain.key, token.signed, token.signature)
-        # The strict reader first: it refuses what two readers could read in two ways.
-        read_object(token.payload)
-        identity = ServerId.model_validate_json(token.payload)
-    except (Refused, ValidationError, UnicodeEncodeError) as error:
+        identity = ServerId.read(read_object(token.payload))
+    except (Refused, UnicodeEncodeError) as error:
         raise Refused(Code.WRONG_SERVER, f"the server's identity: {type(error).__name__}") from None
     if identity.env is not env:
         raise Refused(Code.WRONG_SERVER, f"the server is of {identity.env}: this device of {env}")

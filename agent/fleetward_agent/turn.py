@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from pydantic import BaseModel
-
 from fleetward_agent.instant import Instant
 from fleetward_agent.ports import Sighting
 from fleetward_agent.session import Session
@@ -20,6 +18,7 @@ from fleetward_schemas.certificates import Chain
 from fleetward_schemas.commands import ResultReason, ResultState
 from fleetward_schemas.envelope import Opened
 from fleetward_schemas.replay import ReplayWindow
+from fleetward_schemas.shapes import Body
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,7 @@ class Say:
 
     kind: str
     id: str
-    body: BaseModel
+    body: Body
     in_reply_to: str | None = None
 
 
@@ -236,7 +235,7 @@ class Said:
     """One admitted message of the server. chain: of the key that signed it."""
 
     opened: Opened
-    body: BaseModel
+    body: Body
     chain: Chain
 
 

@@ -41,7 +41,7 @@ def on_assignment(said: Said, _: Known, session: Session, at: Instant) -> Turn:
     if body.version == last:
         return tell_all(session, at)
     if software.underway is not None:
-        waiting = replace(software, waiting=body.model_dump_json(), waiting_version=body.version)
+        waiting = replace(software, waiting=body.json(), waiting_version=body.version)
         return Turn(with_software(session, waiting), notes=(Note("assignment-waits", (("version", body.version),)),))
     return _taken(session, at, body)
 
@@ -50,7 +50,7 @@ def step(session: Session, at: Instant) -> Turn:
     """Take the assignment that waited, once nothing is between two versions."""
     if not due(session):
         return Turn(session)
-    return _taken(session, at, Assignment.model_validate(read_object(session.kept.software.waiting.encode())))
+    return _taken(session, at, Assignment.read(read_object(session.kept.software.waiting.encode())))
 
 
 def due(session: Session) -> bool:

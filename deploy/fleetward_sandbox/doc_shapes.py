@@ -6,11 +6,9 @@ Source: schemas/README.md; the words for field types are in doc_words.py.
 from collections.abc import Iterable
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from fleetward_sandbox.doc_words import FIELDS
 from fleetward_schemas import shapes
-from fleetward_schemas.export import Schema, schemas
+from fleetward_schemas.export import Schema, field_schema, schemas
 from fleetward_schemas.messages import KINDS
 
 
@@ -81,7 +79,7 @@ def _count(part: Schema) -> str:
 
 
 def _text(part: Schema) -> str:
-    known = {_key(TypeAdapter(getattr(shapes, name)).json_schema()): FIELDS[name][0] for name in FIELDS}
+    known = {_key(field_schema(getattr(shapes, name))): FIELDS[name][0] for name in FIELDS}
     if _key(part) in known:
         return known[_key(part)]
     form = f", `{part['pattern']}`" if "pattern" in part else ""

@@ -12,8 +12,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from fleetward_broker import profiles
 from fleetward_sandbox.doc_shapes import bodies, other_shapes, table
 from fleetward_sandbox.doc_words import BODIES, CODES, EVENTS, FIELDS, LIMITS, REASONS
@@ -22,6 +20,7 @@ from fleetward_schemas.certificates import CLIENT_AUTH, DEVICE_SIGNING, SERVER_A
 from fleetward_schemas.commands import ResultReason, ResultState, Verb
 from fleetward_schemas.enrol import Reason
 from fleetward_schemas.errors import FINAL_CODES, Code
+from fleetward_schemas.export import field_schema
 from fleetward_schemas.inventory import DeviceStatus
 from fleetward_schemas.messages import KINDS, Kind
 from fleetward_schemas.presence import StatusReason
@@ -80,7 +79,7 @@ def fields() -> str:
     """Return the table of field types."""
     rows = []
     for name, (word, meaning) in FIELDS.items():
-        schema = TypeAdapter(getattr(shapes, name)).json_schema()
+        schema = field_schema(getattr(shapes, name))
         size = f"{schema.get('minLength', '')}..{schema['maxLength']}" if "maxLength" in schema else "by its pattern"
         rows.append((f"*{word}*", f"`{schema['pattern']}`", size, meaning))
     return table(("type", "pattern", "characters", "meaning"), rows)

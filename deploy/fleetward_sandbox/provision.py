@@ -176,7 +176,7 @@ class _Line:
         _keep_chain(folder, "factory", tuple(c.public_bytes(Encoding.DER) for c in (leaf, self.issuer.certificate)))
 
     def _papers(self, folder: Path, identity: DigitalId, level: Certification) -> None:
-        papers = identity.model_dump() | {"certification": level, "purpose": self.order.purpose}
+        papers = identity.document() | {"certification": level, "purpose": self.order.purpose}
         connection = {
             "host": self.config.broker.host,
             "port": self.port,
@@ -215,6 +215,6 @@ def _tell(operator: LocalOperator, factory: FtmFactory, made: list[Made], order:
 
 
 def _row(device: Made) -> dict[str, object]:
-    row: dict[str, object] = device.identity.model_dump(exclude={"dateTime"})
+    row: dict[str, object] = {k: v for k, v in device.identity.document().items() if k != "dateTime"}
     row |= {"certification": str(device.certification), "purpose": str(device.purpose)}
     return row if device.ftm_key is None else row | {"ftmKey": device.ftm_key}

@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from cryptography.hazmat.primitives.serialization import Encoding
-from pydantic import BaseModel
 
 from fleetward_broker import profiles
 from fleetward_sandbox.vector_cases import DUPLICATE, Case, Spoiler, dumps
@@ -28,6 +27,7 @@ from fleetward_schemas.presence import Status, StatusReason
 from fleetward_schemas.receipts import Ack, Alert, AlertCode, Refusal
 from fleetward_schemas.replay import WIDTH, ReplayWindow
 from fleetward_schemas.rotation import Certificate, Csr
+from fleetward_schemas.shapes import Body
 from fleetward_schemas.strict import MAX_ENVELOPE_BYTES, b64url, show_der
 from fleetward_schemas.telemetry import Reading, Telemetry
 from fleetward_schemas.topics import down, fleet, release, up
@@ -76,19 +76,19 @@ class Author:
         self.trust_factory = {"providerRoot": root, "ftmAnchor": anchor}
         self.trust_server = {"providerRoot": root}
 
-    def from_a(self, name: str, kind: str, body: BaseModel, at: datetime = NOW) -> Case:
+    def from_a(self, name: str, kind: str, body: Body, at: datetime = NOW) -> Case:
         """Seal as device A: L1, RS256."""
         with_seal = Seal.by_thumbprint(self.cast.device_a.key, thumbprint(self.cast.device_a.chain[0]))
         draft = Draft(up(self.cast.id_a, kind), message_id(name), SEQ, self.cast.digital_id_a, body)
         return self._case(name, draft, with_seal, at, self.trust_a)
 
-    def from_b(self, name: str, kind: str, body: BaseModel) -> Case:
+    def from_b(self, name: str, kind: str, body: Body) -> Case:
         """Seal as device B: L0, EdDSA."""
         with_seal = Seal.by_thumbprint(self.cast.device_b.key, thumbprint(self.cast.device_b.chain[0]))
         draft = Draft(up(self.cast.id_b, kind), message_id(name), SEQ, self.cast.digital_id_b, body)
         return self._case(name, draft, with_seal, NOW, self.trust_b)
 
-    def from_factory(self, name: str, kind: str, body: BaseModel, *, ftm: bool = False) -> Case:
+    def from_factory(self, name: str, kind: str, body: Body, *, ftm: bool = False) -> Case:
         """Seal as a factory principal: device B by its factory key, or device A by its FTM."""
         cast = self.cast
         party, device = (cast.ftm_a, cast.id_a) if ftm else (cast.factory_b, cast.id_b)
@@ -96,7 +96,7 @@ class Author:
         draft = Draft(up(f"f-{device}", kind), message_id(name), 0, digital_id, body)
         return self._case(name, draft, _by_chain(party), NOW, self.trust_factory)
 
-    def to_a(self, name: str, kind: str, body: BaseModel, *, answers: str | None = None, factory: bool = False) -> Case:
+    def to_a(self, name: str, kind: str, body: Body, *, answers: str | None = None, factory: bool = False) -> Case:
         """Seal as the server, for device A. answers: the case whose message this replies to."""
         cast = self.cast
         draft = Draft(
@@ -112,7 +112,7 @@ class Author:
             name, draft, _by_chain(cast.server), NOW, self.trust_server | {"digitalId": cast.digital_id_a}
         )
 
-    def to_all(self, name: str, kind: str, body: BaseModel, *, topic: str | None = None) -> Case:
+    def to_all(self, name: str, kind: str, body: Body, *, topic: str | None = None) -> Case:
         """Seal as the server, for the fleet."""
         server = self.cast.server
         identity = ServerId(
@@ -140,7 +140,7 @@ def _up(author: Author) -> Iterator[Case]:
     cast = author.cast
     yield author.from_a("up-telemetry", "telemetry", Telemetry(readings=[READING]))
     yield author.from_b("up-telemetry-eddsa", "telemetry", Telemetry(readings=[READING]))
-    gave_way = READING.model_copy(update={"metrics": {"outboxDepth": 400, "outboxDropped": 3, "outboxThinned": 4211}})
+    gave_way = READING.changed(metrics={"outboxDepth": 400, "outboxDropped": 3, "outboxThinned": 4211})
     yield author.from_a("up-telemetry-thinned", "telemetry", Telemetry(readings=[gave_way]))
     yield author.from_a("up-status-online", "status", ONLINE)
     yield author.from_a("up-status-offline", "status", OFFLINE)
@@ -195,7 +195,7 @@ def _first_contact(author: Author) -> Iterator[Case]:
     )
     yield author.from_factory("up-f-time", "time", TimeQuestion(nonce=digest("time")))
     yield author.from_factory("up-f-hello", "hello", hello)
-    l1 = hello.model_copy(update={"certification": Certification.L1})
+    l1 = hello.changed(certification=Certification.L1)
     yield author.from_factory("up-f-hello-ftm", "hello", l1, ftm=True)
     device_csr, transport_csr = _requests(author.cast)
     enrol = Enrol(serverNonce=digest("server nonce"), deviceCsr=device_csr, transportCsr=transport_csr)

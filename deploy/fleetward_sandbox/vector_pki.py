@@ -39,9 +39,7 @@ IDENTITY_A = DigitalId(
     deviceProviderId="EXAMPLE",
     dateTime="2026-03-01T00:00:00Z",
 )
-IDENTITY_B = IDENTITY_A.model_copy(
-    update={"serialNo": "SN-0002", "model": "Iris 2", "type": "Iris", "deviceSubType": "Double"}
-)
+IDENTITY_B = IDENTITY_A.changed(serialNo="SN-0002", model="Iris 2", type="Iris", deviceSubType="Double")
 
 
 class Keyring:

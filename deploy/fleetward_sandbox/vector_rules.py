@@ -35,7 +35,7 @@ def device_ids(_: Cast) -> Iterator[Vector]:
         "longest": {"deviceProviderId": "P" * 36, "make": "M" * 36, "model": "~" * 36, "serialNo": " " * 64},
     }
     for name, given in put.items():
-        identity = IDENTITY_A.model_copy(update=given)
+        identity = IDENTITY_A.changed(**given)
         yield {"name": name, "fields": given, "deviceId": device_id(identity)}
 
 
@@ -154,7 +154,7 @@ def digital_ids(cast: Cast) -> Iterator[Vector]:
         "milliseconds", "issued to the millisecond", {"dateTime": "2026-03-01T00:00:00.000Z"}, expected=ACCEPTED
     )
     yield forger.row("extra", "a ninth member", {"image": ""})
-    for field in IDENTITY_A.model_dump():
+    for field in IDENTITY_A.document():
         yield forger.row(f"no-{field}", f"no {field}", {field: ...})
     yield forger.row("number", "a number for a text", {"serialNo": 1})
     yield forger.row("empty", "an empty serialNo", {"serialNo": ""})
@@ -201,7 +201,7 @@ class _Forger:
         expected: str = Code.BAD_DIGITAL_ID,
     ) -> Vector:
         plain = {"alg": "EdDSA", "typ": "JWT", "x5c": [show_der(self.cast.ftm_a.chain[0])]} | (header or {})
-        members = json.loads(IDENTITY_A.model_dump_json()) | changes
+        members = json.loads(IDENTITY_A.json()) | changes
         payload = dumps({name: value for name, value in members.items() if value is not ...})
         text = sealed(dumps(plain), payload, signer(self.cast.ftm_a.key))
         return _row(f"digital-id-{name}", str(expected), "digital-id-l1", note, text=text)

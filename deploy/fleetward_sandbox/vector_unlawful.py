@@ -268,9 +268,7 @@ def identities(good: dict[str, Case], cast: Cast) -> Iterator[Case]:
     yield hello.payload(
         "digital-id-first-by-device-key", "signed by another key than the hello", bad, digitalId=cast.digital_id_b
     )
-    yield telemetry.payload(
-        "digital-id-plain", "eight plain strings, no JWS", bad, digitalId=IDENTITY_A.model_dump_json()
-    )
+    yield telemetry.payload("digital-id-plain", "eight plain strings, no JWS", bad, digitalId=IDENTITY_A.json())
     head, payload, _ = cast.digital_id_a.split(".")
     yield telemetry.payload("digital-id-unsigned", "its signature taken off", bad, digitalId=f"{head}.{payload}.")
     other = IDENTITY_A.at(NOW)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Annotated
 
-from pydantic import Field
+from msgspec import Meta
 
 from fleetward_schemas import moment
 from fleetward_schemas.drift import MILLION, NOTHING_MEASURED, Measuring, Rate, Sample, bound_ppm
@@ -34,13 +34,13 @@ FAR_FUTURE_US = 253402300799_000_000
 """The end of the year 9999: ``latest`` while nothing is known."""
 
 
-class TimeQuestion(UpBody):
+class TimeQuestion(UpBody, frozen=True):
     """A device asks; the answer counts once, for this nonce."""
 
     nonce: Digest
 
 
-class TimeAnswer(DownBody):
+class TimeAnswer(DownBody, frozen=True):
     """received is rounded up and sent down to the millisecond, so that rounding can only widen the interval.
 
     radiusMs: bound of the server's own error.
@@ -49,10 +49,10 @@ class TimeAnswer(DownBody):
     nonce: Digest
     received: Moment
     sent: Moment
-    radiusMs: Annotated[int, Field(ge=0, le=60_000)]  # noqa: N815
+    radiusMs: Annotated[int, Meta(ge=0, le=60_000)]  # noqa: N815
 
 
-class Beacon(DownBody):
+class Beacon(DownBody, frozen=True):
     """Empty: the envelope's ``timestamp`` is the message, here the earliest end of the server's interval."""
 
 

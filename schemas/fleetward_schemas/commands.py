@@ -5,11 +5,11 @@ Source: S4; protocol section 5 "Commands". The list is closed and holds no captu
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, ValidationError
+from msgspec import Meta
 
-from fleetward_schemas.errors import LocalMistake
+from fleetward_schemas.errors import LocalMistake, Refused
 from fleetward_schemas.shapes import DownBody, MessageId, UpBody, Word
 
 
@@ -49,21 +49,19 @@ class ResultReason(StrEnum):
     CSR_REFUSED = "csr-refused"
 
 
-class Command(DownBody):
+class Command(DownBody, frozen=True):
     """One order. command: a word, so that an old agent can refuse what it does not know. params: closed per command."""
 
     commandId: MessageId  # noqa: N815
     command: Word
-    params: dict[str, Any] = Field(max_length=16)
+    params: Annotated[dict[str, Any], Meta(max_length=16)]
 
 
-class Params(DownBody):
+class Params(DownBody, frozen=True, forbid_unknown_fields=True):
     """What a command takes; nothing, unless it says so. Closed: a parameter that is not known would not be heeded."""
 
-    model_config = ConfigDict(extra="forbid")
 
-
-class UnlockParams(Params):
+class UnlockParams(Params, frozen=True):
     """Of ``unlock-upgrade``. name: the piece of software whose target is locked after too many attempts."""
 
     name: Word
@@ -75,18 +73,18 @@ PARAMS: Mapping[Verb, type[Params]] = dict.fromkeys(Verb, Params) | {Verb.UNLOCK
 def takes(verb: Verb, params: Mapping[str, Any]) -> bool:
     """Say whether these are a command's parameters: all that it needs, and no other."""
     try:
-        PARAMS[verb].model_validate(dict(params))
-    except ValidationError:
+        PARAMS[verb].read(dict(params))
+    except Refused:
         return False
     return True
 
 
-class Result(UpBody):
+class Result(UpBody, frozen=True):
     """What became of it. reason: null unless refused or failed."""
 
     commandId: MessageId  # noqa: N815
-    state: ResultState = Field(strict=False)
-    reason: ResultReason | None = Field(default=None, strict=False)
+    state: ResultState
+    reason: ResultReason | None = None
 
 
 class Step(StrEnum):

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
-from pydantic import Field, StringConstraints
+from msgspec import Meta
 
 from fleetward_schemas.certificates import extensions_of, public_key, read_certificate, read_pem_certificates
 from fleetward_schemas.errors import Code, Refused
@@ -30,13 +30,13 @@ from fleetward_schemas.strict import b64_der
 
 MAX_DOMAINS = 16
 DOMAIN = re.compile(r"[\x21-\x7e]{1,256}")
-DomainUri = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$")]
+DomainUri = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"\A[\x21-\x7e]+\Z")]
 
 
-class Encryption(DownBody):
+class Encryption(DownBody, frozen=True):
     """What biometrics for one domain are encrypted for. certificates: leaf first, MOSIP's root left out."""
 
-    env: Environment = Field(strict=False)
+    env: Environment
     domainUri: DomainUri  # noqa: N815
     certificates: ChainOfDer
 

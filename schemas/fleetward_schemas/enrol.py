@@ -5,13 +5,13 @@ Source: C1, C3, S1, S5; protocol section 5 "First contact".
 """
 
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from msgspec import Meta
 
 from fleetward_schemas.errors import LocalMistake
 from fleetward_schemas.identity import Certification, Environment, Purpose
-from fleetward_schemas.shapes import ChainOfDer, Der, Digest, DownBody, Name, UpBody, Word
+from fleetward_schemas.shapes import ChainOfDer, Der, Digest, DownBody, Name, Unlawful, UpBody, Word
 
 CHALLENGE_LIFE_S = 600
 PROTOCOL = 1
@@ -36,7 +36,7 @@ class Reason(StrEnum):
     BUSY = "authority-busy"
 
 
-class Hello(UpBody):
+class Hello(UpBody, frozen=True):
     """The first word of a device.
 
     nonce: 32 fresh random bytes. protocol: wire versions spoken, oldest first.
@@ -44,21 +44,21 @@ class Hello(UpBody):
     """
 
     nonce: Digest
-    certification: Certification = Field(strict=False)
-    purpose: Purpose = Field(strict=False)
-    protocol: Annotated[list[Annotated[int, Field(ge=1, le=999)]], Field(min_length=1, max_length=8)]
+    certification: Certification
+    purpose: Purpose
+    protocol: Annotated[list[Annotated[int, Meta(ge=1, le=999)]], Meta(min_length=1, max_length=8)]
     agentVersion: Name  # noqa: N815
     current: Digest | None = None
 
 
-class Settings(DownBody):
+class Settings(DownBody, frozen=True):
     """How often to speak. telemetryS: seconds between reports; timeS: at least, between time questions."""
 
-    telemetryS: Annotated[int, Field(ge=1, le=86400)]  # noqa: N815
-    timeS: Annotated[int, Field(ge=10, le=86400)]  # noqa: N815
+    telemetryS: Annotated[int, Meta(ge=1, le=86400)]  # noqa: N815
+    timeS: Annotated[int, Meta(ge=10, le=86400)]  # noqa: N815
 
 
-class Challenge(DownBody):
+class Challenge(DownBody, frozen=True):
     """The server's nonce, bound to (principal, hello id), good once and for 10 minutes."""
 
     nonce: Digest
@@ -66,7 +66,7 @@ class Challenge(DownBody):
     settings: Settings
 
 
-class Enrol(UpBody):
+class Enrol(UpBody, frozen=True):
     """Two certification requests (PKCS#10, base64 DER) over keys that are new to the fleet and differ."""
 
     serverNonce: Digest  # noqa: N815
@@ -74,7 +74,7 @@ class Enrol(UpBody):
     transportCsr: Der  # noqa: N815
 
 
-class Enrolled(DownBody):
+class Enrolled(DownBody, frozen=True, kw_only=True):
     """The answer. reason: null unless pending or refused. retryAfterS: when to ask again; null when registered.
 
     deviceCode: absent until the register outside has answered.
@@ -82,19 +82,17 @@ class Enrolled(DownBody):
 
     status: Literal["registered", "pending", "refused"]
     reason: Word | None = None
-    retryAfterS: Annotated[int, Field(ge=1, le=604800)] | None = None  # noqa: N815
+    retryAfterS: Annotated[int, Meta(ge=1, le=604800)] | None = None  # noqa: N815
     deviceChain: ChainOfDer | None = None  # noqa: N815
     transportChain: ChainOfDer | None = None  # noqa: N815
     deviceCode: Name | None = None  # noqa: N815
-    env: Environment = Field(strict=False)
+    env: Environment
 
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def __post_init__(self) -> None:
         registered = self.status == "registered"
         chains = {self.deviceChain is not None, self.transportChain is not None}
         if chains != {registered} or (self.reason is None) != registered:
-            raise ValueError("registered brings both chains and no reason, anything else a reason and no chain")
-        return self
+            raise Unlawful("registered brings both chains and no reason, anything else a reason and no chain")
 
 
 class State(StrEnum):

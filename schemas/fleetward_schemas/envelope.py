@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from msgspec import Meta
 
 from fleetward_schemas import moment
 from fleetward_schemas.certificates import MAX_X5C, public_key, read_certificate
@@ -20,7 +20,7 @@ from fleetward_schemas.jws import Alg, PrivateKey, PublicKey, alg_for, alg_of, c
 from fleetward_schemas.messages import AHEAD_S, KINDS, Kind
 from fleetward_schemas.presence import Status
 from fleetward_schemas.replay import ReplayWindow
-from fleetward_schemas.shapes import MessageId, Moment, first_fault
+from fleetward_schemas.shapes import Body, MessageId, Moment, UpBody
 from fleetward_schemas.strict import MAX_ENVELOPE_BYTES, b64_der, b64url, b64url_decode, read_object, show_der
 from fleetward_schemas.topics import Address, Direction, Principal, Role, read_topic
 
@@ -29,26 +29,22 @@ SHORT_HEADER_CHARS = 160
 """A header by thumbprint has about 130 characters; one by chain has thousands."""
 
 
-class Members(BaseModel):
+class Members(UpBody, frozen=True, kw_only=True):
     """The payload's members. digitalId: who speaks (up) or is spoken to (down); expires: commands alone."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
     id: MessageId
-    kind: Annotated[str, Field(min_length=1, max_length=32)]
-    topic: Annotated[str, Field(min_length=1, max_length=128)]
-    seq: Annotated[int, Field(ge=0, lt=2**53)]
+    kind: Annotated[str, Meta(min_length=1, max_length=32)]
+    topic: Annotated[str, Meta(min_length=1, max_length=128)]
+    seq: Annotated[int, Meta(ge=0, lt=2**53)]
     timestamp: Moment
-    digitalId: Annotated[str, Field(min_length=1, max_length=8192)]  # noqa: N815
+    digitalId: Annotated[str, Meta(min_length=1, max_length=8192)]  # noqa: N815
     inReplyTo: MessageId | None = None  # noqa: N815
     expires: Moment | None = None
     body: dict[str, Any]
 
 
-class DownMembers(Members):
+class DownMembers(Members, frozen=True, forbid_unknown_fields=False):
     """Downlink: an old agent ignores members it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +114,7 @@ class Draft:
     id: str
     seq: int
     digital_id: str
-    body: BaseModel
+    body: Body
     in_reply_to: str | None = None
     expires: datetime | None = None
 
@@ -127,7 +123,8 @@ def seal(draft: Draft, with_seal: Seal, now: datetime) -> bytes:
     """Return the compact JWS of ``draft``, stamped ``now``.
 
     Raises:
-        LocalMistake: the topic is not of this protocol, the body is not of its kind, or the result is over 48 KiB.
+        LocalMistake: the topic is not of this protocol, the body is not of its kind or one that its receiver would
+            refuse, or the result is over 48 KiB.
     """
     address = _own_address(draft.topic)
     kind = KINDS.get((address.direction, address.kind))
@@ -145,7 +142,7 @@ def seal(draft: Draft, with_seal: Seal, now: datetime) -> bytes:
         payload["inReplyTo"] = draft.in_reply_to
     if draft.expires is not None:
         payload["expires"] = moment.show(draft.expires)
-    payload["body"] = draft.body.model_dump(mode="json")
+    payload["body"] = draft.body.checked()
     sealed = compact(with_seal.header_segment, json.dumps(payload, separators=(",", ":")).encode(), with_seal.key)
     if len(sealed) > MAX_ENVELOPE_BYTES:
         raise LocalMistake(f"{len(sealed)} bytes sealed: at most {MAX_ENVELOPE_BYTES}")
@@ -198,16 +195,16 @@ def admit(opened: Opened, window: ReplayWindow) -> ReplayWindow | None:
     return window.accept(opened.members.seq)
 
 
-def read_body(opened: Opened) -> BaseModel:
+def read_body(opened: Opened) -> Body:
     """Return the body in its kind's shape.
 
     Raises:
         Refused: ``bad-body``, naming the first member of ours that does not fit, never its value.
     """
     try:
-        return opened.kind.body.model_validate(opened.members.body)
-    except ValidationError as error:
-        raise Refused(Code.BAD_BODY, f"{opened.kind.name} {first_fault(error)}") from None
+        return opened.kind.body.read(opened.members.body)
+    except Refused as refusal:
+        raise Refused(Code.BAD_BODY, f"{opened.kind.name} {refusal.detail}") from None
 
 
 def read_header(segment: bytes) -> Header:
@@ -260,9 +257,9 @@ def _direction(topic: str) -> Direction:
 def _members(payload: dict[str, Any], direction: Direction) -> Members:
     model = Members if direction is Direction.UP else DownMembers
     try:
-        return model.model_validate(payload)
-    except ValidationError as error:
-        raise Refused(Code.MALFORMED, f"payload {first_fault(error)}") from None
+        return model.read(payload)
+    except Refused as refusal:
+        raise Refused(Code.MALFORMED, f"payload {refusal.detail}") from None
 
 
 def _address(topic: str, members: Members) -> Address:

@@ -1,27 +1,30 @@
 """JSON Schema (2020-12) of all that can be said, derived from ``KINDS`` and the models.
 
 Uplink is closed everywhere and every text in it is bounded: what cannot be spelled there cannot leave a device (C10).
-Validators beyond JSON Schema (a date that exists, DER that is canonical) are in schemas/README.md.
+Rules between members, beyond JSON Schema, are in schemas/README.md.
 Source: protocol sections 3 and 4. The one module of this room that writes files.
 """
 
 import json
+from collections import ChainMap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-from pydantic import BaseModel
+import msgspec
 
 from fleetward_schemas.envelope import TYP, DownMembers, Members
 from fleetward_schemas.identity import MAX_DIGITAL_ID_CHARS, DigitalId, ServerId
 from fleetward_schemas.inventory import DeviceInfo
 from fleetward_schemas.jws import Alg
 from fleetward_schemas.messages import KINDS
+from fleetward_schemas.shapes import Body, words_of
 from fleetward_schemas.telemetry import METRICS
 from fleetward_schemas.topics import ID_CHARS, ROOT, Direction
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]
+PYTHON_BEGIN, PYTHON_END = r"\A", r"\Z"
 
 
 def schemas() -> dict[str, Schema]:
@@ -56,8 +59,11 @@ def _write(path: Path, schema: Schema) -> Path:
     return path
 
 
-def _of_model(model: type[BaseModel], name: str) -> Schema:
-    schema: Schema = {"$schema": DIALECT, "title": name} | _plain(model.model_json_schema())
+def _of_model(model: type[Body], name: str) -> Schema:
+    defs = _plain(msgspec.json.schema(model))["$defs"]
+    schema: Schema = {"$schema": DIALECT, "title": name} | defs.pop(model.__name__)
+    if defs:
+        schema["$defs"] = defs
     _close_metrics(schema)
     if model is Members:
         schema["properties"] |= _members_up()
@@ -77,22 +83,52 @@ def _members_up() -> Schema:
     }
 
 
+def field_schema(field: Any) -> Schema:
+    """Return the schema of one field type."""
+    schema: Schema = _plain(msgspec.json.schema(field))
+    return schema
+
+
 def _token(maximum: int) -> Schema:
     segment = "[A-Za-z0-9_-]+"
     return {"type": "string", "maxLength": maximum, "pattern": rf"^{segment}\.{segment}\.{segment}$"}
 
 
 def _plain(value: Any) -> Any:
-    """Drop titles and docstrings, which say nothing that a validator asks."""
+    """Drop titles and docstrings, which say nothing that a validator asks; anchor patterns as ECMA-262 does."""
     if isinstance(value, list):
         return [_plain(inner) for inner in value]
     if not isinstance(value, dict):
         return value
-    return {
-        key: {name: _plain(inner) for name, inner in item.items()} if key in {"properties", "$defs"} else _plain(item)
-        for key, item in value.items()
-        if key not in {"title", "description"}
-    }
+    kept = {key: item for key, item in value.items() if key not in {"title", "description"} and item != []}
+    return {key: _member(key, item) for key, item in kept.items()}
+
+
+def _member(key: str, item: Any) -> Any:
+    match key, item:
+        case "properties" | "$defs", _:
+            return {name: _plain(inner) for name, inner in item.items()}
+        case "enum", _:
+            return _in_order(item)
+        case "pattern", str():
+            return _ecma(item)
+        case _:
+            return _plain(item)
+
+
+def _in_order(words: list[str]) -> list[str]:
+    """Return the words of a list as it was declared; the library sorts them."""
+    return list(_declared(Body).get(frozenset(words), words))
+
+
+def _declared(shape: type[Body]) -> dict[frozenset[str], tuple[str, ...]]:
+    lists = [words_of(hint) for hint in get_type_hints(shape).values()]
+    below = [_declared(one) for one in shape.__subclasses__()]
+    return dict(ChainMap({frozenset(words): words for words in lists}, *below))
+
+
+def _ecma(pattern: str) -> str:
+    return f"^{pattern.removeprefix(PYTHON_BEGIN).removesuffix(PYTHON_END)}$"
 
 
 def _close_metrics(schema: Schema) -> None:

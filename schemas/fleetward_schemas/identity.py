@@ -8,17 +8,18 @@ Source: S1, C2 iv, C3; MOSIP 0.9.5 "Digital ID"; ISO time of issuance in seconds
 import base64
 import hashlib
 import json
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from msgspec import Meta
 
 from fleetward_schemas.certificates import public_key, read_certificate, thumbprint
 from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.jws import Alg, PrivateKey, PublicKey, alg_of, compact, header_alg, split, verify
 from fleetward_schemas.moment import parse_loose, show, show_seconds
-from fleetward_schemas.shapes import first_fault
+from fleetward_schemas.shapes import DownBody, Unlawful, UpBody
 from fleetward_schemas.strict import b64_der, b64url, read_object, show_der
 from fleetward_schemas.topics import ID_CHARS, DeviceId
 
@@ -53,14 +54,12 @@ class Environment(StrEnum):
     PRODUCTION = "Production"
 
 
-def _ascii(maximum: int) -> StringConstraints:
-    return StringConstraints(min_length=1, max_length=maximum, pattern=r"^[\x20-\x7e]+$")
+def _ascii(maximum: int) -> Meta:
+    return Meta(min_length=1, max_length=maximum, pattern=r"\A[\x20-\x7e]+\Z")
 
 
-class DigitalId(BaseModel):
+class DigitalId(UpBody, frozen=True):
     """The eight mandatory strings; lengths are those of MOSIP's partner management."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     serialNo: Annotated[str, _ascii(64)]  # noqa: N815 - the wire's own names
     make: Annotated[str, _ascii(36)]
@@ -71,15 +70,13 @@ class DigitalId(BaseModel):
     deviceProviderId: Annotated[str, _ascii(36)]  # noqa: N815
     dateTime: Annotated[str, _ascii(24)]  # noqa: N815
 
-    @model_validator(mode="after")
-    def _lawful(self) -> Self:
+    def __post_init__(self) -> None:
         if self.deviceSubType not in SUB_TYPES[self.type]:
-            raise ValueError(f"deviceSubType of {self.type} is one of {', '.join(SUB_TYPES[self.type])}")
+            raise Unlawful(f"deviceSubType of {self.type} is one of {', '.join(SUB_TYPES[self.type])}")
         try:
             parse_loose(self.dateTime)
         except Refused:
-            raise ValueError("dateTime is not an ISO moment in UTC") from None
-        return self
+            raise Unlawful("dateTime is not an ISO moment in UTC") from None
 
     def at(self, moment: datetime) -> "DigitalId":
         """Return the same identity, issued at ``moment``, told as finely as this one: to the second or millisecond.
@@ -87,31 +84,28 @@ class DigitalId(BaseModel):
         MOSIP's registration clients read seconds alone, its partner management 1.1 milliseconds alone.
         """
         fine = len(self.dateTime) > len("YYYY-MM-DDTHH:MM:SSZ")
-        return self.model_copy(update={"dateTime": (show if fine else show_seconds)(moment)})
+        return self.changed(dateTime=(show if fine else show_seconds)(moment))
 
     def same_device(self, other: "DigitalId") -> bool:
         """Say whether both name one device: all but the time of issuance is equal."""
-        return self.model_copy(update={"dateTime": other.dateTime}) == other
+        return self.changed(dateTime=other.dateTime) == other
 
 
-class ServerId(BaseModel):
+class ServerId(DownBody, frozen=True):
     """Who the server is, on messages to the whole fleet; a JWS by its signing key."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
     deviceProvider: Annotated[str, _ascii(128)]  # noqa: N815
     deviceProviderId: Annotated[str, _ascii(36)]  # noqa: N815
-    env: Environment = Field(strict=False)
+    env: Environment
     dateTime: Annotated[str, _ascii(24)]  # noqa: N815
 
 
-class SignedIdentity(BaseModel):
+@dataclass(frozen=True, slots=True)
+class SignedIdentity:
     """A digital ID whose signature held.
 
     leaf: DER of the certificate in its ``x5c``; trust in it is not decided here.
     """
-
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
     digital_id: DigitalId
     leaf: bytes
@@ -140,7 +134,7 @@ def sign_identity(identity: DigitalId | ServerId, key: PrivateKey, leaf: bytes) 
     """Sign an identity as MOSIP writes it: header ``alg``, ``typ`` JWT, ``x5c`` with the leaf alone."""
     header = {"alg": alg_of(key), "typ": "JWT", "x5c": [show_der(leaf)]}
     segment = b64url(json.dumps(header, separators=(",", ":")).encode()).encode()
-    return compact(segment, identity.model_dump_json().encode(), key).decode()
+    return compact(segment, identity.json().encode(), key).decode()
 
 
 def read_identity(text: str) -> SignedIdentity:
@@ -151,11 +145,9 @@ def read_identity(text: str) -> SignedIdentity:
     """
     try:
         payload, leaf = _read(text)
-        return SignedIdentity(digital_id=DigitalId.model_validate(read_object(payload)), leaf=leaf)
+        return SignedIdentity(digital_id=DigitalId.read(read_object(payload)), leaf=leaf)
     except Refused as refusal:
         raise Refused(Code.BAD_DIGITAL_ID, refusal.detail) from None
-    except ValidationError as error:
-        raise Refused(Code.BAD_DIGITAL_ID, first_fault(error)) from None
 
 
 def _read(text: str) -> tuple[bytes, bytes]:

@@ -7,13 +7,13 @@ import json
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from msgspec import Meta
 
 from fleetward_schemas.certificates import public_key, read_certificate, thumbprint
 from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.identity import Certification, Environment, Purpose
 from fleetward_schemas.jws import PrivateKey, alg_of, compact, header_alg, split, verify
-from fleetward_schemas.shapes import Jws, Moment, Name, UpBody, first_fault
+from fleetward_schemas.shapes import Jws, Moment, Name, UpBody
 from fleetward_schemas.strict import b64_der, b64url, read_object, show_der
 
 
@@ -30,34 +30,33 @@ LEVELS = {"SBI 1.0": Certification.L0, "SBI 2.0": Certification.L1}
 """What SBI 1.0 calls the levels."""
 
 
-class Info(UpBody):
+class Info(UpBody, frozen=True):
     """The report. deviceInfo: MOSIP's device info as a compact JWS by the device key."""
 
     deviceInfo: Jws  # noqa: N815
 
 
-class DeviceInfo(BaseModel):
+class DeviceInfo(UpBody, frozen=True):
     """The payload of ``deviceInfo``: closed, so that nothing else can ride along."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     deviceId: Name  # noqa: N815
     deviceCode: Name  # noqa: N815
-    deviceStatus: DeviceStatus = Field(strict=False)  # noqa: N815
-    deviceSubId: Annotated[list[Annotated[str, Field(pattern="^[0-3]$")]], Field(max_length=4)]  # noqa: N815
-    certification: Certification = Field(strict=False)
+    deviceStatus: DeviceStatus  # noqa: N815
+    deviceSubId: Annotated[list[Annotated[str, Meta(pattern=r"\A[0-3]\Z")]], Meta(max_length=4)]  # noqa: N815
+    certification: Certification
     serviceVersion: Name  # noqa: N815
     firmware: Name
-    specVersion: Annotated[list[Name], Field(min_length=1, max_length=4)]  # noqa: N815
-    purpose: Purpose = Field(strict=False)
-    env: Environment = Field(strict=False)
-    digitalId: Annotated[str, Field(max_length=8192)]  # noqa: N815
+    specVersion: Annotated[list[Name], Meta(min_length=1, max_length=4)]  # noqa: N815
+    purpose: Purpose
+    env: Environment
+    digitalId: Annotated[str, Meta(max_length=8192)]  # noqa: N815
     timestamp: Moment
 
 
 def sign_info(info: DeviceInfo, key: PrivateKey, leaf: bytes) -> str:
     """Sign device info by the device key, its certificate in ``x5c``."""
-    return sign_words(info.model_dump_json().encode(), key, leaf)
+    info.checked()
+    return sign_words(info.json().encode(), key, leaf)
 
 
 def sign_words(payload: bytes, key: PrivateKey, leaf: bytes) -> str:
@@ -82,11 +81,9 @@ def read_info(text: str, signer: str) -> DeviceInfo:
         if header_alg(token.header) is not alg_of(key):
             raise Refused(Code.BAD_BODY, "device info names another algorithm than its key's")
         verify(key, token.signed, token.signature)
-        return DeviceInfo.model_validate(read_spelling(read_object(token.payload)))
+        return DeviceInfo.read(read_spelling(read_object(token.payload)))
     except Refused as refusal:
         raise Refused(Code.BAD_BODY, f"deviceInfo: {refusal.detail}") from None
-    except ValidationError as error:
-        raise Refused(Code.BAD_BODY, f"deviceInfo: {first_fault(error)}") from None
 
 
 def read_spelling(document: dict[str, Any]) -> dict[str, Any]:

@@ -6,8 +6,6 @@ No kind asks for a capture and none can carry one (S8, C9). Source: protocol sec
 
 from dataclasses import dataclass
 
-from pydantic import BaseModel
-
 from fleetward_schemas.clock import Beacon, TimeAnswer, TimeQuestion
 from fleetward_schemas.commands import Command, Result
 from fleetward_schemas.encryption import Encryption
@@ -16,6 +14,7 @@ from fleetward_schemas.inventory import Info
 from fleetward_schemas.presence import Status
 from fleetward_schemas.receipts import Ack, Alert
 from fleetward_schemas.rotation import Certificate, Csr
+from fleetward_schemas.shapes import Body
 from fleetward_schemas.telemetry import Telemetry
 from fleetward_schemas.topics import Direction, Role
 from fleetward_schemas.upgrade import Assignment, Progress, ReleaseFile
@@ -37,7 +36,7 @@ class Kind:
 
     name: str
     direction: Direction
-    body: type[BaseModel]
+    body: type[Body]
     principals: frozenset[Role]
     max_age_s: int | None
     nonce_bound: bool = False

@@ -6,8 +6,6 @@ Source: protocol section 5 "Operation"; MOSIP device status words are inventory'
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import Field
-
 from fleetward_schemas.shapes import Session, UpBody
 
 
@@ -23,9 +21,9 @@ class StatusReason(StrEnum):
     RETIRED = "retired"
 
 
-class Status(UpBody):
+class Status(UpBody, frozen=True):
     """``online`` of a fresh session, or its ``offline``: sent before DISCONNECT, or left as the will."""
 
     state: Literal["online", "offline"]
     session: Session
-    reason: StatusReason | None = Field(default=None, strict=False)
+    reason: StatusReason | None = None

@@ -6,23 +6,23 @@ Source: protocol section 4. The broker's PUBACK proves nothing end to end; only 
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from msgspec import Meta, field
 
 from fleetward_schemas.shapes import MAX_IDS, DownBody, MessageId, Moment, UpBody, Word
 
 
-class Refusal(DownBody):
+class Refusal(DownBody, frozen=True):
     """One report that was not stored, and the code why."""
 
     id: MessageId
     code: Word
 
 
-class Ack(DownBody):
+class Ack(DownBody, frozen=True):
     """ids: stored, or stored before. refused: final for some codes (``FINAL_CODES``), else to be sent again."""
 
-    ids: Annotated[list[MessageId], Field(max_length=MAX_IDS)]
-    refused: Annotated[list[Refusal], Field(max_length=MAX_IDS)] = Field(default_factory=list)
+    ids: Annotated[list[MessageId], Meta(max_length=MAX_IDS)]
+    refused: Annotated[list[Refusal], Meta(max_length=MAX_IDS)] = field(default_factory=list)
 
 
 class AlertCode(StrEnum):
@@ -43,10 +43,10 @@ class AlertCode(StrEnum):
     REPORT_REFUSED = "report-refused"
 
 
-class Alert(UpBody):
+class Alert(UpBody, frozen=True):
     """What happened ``count`` times between two moments."""
 
-    code: AlertCode = Field(strict=False)
-    count: Annotated[int, Field(ge=1, le=2**52)]
+    code: AlertCode
+    count: Annotated[int, Meta(ge=1, le=2**52)]
     first: Moment
     last: Moment

@@ -7,7 +7,7 @@ is harmless on both sides: the same two keys get the same certificates. Source: 
 from fleetward_schemas.shapes import ChainOfDer, Der, DownBody, MessageId, UpBody
 
 
-class Csr(UpBody):
+class Csr(UpBody, frozen=True):
     """Two certification requests (PKCS#10, base64 DER) over keys that are new to the fleet and differ.
 
     commandId: the ``rotate-key`` that ordered it. Signed by the device key that is still in office.
@@ -18,7 +18,7 @@ class Csr(UpBody):
     transportCsr: Der  # noqa: N815
 
 
-class Certificate(DownBody):
+class Certificate(DownBody, frozen=True):
     """The two chains, leaf first, root left out, for the keys of the ``csr`` that ``inReplyTo`` names."""
 
     commandId: MessageId  # noqa: N815

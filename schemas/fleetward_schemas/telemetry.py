@@ -5,9 +5,9 @@ Source: protocol section 4; S8 (only the listed interactions).
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from msgspec import Meta
 
-from fleetward_schemas.shapes import Moment, UpBody
+from fleetward_schemas.shapes import Moment, Unlawful, UpBody
 
 MAX_READINGS = 100
 
@@ -30,28 +30,26 @@ METRICS: dict[str, tuple[float, float, str]] = {
 """Every metric there is: name -> (lowest, highest, meaning with unit)."""
 
 
-class Reading(UpBody):
+class Reading(UpBody, frozen=True):
     """Numbers observed at one moment.
 
     observedAt: middle of the device's interval; uncertaintyMs: half its width, rounded up.
     """
 
     observedAt: Moment  # noqa: N815
-    uncertaintyMs: Annotated[int, Field(ge=0, le=10**9)]  # noqa: N815
-    metrics: Annotated[dict[str, float | int], Field(min_length=1, max_length=len(METRICS))]
+    uncertaintyMs: Annotated[int, Meta(ge=0, le=10**9)]  # noqa: N815
+    metrics: Annotated[dict[str, float | int], Meta(min_length=1, max_length=len(METRICS))]
 
-    @model_validator(mode="after")
-    def _closed(self) -> "Reading":
+    def __post_init__(self) -> None:
         for name, value in self.metrics.items():
             if name not in METRICS:
-                raise ValueError("a metric that is not in the list")
+                raise Unlawful("a metric that is not in the list")
             low, high, _ = METRICS[name]
             if not low <= value <= high:
-                raise ValueError(f"{name} outside {low:g}..{high:g}")
-        return self
+                raise Unlawful(f"{name} outside {low:g}..{high:g}")
 
 
-class Telemetry(UpBody):
+class Telemetry(UpBody, frozen=True):
     """Many readings under one signature, oldest first."""
 
-    readings: Annotated[list[Reading], Field(min_length=1, max_length=MAX_READINGS)]
+    readings: Annotated[list[Reading], Meta(min_length=1, max_length=MAX_READINGS)]

@@ -7,13 +7,13 @@ Source: S7, C7, C8; protocol section 5 "Releases"; MOSIP's FTM criteria (forward
 """
 
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from msgspec import Meta, field
 
 from fleetward_schemas import moment
 from fleetward_schemas.errors import LocalMistake
-from fleetward_schemas.shapes import Digest, DownBody, Moment, Name, UpBody, Word
+from fleetward_schemas.shapes import Digest, DownBody, Moment, Name, Unlawful, UpBody, Word
 
 MAX_ATTEMPTS = 10
 """Failed attempts per target; then it is locked until an operator's ``unlock-upgrade``."""
@@ -35,78 +35,70 @@ INCONSISTENT_S = 60
 
 TargetPath = Annotated[
     str,
-    StringConstraints(
-        min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$"
-    ),
+    Meta(min_length=1, max_length=128, pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*\Z"),
 ]
 """A TUF target path: names of letters, digits, dot, dash and underscore, joined by slashes."""
-Url = Annotated[str, StringConstraints(min_length=9, max_length=1024, pattern=r"^https://[\x21-\x7e]+$")]
+Url = Annotated[str, Meta(min_length=9, max_length=1024, pattern=r"\Ahttps://[\x21-\x7e]+\Z")]
 """Where the bytes are; what they are is said by hash and length alone."""
-MetadataFile = Annotated[str, StringConstraints(min_length=4, max_length=48000, pattern=r"^[A-Za-z0-9_-]+$")]
+MetadataFile = Annotated[str, Meta(min_length=4, max_length=48000, pattern=r"\A[A-Za-z0-9_-]+\Z")]
 
 
-class Hashes(DownBody):
+class Hashes(DownBody, frozen=True):
     """The target's hashes."""
 
     sha256: Digest
 
 
-class Release(DownBody):
+class Release(DownBody, frozen=True):
     """One piece of software to run. name: of what it replaces; counter: its order, as in the target's ``custom``."""
 
     name: Word
     target: TargetPath
-    counter: Annotated[int, Field(ge=1, le=MAX_COUNTER)]
+    counter: Annotated[int, Meta(ge=1, le=MAX_COUNTER)]
     hashes: Hashes
-    length: Annotated[int, Field(ge=1, le=MAX_TARGET_BYTES)]
+    length: Annotated[int, Meta(ge=1, le=MAX_TARGET_BYTES)]
     url: Url
 
 
-class Window(DownBody):
+class Window(DownBody, frozen=True):
     """When installing may begin; outside of it a device may download."""
 
-    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
-
-    from_: Moment = Field(alias="from")
+    from_: Moment = field(name="from")
     to: Moment
 
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def __post_init__(self) -> None:
         if moment.parse(self.from_) >= moment.parse(self.to):
-            raise ValueError("a window ends after it begins")
-        return self
+            raise Unlawful("a window ends after it begins")
 
 
-class Assignment(DownBody):
+class Assignment(DownBody, frozen=True):
     """All that this device shall run; what it does not name stays as it is.
 
     version: milliseconds of its signing; it must exceed that of the last one taken.
     """
 
-    version: Annotated[int, Field(ge=1, lt=2**53)]
-    releases: Annotated[list[Release], Field(max_length=MAX_RELEASES)]
+    version: Annotated[int, Meta(ge=1, lt=2**53)]
+    releases: Annotated[list[Release], Meta(max_length=MAX_RELEASES)]
     window: Window | None = None
 
-    @model_validator(mode="after")
-    def _names_once(self) -> Self:
+    def __post_init__(self) -> None:
         if len({one.name for one in self.releases}) != len(self.releases):
-            raise ValueError("a name stands twice")
-        return self
+            raise Unlawful("a name stands twice")
 
 
-class ReleaseFile(DownBody):
+class ReleaseFile(DownBody, frozen=True):
     """One file of the release repository, on the topic that names it. metadata: base64url of its exact bytes."""
 
     metadata: MetadataFile
 
 
-class Custom(DownBody):
+class Custom(DownBody, frozen=True):
     """What a target says of itself beside hash and length. models: ``make/model`` of those it is for; None: of all."""
 
     name: Word
-    counter: Annotated[int, Field(ge=1, le=MAX_COUNTER)]
+    counter: Annotated[int, Meta(ge=1, le=MAX_COUNTER)]
     version: Name
-    models: Annotated[list[Name], Field(min_length=1, max_length=64)] | None = None
+    models: Annotated[list[Name], Meta(min_length=1, max_length=64)] | None = None
 
 
 class Phase(StrEnum):
@@ -145,14 +137,14 @@ class Why(StrEnum):
     ATTEMPTS = "attempts"
 
 
-class Progress(UpBody):
+class Progress(UpBody, frozen=True, kw_only=True):
     """How far one upgrade got. reason: null unless refused, failed, rolling back or locked. attempt: 0 before any."""
 
-    assignmentVersion: Annotated[int, Field(ge=1, lt=2**53)]  # noqa: N815
+    assignmentVersion: Annotated[int, Meta(ge=1, lt=2**53)]  # noqa: N815
     name: Word
-    state: Phase = Field(strict=False)
-    reason: Why | None = Field(default=None, strict=False)
-    attempt: Annotated[int, Field(ge=0, le=MAX_ATTEMPTS)]
+    state: Phase
+    reason: Why | None = None
+    attempt: Annotated[int, Meta(ge=0, le=MAX_ATTEMPTS)]
 
 
 class Event(StrEnum):

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from fleetward_schemas.enrol import State
+from fleetward_schemas.errors import Refused
 from fleetward_schemas.moment import parse, show
-from fleetward_schemas.shapes import first_fault
 from fleetward_schemas.topics import DeviceId
-from fleetward_schemas.upgrade import MAX_RELEASES, Phase
+from fleetward_schemas.upgrade import MAX_RELEASES, Phase, Release
 from fleetward_server import upgrade
 from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.state import Device
@@ -153,7 +151,7 @@ def _wanted(target: "Target") -> Wanted:
         raise OperatorProblem(Kind.CONFLICT, told)
     found = Wanted(target.name, target.path, target.counter, target.version, target.sha256, target.length, target.url)
     try:
-        upgrade.release(found)
-    except ValidationError as error:
-        raise OperatorProblem(Kind.INVALID, f"{target.path}: {first_fault(error)}") from None
+        Release.read(upgrade.release(found).document())
+    except Refused as refusal:
+        raise OperatorProblem(Kind.INVALID, f"{target.path}: {refusal.detail}") from None
     return found

@@ -162,8 +162,8 @@ class BundleOperator(MassOperator):
         """Add what the device is told of what it brought; at the least an empty ``ack``, which names it."""
         receipt, echo = self._kept(device.id), device.digital_id or ""
         if receipt.question is not None:
-            known = TimeAnswer.model_validate(receipt.question["answer"])
-            answer = known.model_copy(update={"radiusMs": max(radius_ms, known.radiusMs)})
+            known = TimeAnswer.read(receipt.question["answer"])
+            answer = known.changed(radiusMs=max(radius_ms, known.radiusMs))
             out.replies.append(Reply(down(device.id, "time"), answer, echo, in_reply_to=receipt.question["id"]))
         if receipt.ids or receipt.refused:
             out.ack(device.id, echo, receipt.ids, receipt.refused)
@@ -250,7 +250,7 @@ def _gathered(outs: Iterable[Outgoing]) -> dict[DeviceId, Receipt]:
         for reply in out.replies:
             principal = read_topic(reply.topic).principal
             if isinstance(reply.body, TimeAnswer) and principal is not None and principal.device_id is not None:
-                question = {"id": reply.in_reply_to, "answer": reply.body.model_dump(mode="json")}
+                question = {"id": reply.in_reply_to, "answer": reply.body.document()}
                 before = found.get(principal.device_id, Receipt())
                 found[principal.device_id] = replace(before, question=question)
     return found

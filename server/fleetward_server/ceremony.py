@@ -186,7 +186,7 @@ def _report(ceremony: Ceremony, made: Yield, actor: str, when: tuple[datetime, d
         keys=[_key(ceremony, name, key) for name, key in made.keys.items()],
         certificates=[_certificate(*one) for one in made.certificates.items()],
         authorities=[
-            Given(**_certificate(name, one.certificate).model_dump(), uri=ceremony.uris[name])
+            Given(**_certificate(name, one.certificate).document(), uri=ceremony.uris[name])
             for name, one in ceremony.authorities.items()
         ],
     )

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from msgspec import Meta, field
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import AliasEvent
@@ -19,31 +19,33 @@ from fleetward_broker.pkcs11_uri import TokenUri, token_alone
 from fleetward_broker.profiles import Profile, Subject
 from fleetward_broker.signers import KeyUnavailable
 from fleetward_schemas.certificates import Unit
+from fleetward_schemas.errors import Refused
 from fleetward_schemas.jws import MAX_RSA_BITS, MIN_RSA_BITS
+from fleetward_schemas.shapes import UpBody, read_as, read_own
 from fleetward_server.config import ConfigProblem
 
 MOST_BYTES = 64 * 1024
 PROFILES: Mapping[str, Profile] = {"root": profiles.ROOT, "issuing": profiles.ISSUING}
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-Text = Annotated[str, Field(min_length=1, max_length=200)]
+Name = Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9-]{0,62}\Z")]
+Text = Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+NATIVE = (date,)
+"""What YAML has and JSON has not."""
 
 
 class PlanProblem(ConfigProblem):
     """The plan cannot be carried out; the message names file, entry and what was expected."""
 
 
-class _Shape(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class KeyWish(_Shape):
+class KeyWish(UpBody, frozen=True):
     """A key to make, under its name as label. bits: of RSA."""
 
     alg: Literal["RS256", "EdDSA"] = "RS256"
-    bits: int = Field(MIN_RSA_BITS, ge=MIN_RSA_BITS, le=MAX_RSA_BITS)
+    bits: Annotated[int, Meta(ge=MIN_RSA_BITS, le=MAX_RSA_BITS)] = MIN_RSA_BITS
 
 
-class CertificateWish(_Shape):
+class CertificateWish(UpBody, frozen=True, kw_only=True):
     """A certificate to issue. issuer: its own name (a root), one that stands above it, or an authority's."""
 
     profile: Literal["root", "issuing"]
@@ -66,27 +68,34 @@ class CertificateWish(_Shape):
         return _midnight(self.not_before), _midnight(self.not_after)
 
 
-class Authority(_Shape):
+class Authority(UpBody, frozen=True):
     """One that is there already and issues. key: its URI; certificate: PEM file, relative to the plan."""
 
     key: Text
     certificate: Text
 
 
-class Plan(_Shape):
+class Plan(UpBody, frozen=True):
     """The whole of it. token: ``pkcs11:`` URI that names no key; keys: made in it, each under its name as label."""
 
     ceremony: Name
     purpose: Text
-    witnesses: list[Text] = Field(min_length=1)
+    witnesses: Annotated[list[Text], Meta(min_length=1)]
     token: Text
-    keys: dict[Name, KeyWish] = Field(min_length=1)
+    keys: Annotated[dict[Name, KeyWish], Meta(min_length=1)]
     certificates: dict[Name, CertificateWish]
-    authorities: dict[Name, Authority] = Field(default_factory=dict)
+    authorities: dict[Name, Authority] = field(default_factory=dict)
 
     def place(self, base: Path) -> TokenUri:
         """Return the token. base: folder that a relative ``pin-source`` starts from. Raises KeyUnavailable."""
         return token_alone(self.token, base)
+
+
+_TABLES: Mapping[str, type[KeyWish] | type[CertificateWish] | type[Authority]] = {
+    "keys": KeyWish,
+    "certificates": CertificateWish,
+    "authorities": Authority,
+}
 
 
 def read_plan(raw: bytes, path: Path) -> Plan:
@@ -95,11 +104,7 @@ def read_plan(raw: bytes, path: Path) -> Plan:
     Raises:
         PlanProblem: broken, unknown words, or asking for what we do not issue.
     """
-    try:
-        plan = Plan.model_validate(_document(raw, path))
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        raise PlanProblem(f"{path}: {'.'.join(map(str, first['loc'])) or 'plan'}: {first['msg']}") from None
+    plan = _plan(_document(raw, path), path)
     try:
         plan.place(path.parent)
     except KeyUnavailable as problem:
@@ -107,6 +112,23 @@ def read_plan(raw: bytes, path: Path) -> Plan:
     for flaw in _flaws(plan):
         raise PlanProblem(f"{path}: {flaw}")
     return plan
+
+
+def _plan(document: object, path: Path) -> Plan:
+    place = ""
+    try:
+        # Each entry by itself first, so that a fault is told with its name.
+        for table, shape in _TABLES.items():
+            entries = document.get(table) if isinstance(document, dict) else None
+            for name, entry in entries.items() if isinstance(entries, dict) else ():
+                place = f"{table}.{name}."
+                read_as(Name, name)
+                read_own(shape, entry, native=NATIVE)
+        place = ""
+        return read_own(Plan, document, native=NATIVE)
+    except Refused as refusal:
+        said = f"{place}{refusal.detail}".replace(".as a whole:", ":")
+        raise PlanProblem(f"{path}: {said}") from None
 
 
 def _document(raw: bytes, path: Path) -> object:

@@ -15,12 +15,12 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from cryptography.x509.oid import ExtensionOID
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fleetward_broker.profiles import name_of, usage_of
 from fleetward_schemas.certificates import key_thumbprint, public_key, read_certificate, spki
 from fleetward_schemas.errors import Refused
 from fleetward_schemas.jws import PrivateKey, PublicKey, alg_of, approved, sign, verify
+from fleetward_schemas.shapes import UpBody
 from fleetward_schemas.strict import b64_der, b64url, b64url_decode, read_object
 from fleetward_server.ceremony_plan import PROFILES, CertificateWish, Plan, PlanProblem, read_plan
 
@@ -51,11 +51,7 @@ class Unproven(Exception):  # noqa: N818 - says what is wrong with it
     """A protocol does not hold; the message says where."""
 
 
-class _Shape(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class MadeKey(_Shape):
+class MadeKey(UpBody, frozen=True):
     """A key that was made. spki: base64 of its DER; attributes: what the token said: name -> yes, no, or a word."""
 
     name: str
@@ -65,20 +61,20 @@ class MadeKey(_Shape):
     attributes: dict[str, str]
 
 
-class Named(_Shape):
+class Named(UpBody, frozen=True):
     """A certificate. der: base64."""
 
     name: str
     der: str
 
 
-class Given(Named):
+class Given(Named, frozen=True):
     """An authority that was there before. uri: of its key, whole, so that it means the same everywhere on that host."""
 
     uri: str
 
 
-class Report(_Shape):
+class Report(UpBody, frozen=True):
     """The payload. plan: the file to the byte. token: what it said of itself."""
 
     ceremony: str
@@ -191,7 +187,7 @@ def _is_authority(certificate: x509.Certificate, wish: CertificateWish) -> bool:
 
 def seal(report: Report, keys: dict[str, PrivateKey]) -> bytes:
     """Have every key that was made sign the report; return the protocol file."""
-    payload = b64url(report.model_dump_json().encode())
+    payload = b64url(report.json().encode())
     signatures = [_signature(payload, key) for key in keys.values()]
     return json.dumps({"payload": payload, "signatures": signatures}, indent=1).encode() + b"\n"
 
@@ -213,14 +209,12 @@ def open_protocol(raw: bytes) -> Report:
     try:
         document = read_object(raw)
         payload, signatures = document["payload"], document["signatures"]
-        report = Report.model_validate(read_object(b64url_decode(payload.encode())))
+        report = Report.read(read_object(b64url_decode(payload.encode())))
         keys = {key_thumbprint(_public(one)): _public(one) for one in report.keys}
         for one in signatures:
             _verify(payload, one, keys)
     except (Refused, PlanProblem) as problem:
         raise Unproven(str(problem)) from None
-    except ValidationError as error:
-        raise Unproven(f"{'.'.join(map(str, error.errors()[0]['loc']))}: {error.errors()[0]['msg']}") from None
     except (KeyError, TypeError, AttributeError):
         raise Unproven("not a protocol of a ceremony") from None
     if keys:

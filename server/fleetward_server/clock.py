@@ -65,7 +65,7 @@ def stamp(reply: Reply, now: datetime) -> Reply:
     """Return a reply as it leaves at ``now``: a time answer says when it was sent, to the millisecond below."""
     if not isinstance(reply.body, TimeAnswer):
         return reply
-    return replace(reply, body=reply.body.model_copy(update={"sent": show(now)}))
+    return replace(reply, body=reply.body.changed(sent=show(now)))
 
 
 def tellable(replies: Sequence[Reply], radius_ms: int) -> list[Reply]:

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pydantic import ValidationError
-
+from fleetward_schemas.errors import Refused
 from fleetward_schemas.moment import parse
 from fleetward_schemas.strict import read_object
 from fleetward_schemas.telemetry import Telemetry
@@ -39,8 +38,8 @@ class ClockView:
 def view_of(report: Report) -> ClockView | None:
     """Return what a telemetry report says of the clock; None where it says nothing that this version reads."""
     try:
-        last = Telemetry.model_validate(read_object(report.body.encode())).readings[-1]
-    except ValidationError:
+        last = Telemetry.read(read_object(report.body.encode())).readings[-1]
+    except Refused:
         return None
     told, observed = last.metrics, parse(last.observedAt)
     if "clockWidthMs" not in told:

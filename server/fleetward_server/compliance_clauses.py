@@ -10,7 +10,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from msgspec import Meta
+
+from fleetward_schemas.shapes import UpBody
 
 FILE = "compliance.toml"
 ROOMS = ("schemas", "broker", "agent", "server")
@@ -19,14 +21,12 @@ IDS = (
     *("C1", "C2 i", "C2 ii", "C2 iii", "C2 iv", "C3", "C4", "C5", "C6", "C7", "C8", "C9", "C10"),
     *("E1", "E2", "K1"),
 )
-Module = Annotated[str, Field(pattern=r"^(\*|schemas|broker|agent|server)/[a-z0-9_*]+$")]
-Test = Annotated[str, Field(pattern=r"^tests/[a-z0-9_/]+\.py(::test_[a-z0-9_]+)?$")]
+Module = Annotated[str, Meta(pattern=r"\A(\*|schemas|broker|agent|server)/[a-z0-9_*]+\Z")]
+Test = Annotated[str, Meta(pattern=r"\Atests/[a-z0-9_/]+\.py(::test_[a-z0-9_]+)?\Z")]
 
 
-class Clause(BaseModel):
+class Clause(UpBody, frozen=True):
     """One clause, or one layer of the proof. missing: what is not there yet; empty when it is whole."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
     asks: str
@@ -45,10 +45,8 @@ class Clause(BaseModel):
         return self.id.lower().replace(" ", "-")
 
 
-class Clauses(BaseModel):
+class Clauses(UpBody, frozen=True):
     """All of it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     clause: tuple[Clause, ...]
     layer: tuple[Clause, ...]
@@ -57,7 +55,7 @@ class Clauses(BaseModel):
 @cache
 def clauses() -> Clauses:
     """Return clauses and layers as the package holds them."""
-    return Clauses.model_validate(tomllib.loads(files("fleetward_server").joinpath(FILE).read_text("utf-8")))
+    return Clauses.read(tomllib.loads(files("fleetward_server").joinpath(FILE).read_text("utf-8")))
 
 
 def sources(house: Path, module: str) -> list[Path]:

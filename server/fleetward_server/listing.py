@@ -22,11 +22,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
-
+from fleetward_schemas.errors import Refused
 from fleetward_schemas.identity import Certification, DigitalId, Purpose, device_id, may_serve
 from fleetward_schemas.moment import show_seconds
-from fleetward_schemas.shapes import Digest
+from fleetward_schemas.shapes import Digest, read_as, read_own
 from fleetward_schemas.topics import DeviceId
 from fleetward_server.approval import TAGS_MOST, check_tag
 from fleetward_server.problem import Kind, OperatorProblem, nearest
@@ -36,7 +35,6 @@ REQUIRED = (*IDENTITY_COLUMNS, "certification", "purpose")
 COLUMNS = (*REQUIRED, "ftmKey", "tags")
 MOST_BYTES = 64 * 1024 * 1024
 _SEPARATORS = re.compile(r"[\s,]*")
-_DIGEST: TypeAdapter[str] = TypeAdapter(Digest)
 Fields = Mapping[str, object]
 
 
@@ -150,11 +148,11 @@ def read_row(row: Fields, place: str, provider_id: str, now: datetime) -> Listed
 def _identity(row: Fields, now: datetime) -> DigitalId:
     named = {column: row[column] for column in IDENTITY_COLUMNS}
     try:
-        return DigitalId.model_validate(named | {"dateTime": show_seconds(now)})
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        column = str(first["loc"][0]) if first["loc"] else "deviceSubType"
-        raise Wrong(column, f"{row[column]!r}: {first['msg'].removeprefix('Value error, ')}") from None
+        return read_own(DigitalId, named | {"dateTime": show_seconds(now)})
+    except Refused as refusal:
+        found, _, why = refusal.detail.partition(": ")
+        column = found if found in row else "deviceSubType"
+        raise Wrong(column, f"{row[column]!r}: {why}") from None
 
 
 def _word(row: Fields, column: str, known: tuple[str, ...]) -> str:
@@ -171,8 +169,8 @@ def _ftm_key(row: Fields, certification: Certification) -> str | None:
     if certification is Certification.L0:
         raise Wrong("ftmKey", "an L0 has no FTM")
     try:
-        return _DIGEST.validate_python(key, strict=True)
-    except ValidationError:
+        return read_as(Digest, key)
+    except Refused:
         raise Wrong("ftmKey", f"{key!r}: expected 43 characters of base64url, a SHA-256") from None
 
 

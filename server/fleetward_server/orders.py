@@ -39,7 +39,7 @@ def order(verb: str, params: Mapping[str, object], expires_in_s: int) -> Order:
 
 
 def _params(verb: Verb, params: Mapping[str, object]) -> None:
-    names = PARAMS[verb].model_fields
+    names = PARAMS[verb].__struct_fields__
     for name in params:
         if name not in names:
             raise OperatorProblem(Kind.INVALID, f"{verb} has no parameter {name!r}; it takes {_listed(names)}")

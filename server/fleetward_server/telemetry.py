@@ -12,7 +12,7 @@ from fleetward_server.upgrade_state import AssignmentWanted
 
 def stored(said: Said) -> AddReport:
     """Return the change that keeps a report: what its shape allows and nothing else."""
-    body = said.body.model_dump_json()
+    body = said.body.json()
     return AddReport(Report(said.device_id, said.id, said.opened.kind.name, said.opened.at, said.arrived_at, body))
 
 

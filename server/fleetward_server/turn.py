@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from pydantic import BaseModel
-
 from fleetward_schemas.encryption import Encryption
 from fleetward_schemas.envelope import Opened
 from fleetward_schemas.errors import Code
 from fleetward_schemas.identity import Environment, SignedIdentity
 from fleetward_schemas.jws import PublicKey
+from fleetward_schemas.shapes import Body
 from fleetward_schemas.topics import DeviceId
 from fleetward_server.config import LimitsTable
 from fleetward_server.state import Certificate, Challenge, Change, Command, Device
@@ -60,7 +59,7 @@ class Said(NamedTuple):
     """One admitted message: its envelope held, its number was new (or needs none), its body has its kind's shape."""
 
     opened: Opened
-    body: BaseModel
+    body: Body
     device_id: DeviceId
     speaker: Speaker
     identity: SignedIdentity
@@ -105,7 +104,7 @@ class Reply:
     """A message to one principal, sealed and sent after the commit. in_reply_to: the id it answers."""
 
     topic: str
-    body: BaseModel
+    body: Body
     digital_id: str
     in_reply_to: str | None = None
     expires: datetime | None = None

@@ -150,16 +150,12 @@ def body(assignment: Assignment) -> AssignmentBody:
     window = None
     if assignment.window is not None:
         begin, end = assignment.window
-        window = Window.model_validate({"from": show(begin), "to": show(end)})
+        window = Window(from_=show(begin), to=show(end))
     return AssignmentBody(version=assignment.version, releases=list(map(release, assignment.wanted)), window=window)
 
 
 def release(one: Wanted) -> Release:
-    """Return one piece of software as the wire has it.
-
-    Raises:
-        ValidationError: the wire has no such name, path, URL or length.
-    """
+    """Return one piece of software as the wire has it."""
     return Release(
         name=one.name,
         target=one.target,

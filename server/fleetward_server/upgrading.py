@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from fleetward_schemas.moment import to_ms
+from fleetward_schemas.shapes import read_json
 from fleetward_schemas.topics import DeviceId
 from fleetward_schemas.upgrade import AHEAD_MS, Progress
 from fleetward_server import assigning, upgrade
@@ -77,7 +78,7 @@ class UpgradeOperator(LocalOperator):
         with self.opened() as store:
             reports = store.reports(ReportFilter(device_id, "progress"), limit=limit)
             with store.glance() as unit:
-                words = [(one, Progress.model_validate_json(one.body)) for one in reports]
+                words = [(one, read_json(Progress, one.body.encode())) for one in reports]
                 versions = {said.assignmentVersion for _, said in words}
                 made = {version: unit.assignment(device_id, version) for version in versions}
         return tuple(step(report, said, made[said.assignmentVersion]) for report, said in words)

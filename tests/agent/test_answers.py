@@ -125,7 +125,7 @@ def test_certificates_that_are_not_ours_are_refused(stage: Stage, swap: str) -> 
     swapped = {"deviceChain": genuine.transportChain, "transportChain": genuine.deviceChain}
     foreign = leaf(stage, f"sign-{stage.id}", Unit.DEVICE, profiles.DEVICE)
     keys = {"deviceChain": [show_der(one) for one in foreign.chain]}
-    wrong = genuine.model_copy(update=swapped if swap == "names" else keys)
+    wrong = genuine.changed(**(swapped if swap == "names" else keys))
 
     stage.server.say(f"f-{stage.id}", wrong, in_reply_to=enrol.opened.id)
     stage.turn()
@@ -163,7 +163,7 @@ def test_a_certificate_over_our_key_in_another_name_is_refused(stage: Stage, nam
     cn = name.format(own=stage.id, other=stage.provider.origin("SN-2").device_id)
     made = stage.provider.leaf(profiles.DEVICE, cn, key, Unit.DEVICE, START - timedelta(hours=1))
 
-    wrong = genuine.model_copy(update={"deviceChain": [show_der(one) for one in made]})
+    wrong = genuine.changed(deviceChain=[show_der(one) for one in made])
     stage.server.say(f"f-{stage.id}", wrong, in_reply_to=enrol.opened.id)
     stage.turn()
     assert (stage.events("refused")[-1]["code"], stage.device.session.kept.pair) == (Code.BAD_BODY, None)

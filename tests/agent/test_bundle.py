@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
 
 from fleetward_agent.__main__ import main
 from fleetward_agent.device import Device, Options
@@ -28,6 +27,7 @@ from fleetward_schemas.identity import Certification
 from fleetward_schemas.jws import Alg
 from fleetward_schemas.moment import show, to_ms
 from fleetward_schemas.receipts import Ack
+from fleetward_schemas.shapes import Body
 from fleetward_schemas.topics import fleet
 from tests.agent.test_encryption import FIR, IDA, ROOT, THIEF, body
 from tests.agent.test_main import enrolled, provisioned
@@ -45,7 +45,7 @@ class Office:
     messages: list[Carried] = field(default_factory=list)
     name: str = ""
 
-    def write(self, *bodies: BaseModel, minutes: int = 600, at: datetime | None = None) -> bytes:
+    def write(self, *bodies: Body, minutes: int = 600, at: datetime | None = None) -> bytes:
         """Return a bundle with a beacon, these bodies and an ack."""
         messages = [self.sealed("beacon", Beacon(), at)]
         for one in bodies:
@@ -54,7 +54,7 @@ class Office:
             messages.append(self.sealed(kind, one, at, expires=ends))
         return write_bundle([*messages, self.sealed("ack", Ack(ids=[]), at)])
 
-    def sealed(self, kind: str, body: BaseModel, at: datetime | None = None, **changes: object) -> Carried:
+    def sealed(self, kind: str, body: Body, at: datetime | None = None, **changes: object) -> Carried:
         server, signer = self.stage.server, self.signer or self.stage.server.signer
         if kind == "beacon":
             changes = {"topic": fleet("beacon"), "digital_id": server.server_identity(signer)}
@@ -226,8 +226,8 @@ def test_an_answer_may_be_thirty_days_on_its_way(office: Office, days: int) -> N
     first = bring(stage, office.write())
     stage.clock.pass_s(days * 86_400)
     fresh = Office(stage, stage.provider.server_signer(stage.clock.now - timedelta(hours=1)))
-    answer = TimeAnswer.model_validate(office_answer(office, first) | {"sent": show(stage.clock.now)})
-    answer = answer.model_copy(update={"received": answer.sent})
+    answer = TimeAnswer.read(office_answer(office, first) | {"sent": show(stage.clock.now)})
+    answer = answer.changed(received=answer.sent)
     done = visit(stage).apply(fresh.write(answer), stage.world().instant())
     assert done.taken["time"] == (1 if days < 30 else 0)
 

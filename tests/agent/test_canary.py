@@ -8,7 +8,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
 
 from fleetward_agent.device import Parts
 from fleetward_agent.outbox import Outbox
@@ -24,6 +23,7 @@ from fleetward_schemas.messages import KINDS
 from fleetward_schemas.moment import show, to_ms
 from fleetward_schemas.receipts import Ack
 from fleetward_schemas.rotation import Certificate
+from fleetward_schemas.shapes import Body
 from fleetward_schemas.sinks import TOLD
 from fleetward_schemas.strict import b64url, b64url_decode, show_der
 from fleetward_schemas.topics import Direction, fleet
@@ -76,7 +76,7 @@ def search(provider: Provider, tmp_path: Path, caplog: pytest.LogCaptureFixture)
     parts.outbox.close()
 
 
-def bodies(stage: Stage) -> dict[str, BaseModel]:
+def bodies(stage: Stage) -> dict[str, Body]:
     """Return an honest body of each kind that a device is told."""
     now, below = stage.clock.now, chain(FIR, IDA, ROOT)[:2]
     number = stage.server.draft(stage.id, "ack", Ack(ids=[])).id
@@ -156,7 +156,7 @@ def test_a_marker_anywhere_in_what_a_device_is_told_comes_to_rest_in_allowed_sin
 def test_the_search_finds_a_marker_in_each_allowed_sink(search: Search, kind: str, member: str) -> None:
     stage, marker = search.stage, "Canary0001ZqXvCanary"
     draft = drafted(stage, Direction.DOWN, kind)
-    draft = replace(draft, body=draft.body.model_copy(update={member: marker}))
+    draft = replace(draft, body=draft.body.changed(**{member: marker}))
     stage.link.send(draft.topic, honest(stage, draft))
     for _ in range(3):
         stage.host.turn(0.05)

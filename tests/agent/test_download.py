@@ -268,7 +268,7 @@ def test_a_server_of_another_provider_is_left_at_once(
 def test_a_server_under_another_name_is_left_at_once(
     server: FileServer, downloads: Downloads, wanted: Release, provider: Provider
 ) -> None:
-    there = wanted.model_copy(update={"url": wanted.url.replace("localhost", "127.0.0.1")})
+    there = wanted.changed(url=wanted.url.replace("localhost", "127.0.0.1"))
 
     with pytest.raises(Broken, match="not the provider's server"):
         downloads.fetch(there, device_context(provider)[0])
@@ -282,7 +282,7 @@ def test_nobody_there_is_a_failure(downloads: Downloads, provider: Provider) -> 
 def test_a_full_disk_is_told_before_anything_is_asked(
     server: FileServer, downloads: Downloads, wanted: Release, provider: Provider
 ) -> None:
-    huge = wanted.model_copy(update={"length": 2**40 - LEAST_LEFT_BYTES})
+    huge = wanted.changed(length=2**40 - LEAST_LEFT_BYTES)
 
     with pytest.raises(Broken, match="free on the disk") as full:
         downloads.fetch(huge, device_context(provider)[0])

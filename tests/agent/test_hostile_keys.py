@@ -88,7 +88,7 @@ def test_certificates_of_another_ca_are_not_taken(working: Stage, other_provider
     principal = heard.opened.address.principal
     assert principal is not None
     device, transport = working.server.chains_for(principal, heard.body.deviceCsr, heard.body.transportCsr)  # type: ignore[attr-defined]
-    foreign = body.model_copy(update={"deviceChain": device, "transportChain": transport})
+    foreign = body.changed(deviceChain=device, transportChain=transport)
     working.server.provider = own
     working.server.say(working.id, foreign, in_reply_to=asked)
     working.pass_s(5)

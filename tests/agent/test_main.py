@@ -30,7 +30,7 @@ LEVELS = list(Certification)
 
 def provisioned(folder: Path, provider: Provider, level: Certification = Certification.L1) -> Path:
     origin = provider.origin("SN-9", level)
-    papers = origin.digital_id.model_dump() | {"certification": level, "purpose": "Registration"}
+    papers = origin.digital_id.document() | {"certification": level, "purpose": "Registration"}
     (folder / "identity.json").write_text(json.dumps(papers))
     # Nothing listens on port 1 of any machine the tests run on.
     (folder / "connection.json").write_text(json.dumps({"host": "127.0.0.1", "port": 1, "serverName": "localhost"}))

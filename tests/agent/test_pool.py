@@ -32,7 +32,7 @@ from fleetward_schemas.identity import Certification
 from fleetward_schemas.upgrade import Release, Why
 from tests.world import Provider, Stage
 
-RELEASE = Release.model_validate(
+RELEASE = Release.read(
     {
         "name": "firmware",
         "target": "acme/fw-2.bin",

@@ -89,7 +89,7 @@ def test_an_unanswered_request_is_repeated_with_the_same_id_and_keys(working: St
     working.until(lambda: rotated(working, before))
 
     said = working.server.said("csr")
-    assert len({(one.opened.id, one.body.model_dump_json()) for one in said}) == 1
+    assert len({(one.opened.id, one.body.json()) for one in said}) == 1
 
 
 def test_keys_the_server_does_not_want_are_made_again_three_times_at_most(working: Stage) -> None:
@@ -99,7 +99,7 @@ def test_keys_the_server_does_not_want_are_made_again_three_times_at_most(workin
     working.until(lambda: len(results(working, command)) == 2)
 
     assert results(working, command)[-1] is ResultState.FAILED
-    assert len({one.body.model_dump_json() for one in working.server.said("csr")}) == 3
+    assert len({one.body.json() for one in working.server.said("csr")}) == 3
     working.until(lambda: not working.device.session.kept.doomed)
     assert pair_of(working) == before
     assert set(working.keys.kept) == {before.device_key, before.transport_key}
@@ -135,10 +135,10 @@ def test_only_our_own_certificates_for_our_own_request_are_taken(working: Stage,
     old = {"deviceChain": list(before.device_chain), "transportChain": list(before.transport_chain)}
     other = working.server.draft(working.id, "ack", body).id
     wrong = {
-        "command": body.model_copy(update={"commandId": other}),
-        "keys": body.model_copy(update=old),
-        "swapped": body.model_copy(update={"deviceChain": body.transportChain, "transportChain": body.deviceChain}),
-        "transport-twice": body.model_copy(update={"deviceChain": body.transportChain}),
+        "command": body.changed(commandId=other),
+        "keys": body.changed(**old),
+        "swapped": body.changed(deviceChain=body.transportChain, transportChain=body.deviceChain),
+        "transport-twice": body.changed(deviceChain=body.transportChain),
     }
     working.server.say(working.id, wrong.get(change, body), in_reply_to=other if change == "reply" else asked)
     working.pass_s(20)
@@ -182,7 +182,7 @@ def test_under_the_old_pair_it_asks_for_the_same_certificates_again(working: Sta
     working.server.silent.clear()
     working.until(lambda: rotated(working, before), 7200)
 
-    assert len({h.body.model_dump_json() for h in working.server.said("csr")}) == 1
+    assert len({h.body.json() for h in working.server.said("csr")}) == 1
 
 
 @pytest.mark.parametrize("stop", range(1, 60))
@@ -200,7 +200,7 @@ def test_a_crash_after_any_turn_changes_nothing(stage: Stage, stop: int) -> None
 
     after = pair_of(stage)
     assert set(stage.keys.kept) == {after.device_key, after.transport_key}
-    assert len({h.body.model_dump_json() for h in stage.server.said("csr")}) == 1
+    assert len({h.body.json() for h in stage.server.said("csr")}) == 1
 
 
 def test_an_order_that_may_have_expired_is_not_begun(working: Stage) -> None:

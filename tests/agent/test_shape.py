@@ -13,6 +13,7 @@ from tests.world import Provider
 
 FILES = sorted(Path(fleetward_agent.__file__).parent.rglob("*.py"))
 FORBIDDEN = {"fleetward_server", "fleetward_sandbox", "sqlalchemy", "rich", "typer", "structlog", "amqtt", "asyncio"}
+FORBIDDEN |= {"pydantic"}
 OUTSIDE = {"time", "socket", "os", "random", "secrets", "signal", "fcntl", "shutil", "subprocess", "pyudev"}
 TOUCH_THE_WORLD = {
     "world.py",
@@ -32,6 +33,7 @@ DOOR = "local_door.py"
 """The one file that listens: on a UNIX socket, where it tells and does nothing."""
 CAPTURES = ("capture", "rcapture", "biovalue", "biometric", "bdb")
 HEAVY = ("sqlalchemy", "rich", "typer", "structlog", "amqtt", "fleetward_server", "asyncio", "jwt", "pyudev", "tuf")
+HEAVY += ("pydantic",)
 
 
 def imported(path: Path) -> set[str]:

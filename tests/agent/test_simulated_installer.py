@@ -8,7 +8,7 @@ import pytest
 from fleetward_agent.installers import Broken, Package, Place
 from fleetward_sandbox.installer import SimulatedInstaller, firmware_in
 from fleetward_sandbox.scanner import FIRMWARE, SimulatedScanner
-from fleetward_schemas.identity import DigitalId
+from fleetward_sandbox.vector_pki import IDENTITY_A
 from fleetward_schemas.inventory import DeviceStatus
 from fleetward_schemas.upgrade import Why
 from tests.agent.packages import package
@@ -23,7 +23,7 @@ class Sim:
         self.start()
 
     def start(self) -> None:
-        self.scanner = SimulatedScanner(DigitalId.model_construct(), 0.0, lambda: 0.0)
+        self.scanner = SimulatedScanner(IDENTITY_A, 0.0, lambda: 0.0)
         self.installer = SimulatedInstaller(self.place, self.scanner)
 
     def upgrade(self, text: str, counter: int = 2) -> Package:

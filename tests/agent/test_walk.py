@@ -90,7 +90,7 @@ def test_a_pending_device_waits_and_enrols_once_it_is_approved(stage: Stage) -> 
 
     stage.server.enrolled_as = None
     hello = stage.server.said("hello")[0].opened
-    now = held.model_copy(update={"retryAfterS": 1})
+    now = held.changed(retryAfterS=1)
     stage.server.say(f"f-{stage.id}", now, in_reply_to=hello.id)
     stage.until(lambda: online(stage), 20)
 

@@ -96,7 +96,7 @@ def hoard(stage: Stage, number: int) -> None:
     body = Telemetry(readings=[Reading(observedAt=show(stage.clock.now), uncertaintyMs=1, metrics={"uptimeS": 1})])
     made = (next_id(stage.clock.now + timedelta(milliseconds=one), None, bytes(10)) for one in range(number))
     now_ms = to_ms(stage.clock.now)
-    stage.parts.outbox.commit([AddReport(one, "telemetry", body.model_dump_json(), 3, now_ms) for one in made])
+    stage.parts.outbox.commit([AddReport(one, "telemetry", body.json(), 3, now_ms) for one in made])
 
 
 def test_a_server_that_takes_nothing_gets_four_reports_and_no_more(working: Stage) -> None:

@@ -165,7 +165,7 @@ class Upgrading(Stage):
 def window(stage: Upgrading, from_s: float, to_s: float) -> Window:
     """Return a window that begins and ends so many seconds from now."""
     ends = [moment.show(stage.clock.now + timedelta(seconds=s)) for s in (from_s, to_s)]
-    return Window.model_validate({"from": ends[0], "to": ends[1]})
+    return Window.read({"from": ends[0], "to": ends[1]})
 
 
 __all__ = ["Bench", "Upgrading", "release", "target", "window"]

@@ -22,7 +22,7 @@ IMPORTS = (
     "ssl",
     "sqlite3",
     "paho.mqtt.client",
-    "pydantic",
+    "msgspec",
     "cryptography.x509",
     "tinydb",
     "pyudev",
@@ -30,13 +30,13 @@ IMPORTS = (
     "fleetward_broker.link",
     "fleetward_agent.run",
 )
-LIBRARIES = ("sqlite3", "pydantic", "tinydb")
+LIBRARIES = ("sqlite3", "msgspec", "tinydb")
 CLIENT = Path(__file__).parents[1] / "live" / "independent_client.py"
 FLOOR = """
 import importlib, sys
 client, folder, *names = sys.argv[1:]
 for name in names: importlib.import_module(name)
-class One(sys.modules["pydantic"].BaseModel): one: int
+class One(sys.modules["msgspec"].Struct): one: int
 sys.argv = [client, folder, "--reports", "2"]
 exec(compile(open(client).read(), client, "exec"))
 with open("/proc/self/statm") as f: print(int(f.read().split()[1]) * 4096 / 2**20)

@@ -197,7 +197,7 @@ def test_one_code_of_a_deregistration_means_two_things(client):
 
 
 def masterdata(scanner: Scanner, moment: datetime = NOW, **changes: Any) -> str:
-    digital = scanner.identity.model_dump() | {"dateTime": show(NOW)}
+    digital = scanner.identity.document() | {"dateTime": show(NOW)}
     info = {
         "deviceSubId": "[1]",
         "certification": "L0",

@@ -3,7 +3,6 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from fleetward_schemas.commands import (
     FINAL,
@@ -20,7 +19,7 @@ from fleetward_schemas.commands import (
     may_advance,
     takes,
 )
-from fleetward_schemas.errors import LocalMistake
+from fleetward_schemas.errors import LocalMistake, Refused
 
 ID = "0195514e-6c00-7000-8000-000000000000"
 RESULTS = ("accepted", "succeeded", "failed", "refused", "expired")
@@ -75,24 +74,24 @@ def test_no_command_asks_for_a_capture():
 
 def test_an_old_agent_reads_a_command_it_does_not_know():
     newer = {"commandId": ID, "command": "new-word", "params": {"x": 1}, "new": 1}
-    assert Command.model_validate(newer).command == "new-word"
+    assert Command.read(newer).command == "new-word"
 
 
 @pytest.mark.parametrize("change", [{"commandId": "1"}, {"command": "Two words"}, {"params": []}, {"params": None}])
 def test_a_command_is_a_word_with_members(change):
-    with pytest.raises(ValidationError):
-        Command.model_validate({"commandId": ID, "command": "sync-time", "params": {}} | change)
+    with pytest.raises(Refused):
+        Command.read({"commandId": ID, "command": "sync-time", "params": {}} | change)
 
 
 @pytest.mark.parametrize("reason", [None, *ResultReason])
 def test_a_result_gives_a_reason_of_the_list_or_none(reason):
-    assert Result.model_validate({"commandId": ID, "state": "failed", "reason": reason}).reason is reason
+    assert Result.read({"commandId": ID, "state": "failed", "reason": reason}).reason is reason
 
 
 @pytest.mark.parametrize("change", [{"state": "maybe"}, {"reason": "the cat"}, {"reason": ""}, {"note": "x"}])
 def test_a_result_says_nothing_else(change):
-    with pytest.raises(ValidationError):
-        Result.model_validate({"commandId": ID, "state": "failed", "reason": None} | change)
+    with pytest.raises(Refused):
+        Result.read({"commandId": ID, "state": "failed", "reason": None} | change)
 
 
 @pytest.mark.parametrize(

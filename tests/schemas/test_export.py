@@ -46,7 +46,7 @@ def test_what_our_models_accept_the_schemas_accept(author):
 def test_the_identities_fit_their_schemas(cast, author):
     header = json.loads(b64url_decode(cast.digital_id_a.split(".")[0].encode()))
     assert fits("header.identity", header)
-    assert fits("digital-id", read_identity(cast.digital_id_a).digital_id.model_dump())
+    assert fits("digital-id", read_identity(cast.digital_id_a).digital_id.document())
     info = next(case for case in accepted(author) if case.name == "up-info").payload()["body"]["deviceInfo"]
     assert fits("device-info", json.loads(b64url_decode(info.split(".")[1].encode())))
 

@@ -39,7 +39,7 @@ def read(cast, text):
 
 
 def test_what_is_signed_is_read(cast, info):
-    model = DeviceInfo.model_validate(info)
+    model = DeviceInfo.read(info)
     assert read(cast, sign_info(model, cast.device_b.key, cast.device_b.chain[0])) == model
     assert read(cast, token(cast, info)) == model
 

@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 
 from cryptography.hazmat.primitives.serialization import Encoding
-from pydantic import BaseModel
 
 from fleetward_broker import profiles
 from fleetward_broker.profiles import Issuer, Subject
@@ -18,6 +17,7 @@ from fleetward_schemas.identity import Certification, DigitalId, Environment, Pu
 from fleetward_schemas.jws import Alg, PrivateKey
 from fleetward_schemas.messages import KINDS
 from fleetward_schemas.moment import show
+from fleetward_schemas.shapes import Body
 from fleetward_schemas.strict import show_der
 from fleetward_schemas.topics import Address, Direction, principal_of
 from fleetward_server.state import Certificate, CertificateState, Device, Use
@@ -127,7 +127,7 @@ class Voice:
     digital_id: str = "signed.digital.id"
 
 
-def said(kind: str, body: BaseModel, voice: Voice) -> Said:
+def said(kind: str, body: Body, voice: Voice) -> Said:
     """Return an admitted message of ``kind``."""
     entry = KINDS[(Direction.UP, kind)]
     of_device = voice.speaker.certificate is not None
@@ -141,7 +141,7 @@ def said(kind: str, body: BaseModel, voice: Voice) -> Said:
         seq=0 if entry.nonce_bound else 7,
         timestamp=show(NOW),
         digitalId=voice.digital_id,
-        body=body.model_dump(mode="json"),
+        body=body.document(),
     )
     header = Header(Alg.EDDSA, None, voice.speaker.signer)
     opened = Opened(entry, Address(Direction.UP, kind, principal), header, members, NOW, None)

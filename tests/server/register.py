@@ -49,7 +49,7 @@ def identity(number: int = 1, **changes: str) -> DigitalId:
         "deviceProviderId": "acme",
         "dateTime": "2026-05-01T00:00:00Z",
     }
-    return DigitalId.model_validate(fields | changes)
+    return DigitalId.read(fields | changes)
 
 
 def device(number: int = 1, **changes: object) -> Device:

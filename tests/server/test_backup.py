@@ -450,7 +450,7 @@ def doctored(line: bytes, **changes: object) -> bytes:
     [
         lambda line: line[: len(line) // 2],
         lambda line: doctored(line, id=device(3).id),
-        lambda line: doctored(line, id=device(3).id, identity=device(3).identity.model_dump()),
+        lambda line: doctored(line, id=device(3).id, identity=device(3).identity.document()),
         lambda line: line.replace(b'"use":"device"', b'"use":"transport"'),
         lambda line: line.replace(b'"der":"MII', b'"der":"MIJ'),
     ],

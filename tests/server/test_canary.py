@@ -100,7 +100,7 @@ def info(device: TestDevice, now: datetime, **changes: Any) -> str:
         digitalId=device.digital_id,
         timestamp=show(now),
     )
-    return sign_info(made.model_copy(update=changes), device.device_key, device.device_leaf)
+    return sign_info(made.changed(**changes), device.device_key, device.device_leaf)
 
 
 UP = sorted(kind.name for kind in KINDS.values() if kind.direction is Direction.UP)

@@ -149,9 +149,9 @@ def test_a_certificate_over_another_key_or_by_another_issuer_is_named(
 
 def test_what_is_missing_or_was_not_planned_is_named(report: Callable[..., Report]) -> None:
     whole = report()
-    less = whole.model_copy(update={"certificates": whole.certificates[:1]})
-    more = whole.model_copy(update={"authorities": whole.certificates[:1]})
-    other = whole.model_copy(update={"plan": whole.plan.replace("alg: EdDSA", "alg: RS256", 1)})
+    less = whole.changed(certificates=whole.certificates[:1])
+    more = whole.changed(authorities=whole.certificates[:1])
+    other = whole.changed(plan=whole.plan.replace("alg: EdDSA", "alg: RS256", 1))
 
     assert list(flaws(less)) == ["certificates: device-ca: not as the plan wants"]
     assert list(flaws(more)) == ["authorities: root: not as the plan wants"]

@@ -227,7 +227,7 @@ def test_show_tells_every_word_of_a_device(fleetward: Fleetward, store: Store) -
     version = store.assignments_of([FIRST])[FIRST].version
     for number, phase in enumerate((Phase.ASSIGNED, Phase.DOWNLOADING)):
         text = f"01900000-0000-7000-8000-{number:012d}"
-        body = progress(version, phase).model_dump_json()
+        body = progress(version, phase).json()
         with store.unit() as unit:
             unit.apply([AddReport(Report(FIRST, text, "progress", NOW, NOW, body))])
 

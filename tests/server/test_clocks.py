@@ -24,7 +24,7 @@ def telling(number: int, device_number: int = 1, **metrics: float) -> Report:
     """Return a report that was half a second on its way. metrics: those of its last reading."""
     old = Reading(observedAt=show(NOW - timedelta(minutes=1)), uncertaintyMs=1, metrics={"clockWidthMs": 9})
     last = Reading(observedAt=show(NOW), uncertaintyMs=20, metrics=metrics or TOLD)
-    body = Telemetry(readings=[old, last]).model_dump_json()
+    body = Telemetry(readings=[old, last]).json()
     made_ = replace(report(number, device_number), body=body)
     return replace(made_, received_at=made_.at + timedelta(milliseconds=500))
 

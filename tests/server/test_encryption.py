@@ -93,7 +93,7 @@ def test_without_mosip_nothing_is_told_and_unreadable_anchors_are_named(store: S
 
 
 BODY = Encryption(env=Environment.DEVELOPER, domainUri=DOMAIN, certificates=[show_der(chain(FIR)[0].der)])
-TELLING = replace(POLICY, encryption=(BODY, BODY.model_copy(update={"domainUri": "https://two.example.org"})))
+TELLING = replace(POLICY, encryption=(BODY, BODY.changed(domainUri="https://two.example.org")))
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def hello(**changes: object) -> Hello:
     body = Hello(
         nonce=NONCE, certification=Certification.L1, purpose=Purpose.REGISTRATION, protocol=[1], agentVersion="1"
     )
-    return body.model_copy(update=changes)
+    return body.changed(**changes)
 
 
 def say(body: Hello, what: Known, voice: Voice = L1, policy: enrol.Policy = POLICY) -> Turn:

@@ -46,7 +46,7 @@ def told(own_word: str, code: str | None, digital_id: str = "signed.digital.id",
         digitalId=digital_id,
         timestamp=show(NOW),
     )
-    signed = sign_info(info.model_copy(update=claims), key("device key"), leaf("device key", "device"))
+    signed = sign_info(info.changed(**claims), key("device key"), leaf("device key", "device"))
     row = device(state=State.REGISTERED, device_code=code)
     word = said("info", Info(deviceInfo=signed), Voice(device_speaker()))
     return on_info(word, known(device=row, chains=pair()), POLICY)

@@ -24,7 +24,8 @@ KEY = "A" * 43
 
 
 def row(number: int = 1, **changes: object) -> dict[str, object]:
-    named = identity(number).model_dump(exclude={"dateTime"})
+    named = identity(number).document()
+    del named["dateTime"]
     return named | {"certification": "L1", "purpose": "Registration"} | changes
 
 

@@ -273,7 +273,7 @@ def test_masterdata_gets_an_object_with_its_own_names():
     assert (info["deviceSubId"], info["timeStamp"], info["firmware"]) == ("[1,2,3]", show(NOW), "7.1")
     assert info.keys() == {"deviceSubId", "certification", "digitalId", "firmware", "deviceExpiry", "timeStamp"}
     digital = json.loads(base64.b64decode(info["digitalId"]))
-    assert digital == scanner.identity.model_dump() | {"dateTime": "2026-05-01T12:00:00.000Z"}
+    assert digital == scanner.identity.document() | {"dateTime": "2026-05-01T12:00:00.000Z"}
 
 
 @pytest.mark.parametrize(

@@ -72,15 +72,13 @@ def list_models(folder: Dir = HERE, *, as_json: Json = False) -> None:
 
 def _identity(kind: tuple[str, str, str, str], provider_id: str, provider: "ProviderTable") -> "DigitalId":
     """Put the four words where a digital ID has them, so that its own rules judge them."""
-    from pydantic import ValidationError
-
+    from fleetward_schemas.errors import Refused
     from fleetward_schemas.identity import DigitalId
+    from fleetward_schemas.shapes import read_own
 
     named = dict(zip(("make", "model", "type", "deviceSubType"), kind, strict=True))
     named |= {"deviceProvider": provider.name, "deviceProviderId": provider_id or provider.id}
     try:
-        return DigitalId.model_validate(named | {"serialNo": "any", "dateTime": "1970-01-01T00:00:00Z"})
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        where = f"{first['loc'][0]}: " if first["loc"] else ""
-        raise OperatorProblem(Kind.INVALID, f"{where}{first['msg'].removeprefix('Value error, ')}") from None
+        return read_own(DigitalId, named | {"serialNo": "any", "dateTime": "1970-01-01T00:00:00Z"})
+    except Refused as refusal:
+        raise OperatorProblem(Kind.INVALID, refusal.detail) from None

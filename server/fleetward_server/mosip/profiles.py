@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from pydantic import ValidationError
-
 from fleetward_schemas.certificates import read_certificate
 from fleetward_schemas.encryption import MosipAnchors
 from fleetward_schemas.errors import Code, LocalMistake, Refused
@@ -164,8 +162,8 @@ def info_of(text: str) -> DeviceInfo:
         LocalMistake: something else was stored.
     """
     try:
-        return DeviceInfo.model_validate(read_object(split(text.encode("ascii")).payload))
-    except (Refused, ValidationError, UnicodeEncodeError) as error:
+        return DeviceInfo.read(read_object(split(text.encode("ascii")).payload))
+    except (Refused, UnicodeEncodeError) as error:
         raise LocalMistake("stored device info cannot be read") from error
 
 
@@ -173,8 +171,8 @@ def _as_object(text: str) -> dict[str, Any]:
     """Return device info as masterdata takes it: sub ids as one text, the digital ID unsigned, moments to the ms."""
     info, token = info_of(text), split(text.encode("ascii"))
     leaf = read_certificate(b64_der(token.header["x5c"][0]))
-    identity = DigitalId.model_validate(read_object(split(info.digitalId.encode("ascii")).payload))
-    digital = identity.model_dump() | {"dateTime": show(parse_loose(identity.dateTime))}
+    identity = DigitalId.read(read_object(split(info.digitalId.encode("ascii")).payload))
+    digital = identity.document() | {"dateTime": show(parse_loose(identity.dateTime))}
     return {
         "deviceSubId": f"[{','.join(info.deviceSubId)}]",
         "certification": str(info.certification),

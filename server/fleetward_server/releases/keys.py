@@ -5,18 +5,19 @@ signed: a copy of the repository and a history, by which it knows what may follo
 Source: S6, S7; TUF 1.0 section 6.1.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fleetward_broker.pkcs11_uri import SCHEME
 from fleetward_broker.signers import KeyUnavailable, file_of, key_pem, make_key, open_key, write_durably, write_private
+from fleetward_schemas.errors import Refused
 from fleetward_schemas.jws import Alg, PrivateKey
-from fleetward_schemas.shapes import first_fault
+from fleetward_schemas.shapes import UpBody, read_json
 from fleetward_schemas.upgrade import Custom
 from fleetward_server.ca_keys import ROOT_BITS, InToken, Keys, beside, keys_of
 from fleetward_server.config import Config
@@ -30,29 +31,23 @@ WARNING = (
 )
 
 
-class _Named(BaseModel):
+class _Named(UpBody, frozen=True):
     """keys.json: URIs, relative ``file:`` ones from its own folder. release: empty where only root keys are."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     root: list[str]
     release: str = ""
     threshold: int = 2
 
 
-class Signed(BaseModel):
+class Signed(UpBody, frozen=True):
     """One entry of the history: what was once released."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     path: str
     sha256: str
     custom: Custom
 
 
-class _History(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
+class _History(UpBody, frozen=True):
     signed: list[Signed]
 
 
@@ -81,17 +76,21 @@ class OfflineKeys:
         if not path.exists():
             return []
         try:
-            return _History.model_validate_json(path.read_bytes()).signed
-        except ValidationError as error:
-            raise OperatorProblem(Kind.INVALID, f"{path}: {first_fault(error)}") from None
+            return read_json(_History, path.read_bytes()).signed
+        except Refused as refusal:
+            raise OperatorProblem(Kind.INVALID, f"{path}: {refusal.detail}") from None
 
     def remember(self, signed: list[Signed]) -> None:
         """Write the history down. Raises: OSError."""
-        write_durably(self.folder / HISTORY, _History(signed=signed).model_dump_json(indent=1).encode())
+        write_durably(self.folder / HISTORY, _shown(_History(signed=signed)))
 
     def keep(self, files: Mapping[str, bytes]) -> None:
         """Put files into the copy, durably; what they replace goes, roots never. Raises: OSError."""
         keep(self.copy, files)
+
+
+def _shown(shape: UpBody) -> bytes:
+    return json.dumps(shape.document(), indent=1).encode()
 
 
 def keep(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -120,7 +119,7 @@ def make_offline(folder: Path, count: int, threshold: int, secret: bytes, hsm: s
     uris = {name: place.uri(_label(name)) if place else f"file:{name}.key.pem" for name in made}
     release = uris.pop("release")
     named = _Named(root=list(uris.values()), release=release, threshold=threshold)
-    write_durably(folder / KEYS, named.model_dump_json(indent=1).encode())
+    write_durably(folder / KEYS, _shown(named))
     *roots, last = made.values()
     return OfflineKeys(folder, tuple(roots), last, threshold)
 
@@ -152,11 +151,11 @@ def open_offline(folder: Path, secret: bytes) -> OfflineKeys:
     """
     path = folder / KEYS
     try:
-        named = _Named.model_validate_json(path.read_bytes())
+        named = read_json(_Named, path.read_bytes())
     except FileNotFoundError:
         raise OperatorProblem(Kind.NOT_FOUND, f"{path}: not there; expected a folder of offline keys") from None
-    except ValidationError as error:
-        raise OperatorProblem(Kind.INVALID, f"{path}: {first_fault(error)}") from None
+    except Refused as refusal:
+        raise OperatorProblem(Kind.INVALID, f"{path}: {refusal.detail}") from None
     roots = tuple(_open(uri, folder, secret) for uri in named.root)
     release = _open(named.release, folder, secret) if named.release else None
     return OfflineKeys(folder, roots, release, named.threshold)
@@ -180,8 +179,8 @@ def _open(uri: str, folder: Path, secret: bytes) -> PrivateKey:
 def needs_secret(folder: Path) -> bool:
     """Say whether a folder has keys under a passphrase. Raises: as ``open_offline``."""
     try:
-        named = _Named.model_validate_json((folder / KEYS).read_bytes())
-    except (FileNotFoundError, ValidationError):
+        named = read_json(_Named, (folder / KEYS).read_bytes())
+    except (FileNotFoundError, Refused):
         return True
     return not all(uri.startswith(SCHEME) for uri in (*named.root, named.release) if uri)
 

@@ -7,10 +7,9 @@ Source: S5, S7; ``signing`` for what is done beside the offline keys.
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
 from tuf.api.metadata import Root, TargetFile
 
-from fleetward_schemas.shapes import first_fault
+from fleetward_schemas.errors import Refused
 from fleetward_schemas.upgrade import Custom
 from fleetward_server.keeper import Keeper
 from fleetward_server.problem import Kind, OperatorProblem
@@ -66,7 +65,7 @@ class Releaser(Keeper):
         wanted = _wanted(new, sha256_hex, length)
         released = {one.path: custom_of(one) for one in targets_of(whole.offline)}
         may_release({wanted.path: wanted.custom}, released | before.customs())
-        asked = before.model_copy(update={"add": [*before.add, wanted]})
+        asked = before.changed(add=[*before.add, wanted])
         _fits(whole, asked)
         self._ask(asked, exchange, whole)
         custom = wanted.custom
@@ -84,7 +83,7 @@ class Releaser(Keeper):
         if path not in {one.path for one in targets_of(whole.offline)}:
             raise OperatorProblem(Kind.NOT_FOUND, f"{path}: not released; fleetward release list tells what is")
         if path not in before.withdraw:
-            before = before.model_copy(update={"withdraw": [*before.withdraw, path]})
+            before = before.changed(withdraw=[*before.withdraw, path])
         self._ask(before, exchange, whole)
         self._note("release-withdrawal-requested", path, reason, "")
 
@@ -108,16 +107,17 @@ class Releaser(Keeper):
 
     def _ask(self, request: Request, exchange: Exchange, whole: Whole) -> None:
         days = self.config.releases.targets_days
-        exchange.ask(request.model_copy(update={"targets_days": days}), whole.files)
+        exchange.ask(request.changed(targets_days=days), whole.files)
 
 
 def _wanted(new: NewTarget, sha256_hex: str, length: int) -> Wanted:
     path = new.path or f"{new.name}/{new.version}/{new.file.name}"
     try:
         custom = Custom(name=new.name, counter=new.counter, version=new.version, models=list(new.models) or None)
-        return Wanted(path=path, length=length, sha256=sha256_hex, custom=custom, url=new.url or None)
-    except ValidationError as error:
-        raise OperatorProblem(Kind.INVALID, f"{path}: no lawful target: {first_fault(error)}") from None
+        wanted = Wanted(path=path, length=length, sha256=sha256_hex, custom=custom, url=new.url or None)
+        return Wanted.read(wanted.document())
+    except Refused as refusal:
+        raise OperatorProblem(Kind.INVALID, f"{path}: no lawful target: {refusal.detail}") from None
 
 
 def _fits(whole: Whole, asked: Request) -> None:

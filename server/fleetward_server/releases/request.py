@@ -14,10 +14,11 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from msgspec import Meta, field
 
 from fleetward_broker.signers import sync_folder, write_durably
-from fleetward_schemas.shapes import first_fault
+from fleetward_schemas.errors import Refused
+from fleetward_schemas.shapes import UpBody, read_json
 from fleetward_schemas.upgrade import MAX_TARGET_BYTES, Custom, TargetPath, Url
 from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.releases.files import METADATA, Read, in_folder
@@ -25,30 +26,26 @@ from fleetward_server.releases.files import METADATA, Read, in_folder
 REQUEST, FILES, SIGNED = "request.json", "files", "signed"
 EXCHANGE = "exchange"
 MOST_BYTES = 16 * 1024 * 1024
-Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Hex = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
 
-class _Shape(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Wanted(_Shape):
+class Wanted(UpBody, frozen=True):
     """A target that shall be released. sha256: in hexadecimal, as TUF has it. url: where others serve its bytes."""
 
     path: TargetPath
-    length: Annotated[int, Field(ge=1, le=MAX_TARGET_BYTES)]
+    length: Annotated[int, Meta(ge=1, le=MAX_TARGET_BYTES)]
     sha256: Hex
     custom: Custom
     url: Url | None = None
 
 
-class Request(_Shape):
+class Request(UpBody, frozen=True):
     """All that is asked for at once. targets_days: how long what the release key signs shall be good for."""
 
     format: Literal[1] = 1
-    targets_days: Annotated[int, Field(ge=2, le=365)] = 90
-    add: list[Wanted] = []
-    withdraw: list[TargetPath] = []
+    targets_days: Annotated[int, Meta(ge=2, le=365)] = 90
+    add: list[Wanted] = field(default_factory=list)
+    withdraw: list[TargetPath] = field(default_factory=list)
 
     def customs(self) -> dict[str, Custom]:
         """Return what is to be released, by path."""
@@ -73,9 +70,9 @@ class Exchange:
             return Request()
         raw = path.read_bytes()
         try:
-            found = Request.model_validate_json(raw[:MOST_BYTES])
-        except ValidationError as error:
-            raise OperatorProblem(Kind.INVALID, f"{path}: not a request: {first_fault(error)}") from None
+            found = read_json(Request, raw[:MOST_BYTES])
+        except Refused as refusal:
+            raise OperatorProblem(Kind.INVALID, f"{path}: not a request: {refusal.detail}") from None
         if len({one.path for one in found.add}) != len(found.add):
             raise OperatorProblem(Kind.INVALID, f"{path}: a path stands twice")
         return found
@@ -83,7 +80,7 @@ class Exchange:
     def ask(self, request: Request, published: Mapping[str, bytes]) -> None:
         """Put a request in, and what is published now. Raises: OSError."""
         self.lay(METADATA, published)
-        write_durably(self.folder / REQUEST, json.dumps(request.model_dump(mode="json"), indent=1).encode() + b"\n")
+        write_durably(self.folder / REQUEST, json.dumps(request.document(), indent=1).encode() + b"\n")
 
     def lay(self, part: str, files: Mapping[str, bytes]) -> None:
         """Have one of its folders of metadata hold these files and no others. Raises: OSError."""

@@ -76,7 +76,7 @@ def may_release(wanted: Mapping[str, Custom], released: Mapping[str, Custom], ev
 
 def target_file(path: str, length: int, sha256_hex: str, custom: Custom) -> TargetFile:
     """Return a target as a bin has it."""
-    said = custom.model_dump(mode="json", exclude_none=True)
+    said = {name: value for name, value in custom.document().items() if value is not None}
     return TargetFile(length, {"sha256": sha256_hex}, path, {"custom": said})
 
 

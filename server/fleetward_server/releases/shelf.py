@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
 from tuf.api.metadata import TargetFile
 
-from fleetward_schemas.shapes import first_fault
+from fleetward_schemas.errors import Refused
 from fleetward_schemas.strict import b64url
 from fleetward_schemas.upgrade import Custom
 from fleetward_server.config import Config
@@ -97,6 +96,6 @@ def custom_of(found: TargetFile) -> Custom:
     if "sha256" not in found.hashes:
         raise Unverified(f"{found.path}: no sha256")
     try:
-        return Custom.model_validate(found.custom)
-    except ValidationError as error:
-        raise Unverified(f"{found.path}: {first_fault(error)}") from None
+        return Custom.read(found.custom)
+    except Refused as refusal:
+        raise Unverified(f"{found.path}: {refusal.detail}") from None

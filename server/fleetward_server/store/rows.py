@@ -17,6 +17,7 @@ from fleetward_schemas.foreign import Leniency
 from fleetward_schemas.identity import Certification, DigitalId, Purpose
 from fleetward_schemas.moment import EPOCH
 from fleetward_schemas.replay import WIDTH, ReplayWindow
+from fleetward_schemas.strict import read_object
 from fleetward_schemas.topics import DeviceId
 from fleetward_server.state import (
     AuditEntry,
@@ -70,7 +71,7 @@ def from_device(device: Device) -> Values:
         "state": device.state,
         "certification": device.certification,
         "purpose": device.purpose,
-        "identity": device.identity.model_dump_json(),
+        "identity": device.identity.json(),
         "serial": device.identity.serialNo,
         "model": device.identity.model,
         "listed": device.listed,
@@ -133,7 +134,7 @@ def to_device(row: AnyRow) -> Device:
 
 @lru_cache(maxsize=TEXTS_KEPT)
 def _identity(text: str) -> DigitalId:
-    return DigitalId.model_validate_json(text)
+    return DigitalId.read(read_object(text.encode()))
 
 
 @lru_cache(maxsize=TEXTS_KEPT)
