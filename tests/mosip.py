@@ -19,8 +19,8 @@ from fleetward_sandbox.factory import CHIP
 from fleetward_schemas.certificates import Unit
 from fleetward_schemas.enrol import State
 from fleetward_schemas.identity import Certification, DigitalId, Environment, Purpose, device_id, sign_identity
-from fleetward_schemas.inventory import DeviceInfo, DeviceStatus, sign_info
-from fleetward_schemas.jws import Alg, PrivateKey, compact
+from fleetward_schemas.inventory import LEVELS, DeviceInfo, DeviceStatus, sign_info, sign_words
+from fleetward_schemas.jws import Alg, PrivateKey, compact, split
 from fleetward_schemas.moment import show
 from fleetward_schemas.strict import b64url, show_der
 from fleetward_server.state import Device, Presence
@@ -105,6 +105,14 @@ class Scanner:
             timestamp=show(at),
         )
         return sign_info(info.changed(**changes), rsa("a device"), self.leaf(at))
+
+    def info_as_sbi(self, at: datetime) -> str:
+        """Return deviceInfo as this device signs it in the spelling of SBI 1.0."""
+        info = json.loads(split(self.info(at).encode()).payload)
+        named = {name: value for name, value in info.items() if name not in {"deviceId", "deviceCode"}}
+        level = {held: word for word, held in LEVELS.items()}[self.level]
+        named |= {"serialNo": self.identity.serialNo, "certification": level, "specVersion": ["1.0.0"]}
+        return sign_words(json.dumps(named).encode(), rsa("a device"), self.leaf(at))
 
     def row(self, **changes: Any) -> Device:
         """Return its record, registered and online."""

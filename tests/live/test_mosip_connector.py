@@ -18,6 +18,7 @@ from fleetward_schemas.encryption import MosipAnchors
 from fleetward_schemas.enrol import State
 from fleetward_schemas.errors import LocalMistake
 from fleetward_schemas.identity import Certification, Purpose
+from fleetward_server.mosip.profiles import Voice
 from fleetward_server.mosip.queue import MOST_UNKNOWN, TaskState
 from fleetward_server.mosip.settings import Profile
 from fleetward_server.state import Presence
@@ -60,6 +61,46 @@ def crypto(tmp_path: Path, served: Served, clock: Clock) -> Iterator[Office]:
     fresh(served.mosip, clock)
     with office(tmp_path, served, clock, Profile.CRYPTO_ONLY) as made:
         yield made
+
+
+@pytest.mark.parametrize("scanner", [L0, L1], ids=["L0", "L1"])
+def test_device_info_as_sbi_1_0_spells_it_has_a_clear_outcome(here, scanner):
+    here.deaf.add(scanner.id)
+    here.add(scanner, purpose=scanner.purpose, certification=scanner.level, device_info=scanner.info_as_sbi(START))
+    here.work()
+    (task,) = here.tasks(scanner)
+    if here.table.profile == Profile.MASTERDATA:
+        assert here.code(scanner) == "code-1"
+    else:
+        # Partner management knows L0 and L1 alone, and what the device signed cannot be said otherwise.
+        assert (task.state, task.code) == ("dead", "PMS_AUT_011")
+
+
+def test_a_task_at_which_our_own_code_stumbles_lets_the_others_go(pms, monkeypatch):
+    other = Scanner(3)
+    pms.add(L0, device_info=L0.info(START))
+    pms.connector.plan(pms.clock.now)
+    asked = Voice.asked
+
+    def stumbling(voice, task, device, now):
+        if device.id == L0.id:
+            raise LocalMistake("stumbled")
+        return asked(voice, task, device, now)
+
+    monkeypatch.setattr(Voice, "asked", stumbling)
+    with pytest.raises(LocalMistake):
+        pms.connector.step(pms.clock.now)
+    pms.connector.set_aside(pms.clock.now)
+    # Nobody is set aside for what happens elsewhere.
+    pms.add(other)
+    pms.work()
+    pms.connector.set_aside(pms.clock.now)
+    assert pms.code(other) is not None
+    (task,) = pms.tasks(L0)
+    assert (task.state, task.code) == ("waiting", "own-mistake")
+    monkeypatch.undo()
+    pms.work_for(minutes=6)
+    assert pms.code(L0) is not None
 
 
 @pytest.mark.parametrize("scanner", [L0, L1], ids=["L0", "L1"])

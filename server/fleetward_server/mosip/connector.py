@@ -97,6 +97,7 @@ class Connector:
 
     def step(self, now: datetime) -> bool:
         """Do one thing that is due; say whether there was one."""
+        self._current = None
         if self.pause.until is not None and now < self.pause.until:
             return False
         task = self._store.mosip_due(self.profile, now)
@@ -113,10 +114,11 @@ class Connector:
             self._find_code(task, device, now)
         else:
             self._send(task, device, now)
+        self._current = None
         return True
 
     def set_aside(self, now: datetime) -> None:
-        """Let others go before the task at which our own code stumbled."""
+        """Let others go before the task at which our own code stumbled, if it was at one."""
         if self._current is not None:
             task = self._store.mosip_task(self._current.number)
             if task is not None and task.state in queue.OPEN:

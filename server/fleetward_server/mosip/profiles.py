@@ -21,7 +21,7 @@ from fleetward_schemas.certificates import read_certificate
 from fleetward_schemas.encryption import MosipAnchors
 from fleetward_schemas.errors import Code, LocalMistake, Refused
 from fleetward_schemas.identity import Certification, DigitalId, Purpose
-from fleetward_schemas.inventory import DeviceInfo
+from fleetward_schemas.inventory import DeviceInfo, read_spelling
 from fleetward_schemas.jws import split
 from fleetward_schemas.moment import parse, parse_loose, show
 from fleetward_schemas.strict import b64_der, read_object
@@ -156,13 +156,13 @@ def is_fresh(text: str | None, now: datetime) -> bool:
 
 
 def info_of(text: str) -> DeviceInfo:
-    """Return what device info says; its signature was checked when it came.
+    """Return what device info says, in either spelling; its signature was checked when it came.
 
     Raises:
         LocalMistake: something else was stored.
     """
     try:
-        return DeviceInfo.read(read_object(split(text.encode("ascii")).payload))
+        return DeviceInfo.read(read_spelling(read_object(split(text.encode("ascii")).payload)))
     except (Refused, UnicodeEncodeError) as error:
         raise LocalMistake("stored device info cannot be read") from error
 
