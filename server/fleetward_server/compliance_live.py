@@ -13,9 +13,12 @@ from fleetward_broker.tls import CredentialsUnusable, read_crls
 from fleetward_server import audit, key_places
 from fleetward_server.config import Config
 from fleetward_server.health import read_health
+from fleetward_server.mosip import operating
+from fleetward_server.mosip.encryption import EncryptionCertificate
+from fleetward_server.mosip.watching import approved
 from fleetward_server.pulse import Pulse, read_pulse
 from fleetward_server.running import running
-from fleetward_server.store import open_store
+from fleetward_server.store import Store, open_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,27 @@ class KeyPlace:
 
 
 @dataclass(frozen=True, slots=True)
+class Encrypting:
+    """Whom biometrics of one domain are encrypted for. state: ``valid``, ``ended``, or why there is none."""
+
+    domain: str
+    thumbprint: str
+    ends_at: datetime | None
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class MosipFigures:
+    """What MOSIP was told. reached: None before the connector ran; not_approved: None before it was asked."""
+
+    profile: str
+    reached: bool | None
+    tasks: dict[str, int]
+    not_approved: tuple[str, ...] | None
+    encryption: tuple[Encrypting, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """What a provider's folder says now. why: why it is not serving; empty when it is."""
 
@@ -59,6 +83,7 @@ class Figures:
     audit_broken: int | None
     lists: tuple[ListAge, ...]
     keys: tuple[KeyPlace, ...]
+    mosip: MosipFigures | None
 
 
 def figures(config: Config, now: datetime) -> Figures:
@@ -71,6 +96,7 @@ def figures(config: Config, now: datetime) -> Figures:
     with open_store(config.store_path) as store:
         counts, reports, verdict = store.counts(), store.report_counts(), audit.walk(store)
         upgrades = store.upgrade_counts()
+        mosip = _mosip(config, store, now)
     return Figures(
         provider=config.provider.name,
         environment=config.provider.environment,
@@ -88,7 +114,30 @@ def figures(config: Config, now: datetime) -> Figures:
         audit_broken=verdict.broken,
         lists=tuple(_lists(config, now)),
         keys=tuple(KeyPlace(one.name, one.place, one.not_after) for one in key_places.keys(config, ask=False)),
+        mosip=mosip,
     )
+
+
+def _mosip(config: Config, store: Store, now: datetime) -> MosipFigures | None:
+    if not config.mosip.on:
+        return None
+    said, asked = operating.status(config, store), approved(config.folder)
+    found = (store.encryption_certificate(config.provider.environment, one) for one in config.mosip.domain_uris)
+    return MosipFigures(
+        profile=config.mosip.profile,
+        reached=said["reached"],
+        tasks=said["tasks"],
+        not_approved=None if asked is None else asked.lacking,
+        encryption=tuple(
+            _encrypting(domain, row, now) for domain, row in zip(config.mosip.domain_uris, found, strict=True)
+        ),
+    )
+
+
+def _encrypting(domain: str, row: EncryptionCertificate | None, now: datetime) -> Encrypting:
+    if row is None or row.thumbprint is None:
+        return Encrypting(domain, "", None, "not fetched yet" if row is None else f"{row.code}: {row.detail}")
+    return Encrypting(domain, row.thumbprint, row.not_after, "valid" if row.usable(now) else "ended")
 
 
 def _lists(config: Config, now: datetime) -> Iterator[ListAge]:

@@ -15,16 +15,21 @@ import typer
 
 from fleetward_schemas.enrol import State
 from fleetward_schemas.errors import Code, Refused
+from fleetward_schemas.identity import Environment
 from fleetward_server import compliance_results as results
 from fleetward_server.cli.app import GROUP, build, run
 from fleetward_server.compliance_clauses import IDS, Clause, clauses, sources
 from fleetward_server.compliance_report import commit_of, compose, page
 from fleetward_server.compliance_results import Outcome, Results, Standing, read_results, standing
 from fleetward_server.init import Wish, make_provider
+from fleetward_server.mosip.encryption import EncryptionCertificate
+from fleetward_server.mosip.queue import Act, new_task
+from fleetward_server.mosip.settings import Profile
 from fleetward_server.problem import OperatorProblem
 from fleetward_server.pulse import Pulse, read_pulse, write_pulse
 from fleetward_server.state import CountRefusal
 from fleetward_server.store import open_store
+from tests.chains import Recipe, chain
 from tests.server.register import device, kept
 
 HOUSE = Path(__file__).parents[2]
@@ -270,6 +275,38 @@ def test_live_figures_are_those_of_the_provider(provider: Path, capsys: pytest.C
     assert (live["serving"], live["audit_broken"]) == (False, None)
     assert {one["name"] for one in live["keys"]} >= {"keys.root", "keys.device_ca"}
     assert [one["state"] for one in live["lists"]] == ["current"] * len(live["lists"]) != []
+
+
+def test_a_report_says_what_mosip_was_told_and_what_biometrics_are_encrypted_for(
+    provider: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["compliance", "report", "--dir", str(provider), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["live"]["mosip"] is None
+    with (provider / "fleetward.toml").open("a") as file:
+        file.write('[mosip]\nurl = "https://m"\nclient_id = "us"\nanchors = "a.pem"\n')
+        file.write('domain_uris = ["https://a", "https://b"]\n')
+    (leaf,) = chain(Recipe("FIR", "rsa2048 fir"))
+    end = NOW + timedelta(days=99_999)
+    kept_one = EncryptionCertificate(Environment.DEVELOPER, "https://a", NOW, "ida", leaf.der, end)
+    with open_store(provider / "server.db") as store, store.unit() as unit:
+        unit.put_encryption_certificate(kept_one)
+        unit.put_mosip_task(new_task(device(1).id, Profile.CRYPTO_ONLY, Act.HOTLIST, NOW))
+    asked = {"at": "2026-05-01T12:00:00.000Z", "asked": 2, "lacking": ["sbi <2>: x"]}
+    (provider / "mosip-approvals.json").write_text(json.dumps(asked))
+    out = tmp_path / "r.html"
+    assert run(["compliance", "report", "--dir", str(provider), "--json", "--out", str(out)]) == 0
+    capsys.readouterr()
+    assert run(["compliance", "report", "--dir", str(provider), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)["live"]["mosip"]
+    assert (said["profile"], said["reached"], said["tasks"]) == ("crypto-only", None, {"hotlist waiting": 1})
+    assert said["not_approved"] == ["sbi <2>: x"]
+    assert [(one["domain"], one["state"]) for one in said["encryption"]] == [
+        ("https://a", "valid"),
+        ("https://b", "not fetched yet"),
+    ]
+    page = out.read_text()
+    assert said["encryption"][0]["thumbprint"] in page
+    assert "Not approved there: sbi &lt;2&gt;: x." in page
 
 
 def test_the_report_is_written_and_a_failure_is_an_exit_code(
