@@ -14,10 +14,13 @@ from fleetward_server.clock import sureness
 from fleetward_server.config import load
 from fleetward_server.generations import own_anchors
 from fleetward_server.init import Wish, make_provider
+from fleetward_server.releases.init import Wish as RepositoryWish
+from fleetward_server.releases.operating import Releaser
 from fleetward_server.run import policy_of
 from fleetward_server.store import open_store
 from fleetward_server.worker import Worker
 from tests.device import TestDevice
+from tests.server.releaser import SECRET, Maker
 from tests.server.test_worker import Bench, FakeLink
 
 
@@ -46,3 +49,21 @@ def bench(provider: Path, tmp_path: Path, authority: type[Authority]) -> Iterato
         policy = policy_of(config, sureness(config.time))
         worker = Worker(store, link, authority(config), policy, own_anchors(config), now)
         yield Bench(worker, link, store, l1, l0, now)
+
+
+@pytest.fixture(scope="module")
+def founded(provider: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A provider with a repository, and its offline keys beside it."""
+    folder = tmp_path_factory.mktemp("releases")
+    shutil.copytree(provider, folder / "p")
+    with Releaser(folder / "p", "test") as operator:
+        operator.make_repository(RepositoryWish(folder / "K", SECRET))
+    return folder
+
+
+@pytest.fixture
+def maker(founded: Path, tmp_path: Path) -> Iterator[Maker]:
+    shutil.copytree(founded, tmp_path / "r")
+    made = Maker(tmp_path / "r", tmp_path / "r" / "p")
+    yield made
+    made.operator.close()

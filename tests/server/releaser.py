@@ -1,10 +1,14 @@
 """Releasing in a test: every step as an operator takes it, beside the keys and at the provider's host."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from fleetward_server.config import load
+from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.releases import signing
 from fleetward_server.releases.files import in_folder
 from fleetward_server.releases.keys import OfflineKeys, open_offline
@@ -68,3 +72,12 @@ class Maker:
     def client(self, name: str = "client") -> Client:
         folder = self.provider / "releases" / "metadata"
         return Client(self.folder / name, in_folder(folder), (folder / "1.root.json").read_bytes())
+
+
+def refused(kind: Kind, act: Callable[[], object], *words: str) -> None:
+    """An operator is told no, with these words."""
+    with pytest.raises(OperatorProblem) as problem:
+        act()
+    assert problem.value.kind is kind
+    for word in words:
+        assert word in problem.value.message

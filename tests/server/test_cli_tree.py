@@ -25,7 +25,7 @@ TREE = typer.main.get_command(build(list(entry_points(group=GROUP))))
 LEAVES = dict(leaves(TREE))
 OURS = dict(leaves(typer.main.get_command(build())))
 OF_NO_PROVIDER = {("compliance", "scan")}
-OF_A_TOKEN = {("hsm", "ceremony"), ("hsm", "verify-protocol"), ("release", "sign")}
+OF_A_TOKEN = {("hsm", "ceremony"), ("hsm", "verify-protocol"), ("release", "sign"), ("release", "rotate-root")}
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=" ".join)
@@ -65,7 +65,7 @@ def test_the_whole_tree_is_the_one_that_was_promised() -> None:
         mosip-approvals time-status
         authority-rotate authority-forget-root
         release-init release-add release-withdraw release-renew release-sign release-publish release-quick
-        release-list release-show release-verify release-root release-expiring
+        release-list release-show release-verify release-root release-expiring release-rotate-root
         compliance-report compliance-scan"""
     assert {"-".join(path) for path in OURS} == set(promised.split())
 

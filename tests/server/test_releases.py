@@ -3,9 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from tuf.api.exceptions import BadVersionNumberError, ExpiredMetadataError
@@ -13,7 +11,7 @@ from tuf.api.exceptions import BadVersionNumberError, ExpiredMetadataError
 from fleetward_broker.signers import KeyUnavailable
 from fleetward_sandbox.provision import Order, provision
 from fleetward_schemas.upgrade import Custom
-from fleetward_server.problem import Kind, OperatorProblem
+from fleetward_server.problem import Kind
 from fleetward_server.releases import making, online, signing
 from fleetward_server.releases.files import NoRepository, in_folder, open_set
 from fleetward_server.releases.init import Wish
@@ -24,27 +22,9 @@ from fleetward_server.releases.request import Exchange
 from fleetward_server.releases.rules import Heights
 from fleetward_server.releases.shelf import open_repository, open_shelf
 from fleetward_server.store import AuditFilter
-from tests.server.releaser import SECRET, SLAP, Maker
+from tests.server.releaser import SECRET, SLAP, refused
 
 IRIS = "Acme/Iris-1"
-
-
-@pytest.fixture(scope="module")
-def founded(provider: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A provider with a repository, and its offline keys beside it."""
-    folder = tmp_path_factory.mktemp("releases")
-    shutil.copytree(provider, folder / "p")
-    with Releaser(folder / "p", "test") as operator:
-        operator.make_repository(Wish(folder / "K", SECRET))
-    return folder
-
-
-@pytest.fixture
-def maker(founded: Path, tmp_path: Path) -> Iterator[Maker]:
-    shutil.copytree(founded, tmp_path / "r")
-    made = Maker(tmp_path / "r", tmp_path / "r" / "p")
-    yield made
-    made.operator.close()
 
 
 def test_a_new_repository_is_empty_and_python_tuf_reads_it(maker):
@@ -102,14 +82,6 @@ def test_a_person_is_shown_what_is_signed(maker):
     said = "firmware 1.7, counter 7, for Acme/Slap-4"
     digest = hashlib.sha256(b"firmware").hexdigest()
     assert line == f"release   firmware/1.7/fw.bin: {said}; sha256 {digest}, 8 bytes"
-
-
-def refused(kind: Kind, act, *words: str) -> None:
-    with pytest.raises(OperatorProblem) as problem:
-        act()
-    assert problem.value.kind is kind
-    for word in words:
-        assert word in problem.value.message
 
 
 @pytest.mark.parametrize(("counter", "models"), [(7, (SLAP,)), (6, (SLAP,)), (6, ()), (7, (IRIS, SLAP))])

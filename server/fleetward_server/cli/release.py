@@ -41,6 +41,12 @@ QUICK_HELP = """Add, sign and publish in one, where the offline keys are on this
 
 For trying and for small makers. The keys are online then: whoever breaks into this machine can ship code.
 """
+ROTATE_HELP = """Beside the offline keys: make the next root, with other keys if wished, signed by the old and the new.
+
+Enough root keys of the root before must be here, in one folder or several (--keys again). A root ends after a year: do
+this before. --replace puts another key in the place of one that was lost, or that somebody else may have; the new one
+is made in the first folder. If it is the release key, everything is signed anew. Carry R back to release publish.
+"""
 Keys = Annotated[Path, typer.Option("--keys", metavar="K", help="The folder of the offline keys.")]
 Stick = Annotated[
     Path | None, typer.Option("--exchange", metavar="R", help="The exchange; DIR/releases/exchange if left out.")
@@ -135,11 +141,20 @@ def withdraw(
 
 
 @app.command()
-def renew(folder: Dir = HERE, exchange: Stick = None, *, as_json: Json = False) -> None:
+def renew(
+    folder: Dir = HERE,
+    exchange: Stick = None,
+    actor: Actor = "",
+    *,
+    new_online_keys: Annotated[
+        bool, typer.Option("--new-online-keys", help="Make other keys for snapshot and timestamp; rotate-root follows.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Ask that what ends soon is signed again, with nothing new; see release expiring."""
-    with releasing(folder, as_json=as_json) as operator:
+    with releasing(folder, as_json=as_json, actor=actor) as operator:
         there = operator.exchange(exchange)
-        operator.ask_renewal(there)
+        operator.ask_renewal(there, new_online_keys=new_online_keys)
         show.record({"exchange": str(there.folder)}, as_json=as_json)
 
 
@@ -159,6 +174,30 @@ def sign(
 
         names = _signed(keys, Exchange(repo), passphrase.Source(secret_file, secret_fd), yes=yes)
         show.record({"signed": list(names), "exchange": str(repo)}, as_json=as_json)
+
+
+@app.command("rotate-root", help=ROTATE_HELP)
+def rotate_root(
+    keys: Annotated[list[Path], typer.Option("--keys", metavar="K", help="A folder of offline keys; may be repeated.")],
+    repo: Annotated[Path, typer.Option("--repo", metavar="R", help="The exchange that was carried here.")],
+    away: Annotated[
+        list[str] | None, typer.Option("--replace", metavar="KEY", help="root-2, release, or how a key's id begins.")
+    ] = None,
+    secret_file: passphrase.File = None,
+    secret_fd: passphrase.Descriptor = -1,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Make the next root; see ROTATE_HELP."""
+    with telling(as_json=as_json), translated():
+        from fleetward_server.releases import rotating
+        from fleetward_server.releases.keys import open_offline
+        from fleetward_server.releases.request import Exchange
+
+        secret = passphrase.Source(secret_file, secret_fd).read()
+        wallets = tuple(open_offline(one, secret) for one in keys)
+        done = rotating.rotate(rotating.Wish(wallets, tuple(away or ()), secret), Exchange(repo), datetime.now(UTC))
+        show.record(show.plain(done), as_json=as_json)
 
 
 @app.command()

@@ -42,11 +42,11 @@ def make_repository(config: Config, wish: Wish, now: datetime) -> Root:
     if (metadata / "1.root.json").exists():
         raise OperatorProblem(Kind.CONFLICT, f"{metadata}: there is a repository already; nothing was changed")
     offline_keys = make_offline(wish.keys, wish.root_keys, wish.threshold, wish.secret, wish.hsm)
-    changed = make_online(config)
+    changed = {name: uri for name, uri in make_online(config).items() if getattr(config.releases, name) != uri}
     if changed:
         config, raw = with_releases(config, changed)
         write(config.folder, raw)
-    first = _first(config, offline_keys, now)
+    first = _first(config, offline_keys, wish.threshold, now)
     offline_keys.keep(first)
     offline = _read(first)
     made = online.both(offline, online.Numbers(), open_online(config), now)
@@ -56,13 +56,13 @@ def make_repository(config: Config, wish: Wish, now: datetime) -> Root:
     return offline.root
 
 
-def _first(config: Config, keys: OfflineKeys, now: datetime) -> dict[str, bytes]:
+def _first(config: Config, keys: OfflineKeys, threshold: int, now: datetime) -> dict[str, bytes]:
     if keys.release is None:
         raise OperatorProblem(Kind.INVALID, f"{keys.folder}: holds no release key")
     release = public_of(keys.release.public_key())
     online_keys = {role: [public_of(key.public_key())] for role, key in open_online(config).items()}
     roots = [public_of(key.public_key()) for key in keys.root]
-    roles = RoleKeys({"root": roots, "targets": [release], **online_keys}, keys.threshold)
+    roles = RoleKeys({"root": roots, "targets": [release], **online_keys}, threshold)
     ends = end(now, timedelta(days=config.releases.targets_days))
     files = {"1.root": making.signed(making.root(1, roles, end(now, ROOT_LIFE)), keys.root)}
     files["1.targets"] = making.signed(making.targets(1, release, ends), [keys.release])

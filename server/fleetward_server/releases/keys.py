@@ -6,7 +6,7 @@ Source: S6, S7; TUF 1.0 section 6.1.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,24 +19,25 @@ from fleetward_schemas.errors import Refused
 from fleetward_schemas.jws import Alg, PrivateKey
 from fleetward_schemas.shapes import UpBody, read_json
 from fleetward_schemas.upgrade import Custom
-from fleetward_server.ca_keys import ROOT_BITS, InToken, Keys, beside, keys_of
+from fleetward_server.ca_keys import ROOT_BITS, InFiles, Keys, beside, keys_of, name_in
 from fleetward_server.config import Config
 from fleetward_server.problem import Kind, OperatorProblem
+from fleetward_server.releases.making import public_of
 from fleetward_server.releases.settings import ONLINE_KEYS
 
 KEYS, HISTORY, COPY = "keys.json", "history.json", "repository"
+RELEASE = "release"
 WARNING = (
     "{}: WHOEVER HAS THIS FOLDER AND ITS PASSPHRASE CAN SHIP CODE. Move it to a machine that is on no network, with a"
     " copy in a safe, and remove it here; only then is it true that a stolen server ships nothing."
 )
 
 
-class _Named(UpBody, frozen=True):
-    """keys.json: URIs, relative ``file:`` ones from its own folder. release: empty where only root keys are."""
+class Uris(UpBody, frozen=True):
+    """keys.json: where the keys are, relative ``file:`` URIs from its folder. release: empty where it is elsewhere."""
 
     root: list[str]
     release: str = ""
-    threshold: int = 2
 
 
 class Signed(UpBody, frozen=True):
@@ -58,7 +59,7 @@ class OfflineKeys:
     folder: Path
     root: tuple[PrivateKey, ...]
     release: PrivateKey | None
-    threshold: int
+    uris: Uris
 
     @property
     def copy(self) -> Path:
@@ -83,6 +84,16 @@ class OfflineKeys:
     def remember(self, signed: list[Signed]) -> None:
         """Write the history down. Raises: OSError."""
         write_durably(self.folder / HISTORY, _shown(_History(signed=signed)))
+
+    def named(self) -> dict[str, PrivateKey]:
+        """Return the keys by their names: of their files, or their labels in a token."""
+        names = map(name_in, self.uris.root)
+        release = {} if self.release is None else {name_in(self.uris.release): self.release}
+        return dict(zip(names, self.root, strict=True)) | release
+
+    def write(self) -> None:
+        """Write down where the keys are. Raises: OSError."""
+        write_durably(self.folder / KEYS, _shown(self.uris))
 
     def keep(self, files: Mapping[str, bytes]) -> None:
         """Put files into the copy, durably; what they replace goes, roots never. Raises: OSError."""
@@ -114,27 +125,63 @@ def make_offline(folder: Path, count: int, threshold: int, secret: bytes, hsm: s
         raise OperatorProblem(Kind.CONFLICT, f"{folder / KEYS}: already there; nothing was changed")
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
-    place: Keys | None = keys_of(hsm, folder) if hsm else None
-    made = {name: _make(folder, name, place, secret) for name in (*(f"root-{n + 1}" for n in range(count)), "release")}
-    uris = {name: place.uri(_label(name)) if place else f"file:{name}.key.pem" for name in made}
-    release = uris.pop("release")
-    named = _Named(root=list(uris.values()), release=release, threshold=threshold)
-    write_durably(folder / KEYS, _shown(named))
-    *roots, last = made.values()
-    return OfflineKeys(folder, tuple(roots), last, threshold)
+    place: Keys = keys_of(hsm, folder) if hsm else InFiles(folder, "file:")
+    names = [f"root-{number + 1}" for number in range(count)]
+    *roots, release = (_make(folder, place, name, secret) for name in (*names, RELEASE))
+    uris = Uris(root=[_uri(place, name) for name in names], release=_uri(place, RELEASE))
+    made = OfflineKeys(folder, tuple(roots), release, uris)
+    made.write()
+    return made
 
 
-def _make(folder: Path, name: str, place: Keys | None, secret: bytes) -> PrivateKey:
-    if place is not None:
+@dataclass(frozen=True, slots=True)
+class Successors:
+    """A folder's keys after some were replaced; nothing is written down but the new keys. made: new root keys."""
+
+    keys: OfflineKeys
+    made: tuple[PrivateKey, ...]
+
+
+def succeed(old: OfflineKeys, away: Set[str], more: int, mark: str, secret: bytes) -> Successors:
+    """Leave out the keys with these ids, and make ``more`` root keys, and a release key where it is one of them.
+
+    mark: goes into the names of the new. Raises: KeyUnavailable, OSError.
+    """
+    stay = [one for one in zip(old.uris.root, old.root, strict=True) if _id(one[1]) not in away]
+    release, uri = old.release, old.uris.release
+    place = _beside(old)
+    if release is not None and _id(release) in away:
+        release, uri = _make(old.folder, place, f"{RELEASE}-{mark}", secret), _uri(place, f"{RELEASE}-{mark}")
+    names = [f"root-{mark}-{number + 1}" for number in range(more)]
+    made = tuple(_make(old.folder, place, name, secret) for name in names)
+    uris = Uris(root=[*(one for one, _ in stay), *(_uri(place, name) for name in names)], release=uri)
+    return Successors(OfflineKeys(old.folder, (*(key for _, key in stay), *made), release, uris), made)
+
+
+def _beside(old: OfflineKeys) -> Keys:
+    uri = (old.uris.root or [old.uris.release])[0]
+    return beside(uri, old.folder) if uri.startswith(SCHEME) else InFiles(old.folder, "file:")
+
+
+def _id(key: PrivateKey) -> str:
+    return public_of(key.public_key()).keyid
+
+
+def _make(folder: Path, place: Keys, name: str, secret: bytes) -> PrivateKey:
+    if not isinstance(place, InFiles):
         return place.make(_label(name), ROOT_BITS)
     key = make_key(Alg.EDDSA)
     write_private(folder / f"{name}.key.pem", encrypted(key, secret))
     return key
 
 
+def _uri(place: Keys, name: str) -> str:
+    return place.uri(name if isinstance(place, InFiles) else _label(name))
+
+
 def _label(name: str) -> str:
     """Return how a token calls one of them."""
-    return name if name == "release" else f"release-{name}"
+    return name if name.startswith(RELEASE) else f"release-{name}"
 
 
 def encrypted(key: PrivateKey, secret: bytes) -> bytes:
@@ -151,14 +198,14 @@ def open_offline(folder: Path, secret: bytes) -> OfflineKeys:
     """
     path = folder / KEYS
     try:
-        named = read_json(_Named, path.read_bytes())
+        named = read_json(Uris, path.read_bytes())
     except FileNotFoundError:
         raise OperatorProblem(Kind.NOT_FOUND, f"{path}: not there; expected a folder of offline keys") from None
     except Refused as refusal:
         raise OperatorProblem(Kind.INVALID, f"{path}: {refusal.detail}") from None
     roots = tuple(_open(uri, folder, secret) for uri in named.root)
     release = _open(named.release, folder, secret) if named.release else None
-    return OfflineKeys(folder, roots, release, named.threshold)
+    return OfflineKeys(folder, roots, release, named)
 
 
 def _open(uri: str, folder: Path, secret: bytes) -> PrivateKey:
@@ -179,34 +226,44 @@ def _open(uri: str, folder: Path, secret: bytes) -> PrivateKey:
 def needs_secret(folder: Path) -> bool:
     """Say whether a folder has keys under a passphrase. Raises: as ``open_offline``."""
     try:
-        named = read_json(_Named, (folder / KEYS).read_bytes())
+        named = read_json(Uris, (folder / KEYS).read_bytes())
     except (FileNotFoundError, Refused):
         return True
     return not all(uri.startswith(SCHEME) for uri in (*named.root, named.release) if uri)
 
 
-def make_online(config: Config) -> dict[str, str]:
+def make_online(config: Config, mark: str = "") -> dict[str, str]:
     """Make the two online keys: in the token where the service CA's key is, in files otherwise.
 
-    Returns what ``[releases]`` must say of them. Keys that are there from an attempt before are taken.
+    mark: goes into their names, for those that follow others. Returns what ``[releases]`` must say of them. Keys that
+    are there from an attempt before are taken.
 
     Raises:
         KeyUnavailable, OSError.
     """
-    if config.keys.service_ca.startswith(SCHEME):
-        place = beside(config.keys.service_ca, config.folder)
-        uris = {name: place.uri(f"release-{name.removesuffix('_key')}") for name in ONLINE_KEYS}
-        for name in ONLINE_KEYS:
-            label = f"release-{name.removesuffix('_key')}"
-            if not place.holds(label):
-                place.make(label, ROOT_BITS)
-        return uris if isinstance(place, InToken) else {}
+    uris = {}
     for name in ONLINE_KEYS:
-        path = file_of(getattr(config.releases, name), config.folder)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            write_private(path, key_pem(make_key(Alg.EDDSA)))
-    return {}
+        called = f"{name.removesuffix('_key')}{mark}"
+        uris[name] = (
+            _in_token(config, called) if config.keys.service_ca.startswith(SCHEME) else _in_file(config, called)
+        )
+    return uris
+
+
+def _in_token(config: Config, called: str) -> str:
+    place, label = beside(config.keys.service_ca, config.folder), f"release-{called}"
+    if not place.holds(label):
+        place.make(label, ROOT_BITS)
+    return place.uri(label)
+
+
+def _in_file(config: Config, called: str) -> str:
+    uri = f"file:releases/keys/{called}.key.pem"
+    path = file_of(uri, config.folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        write_private(path, key_pem(make_key(Alg.EDDSA)))
+    return uri
 
 
 def open_online(config: Config) -> dict[str, PrivateKey]:

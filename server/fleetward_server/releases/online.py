@@ -14,7 +14,7 @@ from pathlib import Path
 from fleetward_schemas.jws import PrivateKey
 from fleetward_server.config import Config
 from fleetward_server.releases import making
-from fleetward_server.releases.files import METADATA, TIMESTAMP, Offline, Whole
+from fleetward_server.releases.files import METADATA, TIMESTAMP, Offline, Whole, open_set
 from fleetward_server.releases.keys import keep, open_online
 from fleetward_server.releases.places import home
 from fleetward_server.releases.rules import HALF, SNAPSHOT_LIFE, TIMESTAMP_LIFE, end
@@ -79,6 +79,8 @@ def renew(config: Config, now: datetime) -> bool:
             if role == "snapshot"
             else stamped(before.snapshot, whole.files[name], before, keys, now)
         )
+        # By keys that the root does not name, nothing would be said that anybody believes.
+        open_set({**whole.files, **made}.get, whole.files["1.root"])
         keep(home(config.folder) / METADATA, made)
         return True
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tuf.api.metadata import Root, TargetFile
 
+from fleetward_broker.signers import open_key
 from fleetward_schemas.errors import Refused
 from fleetward_schemas.upgrade import Custom
 from fleetward_server.keeper import Keeper
@@ -16,9 +17,10 @@ from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.releases import init, making, publishing
 from fleetward_server.releases.files import MOST_BYTES, Whole, targets_of
 from fleetward_server.releases.init import Wish
+from fleetward_server.releases.keys import make_online
 from fleetward_server.releases.places import home
 from fleetward_server.releases.publishing import Published
-from fleetward_server.releases.request import EXCHANGE, Exchange, Request, Wanted
+from fleetward_server.releases.request import EXCHANGE, Exchange, OnlineKey, Request, Wanted
 from fleetward_server.releases.rules import may_release, target_file
 from fleetward_server.releases.shelf import custom_of, open_repository
 
@@ -87,9 +89,19 @@ class Releaser(Keeper):
         self._ask(before, exchange, whole)
         self._note("release-withdrawal-requested", path, reason, "")
 
-    def ask_renewal(self, exchange: Exchange) -> None:
-        """Have what ends soon signed again, and nothing else. Raises: OSError."""
-        self._ask(exchange.request, exchange, open_repository(self.folder))
+    def ask_renewal(self, exchange: Exchange, *, new_online_keys: bool = False) -> None:
+        """Have what ends soon signed again, and a new root with other online keys if wished.
+
+        Raises:
+            KeyUnavailable, OSError.
+        """
+        whole, request = open_repository(self.folder), exchange.request
+        if new_online_keys:
+            uris = make_online(self.config, f"-v{whole.offline.root.version + 1}")
+            online = {name.removesuffix("_key"): _online_key(uri, self.folder) for name, uri in uris.items()}
+            request = request.changed(online=online)
+            self._note("release-online-keys-made", "releases", "", " ".join(uris.values()))
+        self._ask(request, exchange, whole)
 
     def publish(self, exchange: Exchange, reason: str) -> Published:
         """Take in what was signed. Raises: as ``publishing.publish``."""
@@ -108,6 +120,11 @@ class Releaser(Keeper):
     def _ask(self, request: Request, exchange: Exchange, whole: Whole) -> None:
         days = self.config.releases.targets_days
         exchange.ask(request.changed(targets_days=days), whole.files)
+
+
+def _online_key(uri: str, folder: Path) -> OnlineKey:
+    key = making.public_of(open_key(uri, folder).public_key())
+    return OnlineKey(uri=uri, keyid=key.keyid, public=key.to_dict())
 
 
 def _wanted(new: NewTarget, sha256_hex: str, length: int) -> Wanted:

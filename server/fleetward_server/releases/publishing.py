@@ -13,6 +13,7 @@ from pathlib import Path
 from tuf.api.metadata import TargetFile
 
 from fleetward_broker.signers import write_durably
+from fleetward_server.amend import with_releases, write
 from fleetward_server.config import Config
 from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.releases import online
@@ -60,6 +61,7 @@ def publish(config: Config, exchange: Exchange, now: datetime) -> Published:
             raise OperatorProblem(Kind.CONFLICT, f"{exchange.signed}: nothing there that is new; was it signed?")
         _in_time(after, now)
         released, withdrawn = _compared(before.offline, after)
+        config = _with_new_keys(config, exchange, after)
         made = files | online.both(after, online.numbers(before), open_online(config), now)
         # All of it once more as a device reads it, before anything is changed.
         whole = open_set({**before.files, **made}.get, before.files["1.root"])
@@ -106,6 +108,19 @@ def _compared(before: Offline, after: Offline) -> tuple[tuple[TargetFile, ...], 
     may_release(dict(customs), {path: custom_of(one) for path, one in old.items()})
     withdrawn = tuple(one for path, one in old.items() if path not in new)
     return tuple(released.values()), withdrawn
+
+
+def _with_new_keys(config: Config, exchange: Exchange, after: Offline) -> Config:
+    """Take the online keys that the root names now; written down first, for without them nothing can be said anew."""
+    changed = {
+        f"{role}_key": one.uri
+        for role, one in exchange.request.online.items()
+        if one.keyid in after.root.roles[role].keyids and getattr(config.releases, f"{role}_key") != one.uri
+    }
+    if changed:
+        config, raw = with_releases(config, changed)
+        write(config.folder, raw)
+    return config
 
 
 def _take_bytes(config: Config, exchange: Exchange, released: Iterable[TargetFile]) -> None:

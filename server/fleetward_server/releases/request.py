@@ -8,13 +8,14 @@ bytes and metadata by itself, and whoever publishes verifies signatures. Source:
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
+from tuf.api.metadata import Key
 
 from fleetward_broker.signers import sync_folder, write_durably
 from fleetward_schemas.errors import Refused
@@ -39,13 +40,37 @@ class Wanted(UpBody, frozen=True):
     url: Url | None = None
 
 
+class OnlineKey(UpBody, frozen=True):
+    """A key that shall follow in an online role. uri: at the provider's host. public: as TUF has it."""
+
+    uri: str
+    keyid: Hex
+    public: dict[str, Any]
+
+    @property
+    def key(self) -> Key:
+        """The public key.
+
+        Raises:
+            OperatorProblem: ``invalid``.
+        """
+        try:
+            return Key.from_dict(self.keyid, dict(self.public))
+        except (KeyError, ValueError, TypeError):
+            raise OperatorProblem(Kind.INVALID, f"{self.uri}: its public key cannot be read") from None
+
+
 class Request(UpBody, frozen=True):
-    """All that is asked for at once. targets_days: how long what the release key signs shall be good for."""
+    """All that is asked for at once. targets_days: how long what the release key signs shall be good for.
+
+    online: keys that shall follow in ``snapshot`` and ``timestamp``, which takes a new root.
+    """
 
     format: Literal[1] = 1
     targets_days: Annotated[int, Meta(ge=2, le=365)] = 90
     add: list[Wanted] = field(default_factory=list)
     withdraw: list[TargetPath] = field(default_factory=list)
+    online: dict[Literal["snapshot", "timestamp"], OnlineKey] = field(default_factory=dict)
 
     def customs(self) -> dict[str, Custom]:
         """Return what is to be released, by path."""
@@ -149,9 +174,3 @@ def copied(source: Path, to: Path) -> None:
     finally:
         half.unlink(missing_ok=True)
     sync_folder(to.parent)
-
-
-def paths(request: Request) -> Iterator[str]:
-    """Yield every path that a request speaks of."""
-    yield from (one.path for one in request.add)
-    yield from request.withdraw

@@ -158,25 +158,26 @@ def perform(keys: OfflineKeys, exchange: Exchange, plan: Plan, now: datetime) ->
     Raises:
         OperatorProblem: ``invalid``: no release key here, or a bin grows too long. KeyUnavailable, OSError.
     """
-    made = _made(keys, plan, now)
-    if made:
+    new = made(keys, plan, now)
+    if new:
         # First here: should the way back fail, the same files go along the next time.
-        keys.keep(made)
+        keys.keep(new)
         entries = [Signed(path=one.path, sha256=one.sha256, custom=one.custom) for one in plan.new]
         keys.remember([*keys.history, *entries])
-    files = newest_of({**plan.base.files, **made})
+    files = newest_of({**plan.base.files, **new})
     out = {name: raw for name, raw in files.items() if name not in plan.base.carried}
     exchange.lay(SIGNED, out)
     return tuple(out)
 
 
-def _made(keys: OfflineKeys, plan: Plan, now: datetime) -> dict[str, bytes]:
+def made(keys: OfflineKeys, plan: Plan, now: datetime) -> dict[str, bytes]:
+    """Return the files that a plan asks for, signed. Raises: as ``perform``."""
     offline, ends = plan.base.offline, end(now, plan.life)
     if plan.empty:
         return {}
     if keys.release is None:
         raise OperatorProblem(Kind.INVALID, f"{keys.folder}: holds no release key")
-    made = {}
+    files = {}
     for role in sorted({*plan.bins, *plan.again}):
         version = offline.versions()[role] + 1
         if role == "targets":
@@ -184,8 +185,8 @@ def _made(keys: OfflineKeys, plan: Plan, now: datetime) -> dict[str, bytes]:
         else:
             held = plan.bins.get(role, offline.bins[role].signed.targets if role in offline.bins else {})
             what = making.one_bin(version, held, ends)
-        made[f"{version}.{role}"] = _fitting(making.signed(what, [keys.release]), role)
-    return made
+        files[f"{version}.{role}"] = _fitting(making.signed(what, [keys.release]), role)
+    return files
 
 
 def _fitting(raw: bytes, role: str) -> bytes:
