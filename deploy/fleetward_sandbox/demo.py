@@ -1,8 +1,9 @@
 """``fleetward demo``: the whole walk on embedded parts, before your eyes, and a verdict at the end.
 
 A provider, a broker, a server and N scanners come up from nothing but what a factory puts in; each registers, reports,
-answers a command and changes its keys; the network is cut and mended; a thief tries six things and is refused by six
-codes; one device retires, another is put out.
+answers a command, changes its keys and takes new firmware; a stolen server is refused, a version that is ill goes back;
+the network is cut and mended; a thief tries six things and is refused by six codes; one device retires, another is put
+out.
 """
 
 import json
@@ -13,7 +14,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fleetward_sandbox.demo_parts import MOST_DEVICES, STEP_S, DemoParts, Stopped
+from fleetward_sandbox.demo_parts import MOST_DEVICES, STEP_S, Stopped
+from fleetward_sandbox.demo_upgrades import DemoUpgrades
 from fleetward_sandbox.fleet import Door, Fleet, provisioned
 from fleetward_sandbox.hostile import Loot, Thief, attacks
 from fleetward_sandbox.provision import Order, provision
@@ -31,7 +33,7 @@ WILLS_S = 1.5
 """Between the cut and the broker's death: long enough for the wills, which it would take along."""
 
 
-class Demo(DemoParts):
+class Demo(DemoUpgrades):
     """The walk."""
 
     def run(self) -> None:
@@ -44,8 +46,10 @@ class Demo(DemoParts):
         self._reported()
         self._commanded()
         self._rotated()
+        self._usurped(self._upgraded())
         self._cut_and_mended()
         self._thief()
+        self._went_back()
         self._left()
         self._left_mosip()
 

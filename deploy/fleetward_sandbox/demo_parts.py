@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from fleetward_sandbox.cable import Cable
 from fleetward_sandbox.counts import Counts
+from fleetward_sandbox.demo_releases import Maker
 from fleetward_sandbox.fleet import Fleet
 from fleetward_sandbox.softhsm import make_token
 from fleetward_sandbox.view import View
@@ -25,6 +26,7 @@ from fleetward_server.running import RUN
 from fleetward_server.selection import Field, Is, Selection, Term
 from fleetward_server.state import Presence
 from fleetward_server.store import ReportFilter, Store, open_store
+from fleetward_server.upgrade_state import Upgrade
 
 if TYPE_CHECKING:
     from fleetward_sandbox.demo_mosip import DemoMosip
@@ -58,11 +60,12 @@ class DemoParts:
         self._fleet: Fleet | None = None
         self._store: Store | None = None
         self._mosip: DemoMosip | None = None
+        self._maker: Maker | None = None
         self._looked = 0.0
 
     def picture(self, path: Path) -> None:
         """Draw how it looks now."""
-        self.view.picture(path, self._reads.devices(limit=MOST_DEVICES), self.counts)
+        self.view.picture(path, self._reads.devices(limit=MOST_DEVICES), self.counts, self._versions())
 
     def close(self) -> None:
         """End every part, whatever happened."""
@@ -80,6 +83,9 @@ class DemoParts:
 
             self.view.step(f"starting a MOSIP ({self.counts.mosip}), which signs the provider's certificate")
             self._mosip = DemoMosip(self.provider, self.counts.mosip, datetime.now(UTC))
+
+        self.view.step("making a release repository: its keys for root and releases lie where no server reads")
+        self._maker = Maker(self.provider, self.folder / "maker")
 
     def _token(self) -> str:
         if not self.hsm:
@@ -125,7 +131,7 @@ class DemoParts:
             self._fleet.turn(0.05)
         if time.monotonic() - self._looked > LOOK_S:
             self._looked = time.monotonic()
-            self.view.devices(self._reads.devices(limit=MOST_DEVICES), self.counts)
+            self.view.devices(self._reads.devices(limit=MOST_DEVICES), self.counts, self._versions())
 
     @property
     def _reads(self) -> Store:
@@ -138,6 +144,12 @@ class DemoParts:
         if self._cable is None:
             raise RuntimeError("the cable is not laid yet")
         return self._cable
+
+    def _upgrades(self) -> tuple[Upgrade, ...]:
+        return self._reads.upgrades_of([DeviceId(one) for one in self._ids()])
+
+    def _versions(self) -> dict[str, str]:
+        return {one.device_id: one.committed.version for one in self._upgrades() if one.committed is not None}
 
     def _ids(self) -> list[str]:
         return [device.id for device in self._reads.devices(limit=MOST_DEVICES)]

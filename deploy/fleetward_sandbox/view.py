@@ -3,7 +3,7 @@
 import io
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol, Self
@@ -33,6 +33,9 @@ class Numbers(Protocol):
     reported: int
     commands_answered: int
     rotated: int
+    upgraded: int
+    rolled_back: int
+    usurper_refused: dict[str, int]
     caught_up: int
     hostile_refused: dict[str, int]
 
@@ -83,15 +86,15 @@ class View:
             self._body = Group(ProgressBar(total=whole, completed=done, width=60), Text(f"{done} of {whole}"))
             self._draw()
 
-    def devices(self, devices: Sequence[Device], numbers: Numbers) -> None:
-        """Show the fleet."""
+    def devices(self, devices: Sequence[Device], numbers: Numbers, versions: Mapping[str, str]) -> None:
+        """Show the fleet. versions: of firmware, by device."""
         if self._live is not None:
-            self._body = Group(_table(devices), _footer(numbers))
+            self._body = Group(_table(devices, versions), _footer(numbers))
             self._draw()
 
-    def picture(self, path: Path, devices: Sequence[Device], numbers: Numbers) -> None:
+    def picture(self, path: Path, devices: Sequence[Device], numbers: Numbers, versions: Mapping[str, str]) -> None:
         """Write what a terminal shows now as an SVG that needs nothing from elsewhere."""
-        self._body = Group(_table(devices), _footer(numbers))
+        self._body = Group(_table(devices, versions), _footer(numbers))
         console = Console(record=True, width=PICTURE_COLUMNS, file=io.StringIO(), force_terminal=True)
         console.print(self._frame())
         form = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
@@ -106,9 +109,9 @@ class View:
             self._live.update(self._frame())
 
 
-def _table(devices: Sequence[Device]) -> Table:
+def _table(devices: Sequence[Device], versions: Mapping[str, str]) -> Table:
     table = Table(expand=True, pad_edge=False, box=None)
-    for name in ("device", "serial", "model", "level", "register", "presence", "last seen"):
+    for name in ("device", "serial", "model", "level", "register", "presence", "firmware", "last seen"):
         table.add_column(name, overflow="ellipsis", no_wrap=True)
     for device in devices[:MOST_ROWS]:
         mark, style = PRESENCE_MARK[device.presence]
@@ -120,16 +123,22 @@ def _table(devices: Sequence[Device]) -> Table:
             str(device.certification),
             Text(str(device.state), style=STATE_STYLE.get(str(device.state), "red")),
             Text(f"{mark} {device.presence}", style=style),
+            versions.get(device.id, ""),
             seen,
         )
     return table
 
 
 def _footer(numbers: Numbers) -> Text:
-    refused = ", ".join(f"{code} {count}" for code, count in sorted(numbers.hostile_refused.items())) or "none yet"
     return Text(
         f"\nregistered {numbers.registered}/{numbers.devices}   reported {numbers.reported}   "
         f"commands answered {numbers.commands_answered}   new keys {numbers.rotated}   caught up {numbers.caught_up}\n"
-        f"refused of the thief: {refused}",
+        f"upgraded {numbers.upgraded}   rolled back by itself {numbers.rolled_back}   "
+        f"refused of a stolen server: {_told(numbers.usurper_refused)}\n"
+        f"refused of the thief: {_told(numbers.hostile_refused)}",
         style="bold",
     )
+
+
+def _told(refused: Mapping[str, int]) -> str:
+    return ", ".join(f"{code} {count}" for code, count in sorted(refused.items())) or "none yet"

@@ -5,10 +5,11 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fleetward_sandbox.counts import CODES, Counts
+from fleetward_sandbox.counts import CODES, USURPED, Counts
 from fleetward_sandbox.demo_mosip import PROFILES
 
 pytestmark = pytest.mark.live
@@ -47,11 +48,13 @@ def test_each_is_registered_once_new_keys_are_no_news_and_who_left_is_taken_off(
 
 
 def well(profile: str) -> Counts:
-    walked = dict.fromkeys(("registered", "reported", "commands_answered", "rotated", "caught_up"), DEVICES)
+    walks = ("registered", "reported", "commands_answered", "rotated", "upgraded", "caught_up")
+    walked = dict.fromkeys(walks, DEVICES)
     told = dict(TOLD.get(profile, {}))
     refused = dict.fromkeys(CODES, 1)
     known = DEVICES if profile else 0
     counts = Counts(DEVICES, **walked, hostile_sent=6, hostile_refused=refused, to_leave=2, left=2)
+    counts = replace(counts, rolled_back=1, usurper_refused=dict.fromkeys(USURPED, 1))
     return replace(counts, mosip=profile, mosip_known=known, mosip_told=told)
 
 
@@ -59,6 +62,15 @@ def well(profile: str) -> Counts:
 def test_a_demo_that_went_well_is_judged_so(profile: str) -> None:
     assert well(profile).judge()
     assert any(name.startswith("mosip") for name in well(profile).plain()) is bool(profile)
+
+
+@pytest.mark.parametrize(
+    "ill",
+    [{"upgraded": DEVICES - 1}, {"rolled_back": 0}, {"usurper_refused": {"not-released": 1}}],
+    ids=["not all upgraded", "stays ill", "a downgrade not refused"],
+)
+def test_an_upgrade_that_went_otherwise_is_a_failure(ill: dict[str, Any]) -> None:
+    assert not replace(well(""), **ill).judge()
 
 
 @pytest.mark.parametrize("profile", PROFILES)
