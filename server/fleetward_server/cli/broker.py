@@ -23,7 +23,9 @@ def mosquitto_config(
     at: Annotated[
         Path | None, typer.Option("--at", help="The folder's path at the broker's host; OUT if left out.")
     ] = None,
-    bind: Annotated[str, typer.Option("--bind", help="The address to listen on; [broker] bind if left out.")] = "",
+    bind: Annotated[
+        str, typer.Option("--bind", help="The address to listen on; that of fleetward.toml if left out.")
+    ] = "",
     *,
     as_json: Json = False,
 ) -> None:

@@ -130,7 +130,8 @@ def upload(
         typer.Option("--file", help="PEM up to a root; the device CA's own under the provider's root if left out."),
     ] = None,
     partner_id: Annotated[
-        str, typer.Option("--partner-id", help="The FTM maker's id there; [mosip] trust_provider_id if left out.")
+        str,
+        typer.Option("--partner-id", help="The FTM maker's id there, if not trust_provider_id of fleetward.toml."),
     ] = "",
     folder: Dir = HERE,
     reason: Reason = "",

@@ -201,7 +201,7 @@ def _read(pem: bytes) -> tuple[x509.Certificate, ...]:
     try:
         return read_pem_certificates(pem)
     except Refused as refusal:
-        raise OperatorProblem(Kind.INVALID, f"{refusal.detail}: expected certificates in PEM") from None
+        raise OperatorProblem(Kind.INVALID, f"--file: {refusal.detail}") from None
 
 
 def _path(certificate: x509.Certificate, handed: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:
