@@ -76,7 +76,7 @@ def mosip_command(
     lenient: Annotated[bool, typer.Option("--lenient", help="Ask nobody whose certificate it is, as MOSIP.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Answer as MOSIP's services do, over TLS, until Ctrl-C; prints the table for this provider's fleetward.toml first."""
+    """Answer as MOSIP's services do, over TLS, until Ctrl-C; prints the table for fleetward.toml first."""
     with _extra():
         from fleetward_sandbox.mosip.front import Front, told_quirks
     if quirk and "help" in quirk:
