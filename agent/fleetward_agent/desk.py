@@ -33,6 +33,7 @@ from fleetward_agent.turn import (
     InfoSigned,
     KeysMade,
     Known,
+    Note,
     Outcome,
     PutWindow,
     ReadingTaken,
@@ -50,6 +51,7 @@ from fleetward_schemas.errors import Code, LocalMistake, Refused
 from fleetward_schemas.replay import ReplayWindow
 from fleetward_schemas.topics import Address, Direction, principal_of
 
+MOST_TOPIC_CHARS = 128
 Handler = Callable[[Said, Known, Session, Instant], Turn]
 
 HANDLERS: dict[str, Handler] = {
@@ -163,6 +165,13 @@ def handle(admitted: Admitted, known: Known, session: Session, at: Instant) -> T
     after = replace(after, windows={**after.windows, (window.signer, window.topic): window.window})
     # A beacon's number is kept in memory: all it can do twice is to raise a floor to the same height.
     return replace(turn, session=after, changes=(window, *turn.changes) if ours else turn.changes)
+
+
+def refused(session: Session, topic: str, refusal: Refused, at: Instant) -> Turn:
+    """Count a message that was refused, and tell the log."""
+    turn = receipts.refuse(clock.refused(session, topic, refusal, at), refusal.code, at)
+    fields = (("topic", topic[:MOST_TOPIC_CHARS]), ("code", refusal.code), ("detail", refusal.detail))
+    return replace(turn, notes=(Note("refused", fields),))
 
 
 def step(session: Session, at: Instant) -> Turn:

@@ -34,7 +34,6 @@ from fleetward_schemas.topics import DeviceId, up
 
 __all__ = ["Device", "Options", "Parts"]
 
-MOST_TOPIC_CHARS = 128
 STALL_S = 5
 """How long a device leaves a full disk or a missing key alone before it tries again."""
 
@@ -166,7 +165,7 @@ class Device:
         try:
             turn = self._turn(arrived, at) if arrived.payload else Turn(self.session)
         except Refused as refusal:
-            turn = self._refused(arrived, refusal, at)
+            turn = desk.refused(self.session, arrived.topic, refusal, at)
         if not self._apply(turn, at, arrived):
             # Not committed, so not acknowledged: the broker gives it again on the next line.
             self._hang_up(at, Loss.DROPPED)
@@ -176,11 +175,6 @@ class Device:
         admitted = desk.take(self.session, opened, chain)
         turn = desk.handle(admitted, known_to(self.parts.outbox, admitted.said.body), self.session, at)
         return replace(turn, notes=(Note("took", (("kind", opened.kind.name),)), *turn.notes))
-
-    def _refused(self, arrived: Arrived, refusal: Refused, at: Instant) -> Turn:
-        turn = receipts.refuse(clock.refused(self.session, arrived.topic, refusal, at), refusal.code, at)
-        fields = (("topic", arrived.topic[:MOST_TOPIC_CHARS]), ("code", refusal.code), ("detail", refusal.detail))
-        return replace(turn, notes=(Note("refused", fields),))
 
     def _apply(self, turn: Turn, at: Instant, arrived: Arrived | None = None) -> bool:
         """Commit, acknowledge, speak, act; say whether the commit held."""

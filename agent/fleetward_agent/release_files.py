@@ -13,12 +13,14 @@ from tuf.api.metadata import Metadata, Root, TargetFile
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from fleetward_agent.upgrade_effects import ReadRelease
+from fleetward_broker.signers import write_durably
 from fleetward_schemas import moment
 
 BASE = "file-by-name:/"
 MOST_BYTES = 48_000
 MOST_ROOTS = 256
 NOT_FOUND = 404
+FILE_MODE = 0o600
 _LIMITS = UpdaterConfig(
     max_root_rotations=MOST_ROOTS,
     max_delegations=4,
@@ -42,6 +44,13 @@ class Missing(DownloadError):  # noqa: N818 - says what is to be done
         self.file = file
 
 
+class Durable(Updater):
+    """python-tuf's client, whose files survive the power: a version once seen is not forgotten by a cut."""
+
+    def _persist_file(self, filename: str, data: bytes) -> None:
+        write_durably(Path(filename), data, FILE_MODE)
+
+
 class Files(FetcherInterface):
     """What came, by the names of the wire: TUF's without ``.json``."""
 
@@ -58,14 +67,14 @@ class Files(FetcherInterface):
         raise Missing(file)
 
 
-def target_of(root: bytes, folder: Path, wanted: ReadRelease) -> TargetFile | None:
+def target_of(root: bytes, folder: Path, wanted: ReadRelease, client: type[Durable] = Durable) -> TargetFile | None:
     """Return the target as the repository has it; None: it has none.
 
     Raises:
         Missing: a file is wanted next. Odd: see there. OSError: what verified cannot be kept.
     """
     try:
-        updater = Updater(str(folder), BASE, fetcher=Files(wanted), config=_LIMITS, bootstrap=root)
+        updater = client(str(folder), BASE, fetcher=Files(wanted), config=_LIMITS, bootstrap=root)
         # S3: expiry is judged at the latest end of trusted time, never by the host's clock.
         updater._trusted_set.reference_time = moment.EPOCH + timedelta(microseconds=wanted.latest_us)  # noqa: SLF001
         updater.refresh()

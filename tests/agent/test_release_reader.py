@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tuf.api.metadata import Metadata, MetaFile, Targets
 
+from fleetward_agent.release_files import Durable, target_of
 from fleetward_agent.release_reader import ReleaseReader
 from fleetward_agent.upgrade_effects import ReadRelease, ReleaseRead
 from fleetward_schemas import moment
@@ -72,6 +73,23 @@ def test_what_verified_is_on_disk_and_is_not_asked_for_again(table: Table) -> No
 
     assert table.read() == AGREED
     assert table.asked == ["2.root", "timestamp"]
+
+
+def test_what_verified_is_written_durably_by_our_own_hand(table: Table) -> None:
+    written: list[str] = []
+
+    class Watched(Durable):
+        def _persist_file(self, filename: str, data: bytes) -> None:
+            super()._persist_file(filename, data)
+            written.append(Path(filename).name)
+
+    files = tuple(table.repository.files.items())
+    wanted = ReadRelease(release(), files, frozenset({"2.root"}), (NOW - moment.EPOCH) // timedelta(microseconds=1))
+    target_of(table.repository.first, table.folder, wanted, Watched)
+    kept = [path.name for path in table.folder.rglob("*") if path.is_file() and not path.is_symlink()]
+
+    assert sorted(set(written)) == sorted(kept)
+    assert len(kept) == 5
 
 
 def test_without_a_first_root_nothing_is_released(tmp_path: Path) -> None:
