@@ -9,7 +9,7 @@ Source: S7, C7, C8; protocol section 5 "Releases".
 from collections.abc import Iterator
 from dataclasses import replace
 
-from fleetward_agent import upgrade_assign, upgrade_health, upgrade_reading
+from fleetward_agent import upgrade_assign, upgrade_begin, upgrade_health, upgrade_reading
 from fleetward_agent.instant import SECOND_US, Instant
 from fleetward_agent.session import Session
 from fleetward_agent.turn import Note, Turn
@@ -34,7 +34,7 @@ from fleetward_agent.upgrade_moves import MOST_TRIES, any_need, ask, at_work, mo
 from fleetward_agent.upgrade_state import RaiseFloor, Upgrade
 from fleetward_agent.walk import Stage
 from fleetward_schemas.moment import to_ms
-from fleetward_schemas.upgrade import MAX_ATTEMPTS, Event, Phase, Why, may_install
+from fleetward_schemas.upgrade import MAX_ATTEMPTS, Event, Phase, Why
 
 MOST_STARTS = 3
 """How often the agent may start within one phase of an attempt before the attempt is given up: a boot loop ends."""
@@ -53,7 +53,15 @@ def step(session: Session, at: Instant) -> Turn:
     if paused(session):
         return Turn(session)
     turn = _wake(session, at)
-    for one in (upgrade_assign.step, _need, upgrade_health.step, _end, _again, _begin, upgrade_reading.step):
+    for one in (
+        upgrade_assign.step,
+        _need,
+        upgrade_health.step,
+        _end,
+        _again,
+        upgrade_begin.step,
+        upgrade_reading.step,
+    ):
         before = turn.session.kept.software
         turn = turn.then(one, at)
         if turn.session.kept.software != before:
@@ -113,36 +121,6 @@ def _again(session: Session, at: Instant) -> Turn:
         if one.phase is Phase.FAILED and one.again_ms <= now_ms and open_need(session, one) is Needs.NOTHING:
             return moved(session, at, one, Event.AGAIN)
     return Turn(session)
-
-
-def _begin(session: Session, at: Instant) -> Turn:
-    """Begin to install what is staged, where it may; the attempt counts from here."""
-    software = session.kept.software
-    upgrade = next((one for one in software.upgrades if one.phase is Phase.STAGED), None)
-    if upgrade is None or not _may_begin(session, at.boot_us):
-        return Turn(session)
-    if not may_install(upgrade.counter, software.floor(upgrade.name).counter):  # C8: no downgrade
-        return moved(session, at, upgrade, Event.BROKEN, Why.DOWNGRADE)
-    return moved(session, at, upgrade, Event.BEGIN, attempts=upgrade.attempts + 1, needs=Needs.NOTHING)
-
-
-def _may_begin(session: Session, boot_us: int) -> bool:
-    kept, work = session.kept, session.work
-    if kept.software.underway is not None or work.asked is not None or work.restarting or not at_work(session, boot_us):
-        return False
-    # New keys and new software are each a walk of its own: one that fails must not take the other with it.
-    if kept.order is not None or kept.previous is not None:
-        return False
-    return at_work(session, boot_us) and _in_window(session, boot_us)
-
-
-def _in_window(session: Session, boot_us: int) -> bool:
-    """Say whether it is surely within the window: both ends of trusted time are."""
-    software = session.kept.software
-    if not software.to_ms:
-        return True
-    earliest_us, latest_us = session.clock.earliest_at(boot_us), session.clock.latest_at(boot_us)
-    return software.from_ms * US_PER_MS <= earliest_us and latest_us < software.to_ms * US_PER_MS
 
 
 def _settle(session: Session, _: Instant) -> Turn:
@@ -266,7 +244,7 @@ def _moments(session: Session, upgrade: Upgrade, boot_us: int) -> Iterator[int]:
             elif session.clock.synced(boot_us):
                 left_ms = upgrade.again_ms - to_ms(session.clock.now(boot_us))
                 yield boot_us + max(0, left_ms) * US_PER_MS
-        case Phase.STAGED if _may_begin(session, boot_us):
+        case Phase.STAGED if free and upgrade_begin.may_begin(session, upgrade, boot_us):
             yield boot_us
         case Phase.INSTALLING | Phase.ACTIVATING if free:
             yield boot_us

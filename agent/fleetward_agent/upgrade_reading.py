@@ -11,8 +11,9 @@ from dataclasses import replace
 from fleetward_agent.instant import SECOND_US, Instant
 from fleetward_agent.session import Session
 from fleetward_agent.turn import Known, Note, Said, Turn
+from fleetward_agent.upgrade_begin import to_be_agreed
 from fleetward_agent.upgrade_effects import ReadRelease, ReleaseRead
-from fleetward_agent.upgrade_moves import moved
+from fleetward_agent.upgrade_moves import moved, put
 from fleetward_agent.upgrade_state import Asked, Reading, Upgrade
 from fleetward_agent.walk import Stage
 from fleetward_schemas.errors import Code, LocalMistake, Refused
@@ -38,7 +39,8 @@ def wanted(session: Session, boot_us: int) -> Upgrade | None:
     if not there or session.retiring or software.underway is not None or not session.clock.synced(boot_us):
         return None
     now_ms = to_ms(session.clock.now(boot_us))
-    return next((one for one in software.upgrades if one.phase is Phase.ASSIGNED and one.again_ms <= now_ms), None)
+    ready = (one for one in software.upgrades if one.phase is Phase.ASSIGNED and one.again_ms <= now_ms)
+    return next(ready, None) or to_be_agreed(session, boot_us)
 
 
 def topics(session: Session) -> frozenset[str]:
@@ -72,7 +74,7 @@ def step(session: Session, at: Instant) -> Turn:
     if upgrade is None:
         return Turn(_with(session, None) if reading is not None else session)
     if not may_install(upgrade.counter, session.kept.software.floor(upgrade.name).counter):
-        return moved(session, at, upgrade, Event.DISAGREED, Why.DOWNGRADE)
+        return _refused(session, at, upgrade, Why.DOWNGRADE)
     if reading is None or reading.identity != upgrade.identity:
         reading = Reading(upgrade.identity, at.boot_us)
     if session.work.asked is not None or at.boot_us < reading.pause_us:
@@ -88,7 +90,7 @@ def step(session: Session, at: Instant) -> Turn:
 def _judge(session: Session, at: Instant, upgrade: Upgrade, reading: Reading) -> Turn:
     latest_us = session.clock.latest_at(at.boot_us)
     effect = ReadRelease(upgrade.release, tuple(reading.files.items()), reading.absent, latest_us)
-    work = replace(session.work, asked=Asked(upgrade.identity, Phase.ASSIGNED))
+    work = replace(session.work, asked=Asked(upgrade.identity, upgrade.phase))
     return Turn(replace(session, work=work), effects=(effect,))
 
 
@@ -96,7 +98,7 @@ def on_read(outcome: ReleaseRead, session: Session, at: Instant, upgrade: Upgrad
     """Listen for what is wanted next, read anew what does not fit together, or go on."""
     reading = session.work.reading
     if outcome.why in _REFUSALS:
-        return moved(session, at, upgrade, Event.DISAGREED, outcome.why)
+        return _refused(session, at, upgrade, outcome.why)
     if outcome.why is not None and not outcome.again:
         return moved(session, at, upgrade, Event.BROKEN, outcome.why)
     if reading is None or reading.identity != upgrade.identity:
@@ -104,8 +106,20 @@ def on_read(outcome: ReleaseRead, session: Session, at: Instant, upgrade: Upgrad
     if outcome.why is not None:
         return _anew(session, at, upgrade, reading)
     if not outcome.wants:
-        return moved(session, at, upgrade, Event.AGREED, version=outcome.version)
+        return _agreed(session, at, upgrade, outcome.version)
     return _next(session, at, upgrade, reading, outcome.wants)
+
+
+def _agreed(session: Session, at: Instant, upgrade: Upgrade, version: str) -> Turn:
+    now_ms = to_ms(session.clock.now(at.boot_us))
+    if upgrade.phase is Phase.STAGED:
+        return Turn(_with(put(session, replace(upgrade, agreed_ms=now_ms)), None))
+    return moved(session, at, upgrade, Event.AGREED, version=version, agreed_ms=now_ms)
+
+
+def _refused(session: Session, at: Instant, upgrade: Upgrade, why: Why | None) -> Turn:
+    """What is staged already fails first, and is refused when it is looked at again."""
+    return moved(session, at, upgrade, Event.BROKEN if upgrade.phase is Phase.STAGED else Event.DISAGREED, why)
 
 
 def _next(session: Session, at: Instant, upgrade: Upgrade, reading: Reading, wants: tuple[str, ...]) -> Turn:

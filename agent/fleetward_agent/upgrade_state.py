@@ -17,8 +17,8 @@ class Upgrade:
 
     sha256: base64url, as assigned. version: for people, known once both agreed. attempts: counted when installing is
     written down. fails: in a row, for the wait. tries: of rolling back, in vain. starts: of the agent within this
-    phase. again_ms: trusted time before which nothing is tried again. needs, needed_in: what the new (or old) version
-    waits for, and in which run of the agent that arose.
+    phase. again_ms: trusted time before which nothing is tried again. agreed_ms: when both agreed on it last. needs,
+    needed_in: what the new (or old) version waits for, and in which run of the agent that arose.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Upgrade:
     tries: int = 0
     starts: int = 0
     again_ms: int = 0
+    agreed_ms: int = 0
     needs: Needs = Needs.NOTHING
     needed_in: str = ""
 

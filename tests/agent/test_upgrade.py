@@ -456,3 +456,43 @@ def test_a_host_that_never_reboots_does_not_keep_the_agent_starting_for_ever(
     assert stage.restarts < 10
     assert stage.told[-1][:2] == ("failed", "unhealthy")
     assert stage.bench.runs["firmware"] == 1
+
+
+def staged_for_the_day_after_tomorrow(stage: Upgrading) -> None:
+    stage.assign(release(), window=window(stage, 48 * HOUR_S, 72 * HOUR_S))
+    stage.reach(Phase.STAGED)
+    stage.clock.pass_s(47 * HOUR_S)
+    stage.turn()
+    stage.repository.now = stage.clock.now
+
+
+def test_what_was_withdrawn_while_it_waited_for_its_window_is_not_installed(stage: Upgrading) -> None:
+    staged_for_the_day_after_tomorrow(stage)
+    stage.repository.publish()
+    stage.publish()
+    stage.reach(Phase.REFUSED, 2 * HOUR_S)
+    stage.pass_s(2)
+
+    assert [(phase, reason) for phase, reason, _ in stage.told][-3:] == [
+        ("failed", "not-released"),
+        ("assigned", None),
+        ("refused", "not-released"),
+    ]
+    assert not stage.bench.asked(Install)
+
+
+def test_what_is_still_released_when_its_window_comes_is_installed(stage: Upgrading) -> None:
+    staged_for_the_day_after_tomorrow(stage)
+    stage.repository.publish(target())
+    stage.publish()
+    stage.reach(Phase.COMMITTED, 2 * HOUR_S)
+
+    assert len(stage.bench.asked(FetchTarget)) == 1
+
+
+def test_freeze_nothing_is_installed_by_an_agreement_of_long_ago(stage: Upgrading) -> None:
+    staged_for_the_day_after_tomorrow(stage)
+    stage.reach(Phase.FAILED, 2 * HOUR_S)
+
+    assert stage.firmware.why is Why.METADATA
+    assert not stage.bench.asked(Install)
