@@ -33,7 +33,10 @@ class ArchiveDamaged(Exception):  # noqa: N818 - says what is wrong with the fil
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One file of a backup. what: ``database``, ``configuration``, ``client-id``, ``certificate`` or ``key``."""
+    """One file of a backup.
+
+    what: ``database``, ``configuration``, ``client-id``, ``certificate``, ``release`` or ``key``.
+    """
 
     name: str
     what: str

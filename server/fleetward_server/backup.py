@@ -1,7 +1,8 @@
 """A backup: everything that another host needs to go on as this provider, in one file, made while it serves.
 
 In it: the register at one moment, the configuration, certificates and CRLs, our client id, and keys that are files,
-under a passphrase. Not in it: keys in a token (their URIs are), and the broker's store: devices keep every report until
+under a passphrase; what the release repository says. Not in it: its bytes, which lie in a folder to copy as it is; keys
+in a token (their URIs are); the broker's store: devices keep every report until
 the server's own signed ``ack``, and the server sends again whatever a device lacks. Source: S5, S6; restore.py.
 """
 
@@ -21,6 +22,8 @@ from fleetward_server import archive, client_id
 from fleetward_server.archive import ArchiveDamaged, Member, Opened, member_of
 from fleetward_server.config import FILE, Config
 from fleetward_server.problem import Kind, OperatorProblem
+from fleetward_server.releases.online import still
+from fleetward_server.releases.places import kept
 from fleetward_server.store.snapshot import Look, copy_database, look_through
 
 DATABASE = "server.db"
@@ -78,13 +81,13 @@ def create(config: Config, out: Path, secret: bytes | None, now: datetime, *, wi
     """
     if out.exists():
         raise OperatorProblem(Kind.CONFLICT, f"{out}: already there; nothing was changed")
-    keys = sorted(path for path in _pki_files(config) if _MARK in path.read_bytes())
+    keys = sorted(path for path in _own_files(config) if _MARK in path.read_bytes())
     if keys and secret is None and not without_keys:
         raise OperatorProblem(
             Kind.HELD, f"{len(keys)} keys are files: give --passphrase-file, or leave them out with --without-keys"
         )
     left_out = {str(path.relative_to(config.folder)) for path in keys} if without_keys else set()
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as name:
+    with still(config.folder), tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as name:
         work = Path(name)
         members = tuple(sorted(_members(config, work, secret, left_out), key=lambda one: one.name))
         look = look_through(work / DATABASE)
@@ -95,10 +98,11 @@ def create(config: Config, out: Path, secret: bytes | None, now: datetime, *, wi
     return Made(manifest_hash, manifest, members, tuple(sorted(left_out)), look.current)
 
 
-def _pki_files(config: Config) -> Iterator[Path]:
+def _own_files(config: Config) -> Iterator[Path]:
     for path in sorted(config.pki.rglob("*")):
         if path.is_file() and not path.name.startswith("."):
             yield path
+    yield from kept(config.folder)
 
 
 def _members(config: Config, work: Path, secret: bytes | None, left_out: set[str]) -> Iterator[Member]:
@@ -107,10 +111,10 @@ def _members(config: Config, work: Path, secret: bytes | None, left_out: set[str
     for name, what in ((FILE, "configuration"), (client_id.FILE, "client-id")):
         if (config.folder / name).exists():
             yield _put(work, name, what, (config.folder / name).read_bytes())
-    for path in _pki_files(config):
+    for path in _own_files(config):
         name, raw = str(path.relative_to(config.folder)), path.read_bytes()
         if _MARK not in raw:
-            yield _put(work, name, "certificate", raw)
+            yield _put(work, name, "certificate" if path.is_relative_to(config.pki) else "release", raw)
         elif name not in left_out and secret is not None:
             yield _put(work, name, "key", _locked(path, raw, secret))
 

@@ -11,6 +11,7 @@ from tuf.api.exceptions import BadVersionNumberError, ExpiredMetadataError
 from fleetward_broker.signers import KeyUnavailable
 from fleetward_sandbox.provision import Order, provision
 from fleetward_schemas.upgrade import Custom
+from fleetward_server import backup
 from fleetward_server.problem import Kind
 from fleetward_server.releases import making, online, signing
 from fleetward_server.releases.files import NoRepository, in_folder, open_set
@@ -21,8 +22,10 @@ from fleetward_server.releases.proving import prove, root_file, standings
 from fleetward_server.releases.request import Exchange
 from fleetward_server.releases.rules import Heights
 from fleetward_server.releases.shelf import open_repository, open_shelf
+from fleetward_server.restore import Wish as RestoreWish
+from fleetward_server.restore import restore
 from fleetward_server.store import AuditFilter
-from tests.server.releaser import SECRET, SLAP, refused
+from tests.server.releaser import SECRET, SLAP, Maker, refused
 
 IRIS = "Acme/Iris-1"
 
@@ -390,6 +393,27 @@ def test_a_threshold_that_cannot_be_is_refused(maker, tmp_path, threshold, count
     assert not (tmp_path / "K9").exists()
 
 
+def test_a_provider_made_again_from_a_backup_goes_on_and_what_it_lacks_comes_from_the_keys(maker, tmp_path):
+    """Devices have read on since the backup: online roles do not go back, and offline files are carried again."""
+    first = maker.release(7)
+    backup.create(maker.config, tmp_path / "b", SECRET, maker.now, without_keys=False)
+    client = maker.client()
+    maker.now += timedelta(minutes=1)
+    second = maker.release(8)
+    assert client.find(second) is not None
+    maker.operator.close()
+    shutil.rmtree(maker.provider)
+    restore(RestoreWish(tmp_path / "b", maker.provider, SECRET, (), "operator:test"), maker.now)
+    again = Maker(maker.folder, maker.provider)
+    again.now = maker.now + timedelta(minutes=1)
+    assert open_shelf(again.config).targets.keys() == {first}
+    again.ask(8, version="1.8")
+    again.sign()
+    again.publish()
+    assert client.find(second) is not None
+    assert prove(again.config, again.now).flaws == (f"{first}: its bytes are not here",)
+
+
 def test_a_break_before_the_first_root_is_there_leaves_no_repository(maker):
     metadata = maker.folder / "p" / "releases" / "metadata"
     (metadata / "1.root.json").unlink()
@@ -405,9 +429,9 @@ def test_a_break_while_publishing_leaves_a_whole_set(maker, kept):
     shutil.copytree(maker.folder / "p", maker.folder / "before")
     maker.publish()
     after = maker.folder / "p" / "releases" / "metadata"
-    new = ["2.snapshot", "timestamp"]
-    role = open_repository(maker.config.folder).offline.bin_of(path)
-    for name in [f"2.{role}", *new][:kept]:
+    whole = open_repository(maker.config.folder)
+    role = whole.offline.bin_of(path)
+    for name in [f"2.{role}", f"{online.numbers(whole).snapshot}.snapshot", "timestamp"][:kept]:
         shutil.copy(after / f"{name}.json", maker.folder / "before" / "releases" / "metadata")
     shutil.rmtree(maker.folder / "p")
     (maker.folder / "before").rename(maker.folder / "p")

@@ -16,14 +16,13 @@ from fleetward_server.config import Config
 from fleetward_server.problem import OperatorProblem
 from fleetward_server.releases import online
 from fleetward_server.releases.files import METADATA, TIMESTAMP, Whole
-from fleetward_server.releases.places import home
+from fleetward_server.releases.places import TOLD, home
 from fleetward_server.releases.proving import has_repository
 from fleetward_server.releases.retained import Next, Retained, readable
 from fleetward_server.releases.shelf import open_repository
 
 log = logging.getLogger("fleetward.releases")
 
-TOLD = "told.json"
 LOOK_S = 1.0
 RENEW_S = 60.0
 FILES_PER_S = 40

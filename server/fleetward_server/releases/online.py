@@ -6,7 +6,7 @@ hold devices back, until the offline files end, and no more. Source: S7; TUF 1.0
 
 import fcntl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -38,7 +38,7 @@ def numbers(whole: Whole) -> Numbers:
 
 def both(offline: Offline, before: Numbers, keys: Mapping[str, PrivateKey], now: datetime) -> dict[str, bytes]:
     """Return a snapshot of what the offline keys say, and the timestamp that names it. Raises: KeyUnavailable."""
-    number = before.snapshot + 1
+    number = after(before.snapshot, now)
     made = making.snapshot(number, offline.versions(), end(now, SNAPSHOT_LIFE))
     raw = making.signed(made, [keys["snapshot"]])
     return {f"{number}.snapshot": raw} | stamped(number, raw, before, keys, now)
@@ -48,8 +48,16 @@ def stamped(
     number: int, of_snapshot: bytes, before: Numbers, keys: Mapping[str, PrivateKey], now: datetime
 ) -> dict[str, bytes]:
     """Return a timestamp that names this snapshot. Raises: KeyUnavailable."""
-    made = making.timestamp(before.timestamp + 1, number, of_snapshot, end(now, TIMESTAMP_LIFE))
+    made = making.timestamp(after(before.timestamp, now), number, of_snapshot, end(now, TIMESTAMP_LIFE))
     return {TIMESTAMP: making.signed(made, [keys["timestamp"]])}
+
+
+def after(version: int, now: datetime) -> int:
+    """Return the version that follows: seconds since 1970, so that a provider made again from a backup goes on.
+
+    Devices have seen what the lost server said last; counting from the backup's number would be going back.
+    """
+    return max(version + 1, int(now.timestamp()))
 
 
 def due(whole: Whole, now: datetime) -> str:
@@ -83,6 +91,13 @@ def renew(config: Config, now: datetime) -> bool:
         open_set({**whole.files, **made}.get, whole.files["1.root"])
         keep(home(config.folder) / METADATA, made)
         return True
+
+
+@contextmanager
+def still(folder: Path) -> Iterator[None]:
+    """Have nothing change meanwhile, where there is a repository. Raises: OSError."""
+    with alone(folder) if home(folder).exists() else nullcontext():
+        yield
 
 
 @contextmanager

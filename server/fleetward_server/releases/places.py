@@ -5,7 +5,7 @@ A target lies under its path with its hash before the last name (TUF, consistent
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from fleetward_server.releases.files import FOLDER, METADATA, TARGETS
 from fleetward_server.running import running
 
 PORT = 8884
+TOLD = "told.json"
+"""What the broker may hold."""
 ELSEWHERE = "urls.json"
 """Targets whose bytes somebody else serves: path -> URL."""
 
@@ -54,6 +56,13 @@ def read_elsewhere(of: Path) -> dict[str, str]:
     """Return the targets that others serve. of: the repository. Raises: OSError."""
     path = of / ELSEWHERE
     return dict(json.loads(path.read_bytes())) if path.exists() else {}
+
+
+def kept(folder: Path) -> Iterator[Path]:
+    """Yield what a backup needs of a provider's repository, in order: all that it says, and keys; no bytes."""
+    of = home(folder)
+    found = [*of.glob(f"{METADATA}/*.json"), *of.glob("keys/*.pem"), of / ELSEWHERE, of / TOLD]
+    yield from sorted(path for path in found if path.is_file() and not path.name.startswith("."))
 
 
 def listens_on(config: Config) -> tuple[str, int]:
