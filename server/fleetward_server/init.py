@@ -163,6 +163,13 @@ telemetry_s = {wish.telemetry_s}  # seconds between a device's reports
 [storage]
 # min_free_mb = 200               # with less room on the disk nothing is taken from devices; they keep their reports
 
+# [releases]                      # only with a release repository: fleetward release init
+# listen = "0.0.0.0:8884"         # where the bytes are served; beside the broker, port 8884, if left out
+# base_url = ""                   # https://..., where others serve a copy of releases/targets
+# client_certificates = "required"    # or optional: of whoever asks for bytes
+# connections = 256               # at once
+# targets_days = 90               # how long what the release key signs is good for
+
 # [mosip]
 # profile = "crypto-only"         # MOSIP 1.2 and later | pms-1.1, masterdata-1.1: the registers of 1.1.x | off
 # url = "https://api.example.org" # of its API
