@@ -22,6 +22,7 @@ from tests.live.house import House
 pytestmark = pytest.mark.live
 
 CLIENT = Path(__file__).with_name("independent_client.py")
+TOLD = Path(__file__).with_name("independent_upgrade.py")
 KEYED = Path(__file__).with_name("independent_keys.py")
 BORROWED = {"cryptography", "paho"}
 MOST_LINES = 250
@@ -128,8 +129,12 @@ def test_it_fits_a_few_screens() -> None:
 
 @pytest.mark.parametrize(
     ("client", "borrowed"),
-    [(CLIENT, BORROWED), (KEYED, {"cryptography", "independent_client"})],
-    ids=["client", "keys"],
+    [
+        (CLIENT, BORROWED),
+        (KEYED, {"cryptography", "independent_client"}),
+        (TOLD, {"independent_client"}),
+    ],
+    ids=["client", "keys", "upgrade"],
 )
 def test_it_borrows_nothing_but_a_tls_and_an_mqtt_library(client: Path, borrowed: set[str]) -> None:
     imported = set()
