@@ -13,7 +13,13 @@ from fleetward_schemas.strict import read_object
 
 _BOUNDS = {"port": (1, 65535), "keep_alive_s": (5, 60), "outbox_rows": (100, 10**7), "outbox_bytes": (2**16, 2**40)}
 _BOUNDS |= {"telemetry_days": (1, 3650), "bytes_per_day": (0, 2**40)}
-_BOUNDS |= {"within_s": (1, 3000), "health_s": (60, 86400), "most_bytes": (0, 2**40), "most_entries": (1, 10**7)}
+_BOUNDS |= {
+    "within_s": (1, 3000),
+    "health_s": (60, 86400),
+    "soak_s": (0, 600),
+    "most_bytes": (0, 2**40),
+    "most_entries": (1, 10**7),
+}
 _WORDS = {"level": ("debug", "info", "warning", "error"), "format": ("text", "json")}
 
 

@@ -87,12 +87,13 @@ class TrustAnchors:
 
 @dataclass(frozen=True, slots=True)
 class AgentItself:
-    """This agent, in slots that its launcher chooses from."""
+    """This agent, in slots that its launcher chooses from. soak_s: how long it must have run well to be kept."""
 
     name: str = ""
     installer: str = "agent"
     folder: str = "agent"
     most_bytes: int = 256 << 20
+    soak_s: int = 30
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,7 +164,7 @@ def itself(folder: Path) -> Bench:
     def made(version: str, counter: int) -> Package:
         return package(folder, tar({"version": version, "fleetward_agent/serve.py": "main = print"}), counter)
 
-    installer = lambda: AgentInstaller(AgentItself("agent", folder="agent"), place(folder), told)  # noqa: E731
+    installer = lambda: AgentInstaller(AgentItself("agent", folder="agent", soak_s=0), place(folder), told)  # noqa: E731
     return Itself(folder, installer, made, runs, told)
 
 

@@ -32,6 +32,7 @@ class AgentInstaller:
         self._folder = place.folder / table.folder
         self._pair = Pair(self._folder, Caps(table.most_bytes, MOST_ENTRIES))
         self._told = told
+        self._stop, self._soak_s = place.stop, table.soak_s
 
     def install(self, package: Package) -> None:
         """Unpack beside the version that runs."""
@@ -58,9 +59,11 @@ class AgentInstaller:
         return Needs.RESTART
 
     def check(self, package: Package) -> None:
-        """See that this is the new version: if the launcher went back, it is not."""
+        """See that this is the new version and has run for a while: if the launcher went back, it is not."""
         if self._pair.holder(package.release) != (self._running or "none"):
             raise Broken("the version before runs: the new one did not stay")
+        if self._stop.wait(self._soak_s):
+            raise Broken("stopped, for the agent ends", Why.INTERRUPTED)
 
     def settle(self, package: Package) -> None:
         """From now on it is the one that is started."""
