@@ -404,6 +404,20 @@ def test_an_answer_that_is_not_mosips_is_not_believed(pms, quirk, said):
     assert pms.code(L0) is None
 
 
+def test_a_code_of_another_device_is_not_taken(here):
+    here.mosip.quirks.set(Quirk.OTHER_DEVICE, 1)
+    here.add(L0)
+    here.work(until=lambda: bool(here.tasks(L0)) and here.tasks(L0)[0].code is not None)
+    task = here.tasks(L0)[0]
+    assert (task.state, task.code, here.code(L0)) == ("waiting", "bad-answer", None)
+    assert "'another'" in (task.detail or "")
+    here.work_for(minutes=1)
+    # It is registered all the same; partner management can be asked for its code, masterdata cannot.
+    assert here.tasks(L0)[0].state == "done"
+    assert here.code(L0) == ("code-1" if here.table.profile == Profile.PMS else None)
+    assert [act for act, _ in here.mosip.done] == ["register"]
+
+
 def test_a_thumbprint_of_a_certificate_that_we_hold_is_enough(pms):
     pms.mosip.quirks.set(Quirk.THUMBPRINT_ONLY)
     anchors = MosipAnchors.of_pem(pms.mosip.pki.anchors + pem(pms.mosip.pki.leaf("sign").certificate))

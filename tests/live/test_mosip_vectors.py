@@ -203,7 +203,11 @@ def test_an_answer_of_masterdata_is_no_jws_and_read_all_the_same(path):
         split(text(path).encode())
     assert read_unsigned_answer(text(path)) == payload(path)
     answer = Answer(200, {"response": text(path), "errors": None}, {})
-    assert voice(Profile.MASTERDATA).told(task(), answer, moment()) == Told(payload(path)["deviceCode"])
+    told = voice(Profile.MASTERDATA).told(task(), answer, moment())
+    assert isinstance(told, Told)
+    assert told.device_code == payload(path)["deviceCode"]
+    identity = json.loads(loose(payload(path)["digitalId"]))
+    assert told.about == tuple(identity[name] for name in ("deviceProviderId", "make", "model", "serialNo"))
 
 
 @pytest.mark.parametrize("path", THUMBPRINT_ONLY)

@@ -3,6 +3,7 @@
 A failure is HTTP 200 with ``errors``, as MOSIP has it; a token that is not good is 401.
 """
 
+import base64
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -87,7 +88,10 @@ class SandboxMosip:
         answer = self.register.pms_register(_text(request, "deviceData"), now)
         self.done.append(("register", answer["deviceCode"]))
         row = next(row for row in self.register.rows.values() if row.code == answer["deviceCode"])
-        return self.signed(answer | {"digitalId": self.signed(row.identity, now)}, now)
+        return self.signed(answer | {"digitalId": self.signed(self._repeated(row.identity), now)}, now)
+
+    def _repeated(self, identity: Body) -> Body:
+        return identity | {"serialNo": "another"} if self.quirks.happens(Quirk.OTHER_DEVICE) else identity
 
     def deregister_pms(self, request: Body, now: datetime) -> object:
         """POST /v1/partnermanager/registereddevices/deregister."""
@@ -105,7 +109,9 @@ class SandboxMosip:
         """POST /v1/masterdata/registereddevices."""
         answer = self.register.masterdata_register(_text(request, "deviceData"), now)
         self.done.append(("register", answer["deviceCode"]))
-        return sign_as_masterdata(answer, self.pki.leaf("sign"))
+        row = next(row for row in self.register.rows.values() if row.code == answer["deviceCode"])
+        digital = base64.urlsafe_b64encode(json.dumps(self._repeated(row.identity)).encode()).decode()
+        return sign_as_masterdata(answer | {"digitalId": digital}, self.pki.leaf("sign"))
 
     def deregister_masterdata(self, request: Body, _: datetime) -> object:
         """POST /v1/masterdata/registereddevices/deregister."""

@@ -36,6 +36,7 @@ class Quirk(StrEnum):
     URL_BASE64 = "url-base64"
     UNSIGNED = "unsigned"
     P7B = "p7b"
+    OTHER_DEVICE = "other-device"
 
 
 MEANINGS = {
@@ -63,6 +64,7 @@ MEANINGS = {
     Quirk.URL_BASE64: "an encryption certificate in unpadded base64url, as SBI 1.0 has it",
     Quirk.UNSIGNED: "the answer that should be signed is in three padded segments, as masterdata's, and no JWS",
     Quirk.P7B: "what MOSIP signed at an upload comes as a whole chain (p7b, base64url), as its keymanager has it",
+    Quirk.OTHER_DEVICE: "the answer to a registration repeats another device's digital ID",
 }
 
 

@@ -20,7 +20,7 @@ from fleetward_schemas.moment import EPOCH
 from fleetward_server.mosip import queue
 from fleetward_server.mosip.answers import STALE, Fault, Meaning, errors_of, faults
 from fleetward_server.mosip.exchange import Answer, Asked, Unreachable
-from fleetward_server.mosip.profiles import Told, Voice, code_found, is_fresh, search
+from fleetward_server.mosip.profiles import Told, Voice, code_found, is_about, is_fresh, search
 from fleetward_server.mosip.queue import ASK_LIFE, Act, Task, TaskEvent, TaskState
 from fleetward_server.mosip.settings import Profile
 from fleetward_server.mosip.tokens import NoToken, Tokens
@@ -50,15 +50,10 @@ class Pause:
     why: Fault | None = None
 
 
-def _chance() -> float:
-    # Never at once: half of the full jitter at least.
-    return 0.5 + secrets.randbelow(500) / 1000
-
-
 class Connector:
     """One profile's queue, and the way to its MOSIP."""
 
-    def __init__(self, store: Store, voice: Voice, tokens: Tokens, chance: Callable[[], float] = _chance) -> None:
+    def __init__(self, store: Store, voice: Voice, tokens: Tokens, chance: Callable[[], float] = queue.chance) -> None:
         """Work on ``store``. chance: uniform in [0, 1), for the waits between tries."""
         self._store = store
         self._voice = voice
@@ -188,6 +183,7 @@ class Connector:
             return
         try:
             told = self._voice.told(task, answer, now)
+            is_about(told, device)
         except Refused as refusal:
             self._again(task, Fault("bad-answer", f"{refusal.code}: {refusal.detail}"), now)
             return

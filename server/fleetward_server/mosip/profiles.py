@@ -29,7 +29,7 @@ from fleetward_server.mosip.answers import SIGNATURE, Fault, Meaning, errors_of,
 from fleetward_server.mosip.exchange import Answer, Asked
 from fleetward_server.mosip.queue import Act, Task
 from fleetward_server.mosip.settings import MosipTable, Profile
-from fleetward_server.mosip.signing import ProviderSeal, read_answer, read_unsigned_answer
+from fleetward_server.mosip.signing import ProviderSeal, loose, read_answer, read_json, read_unsigned_answer
 from fleetward_server.state import Device
 
 PATHS = {
@@ -46,9 +46,13 @@ NO_RECORD = "ADM-HTL-007"
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What MOSIP said to a task that is done. device_code: its name for the device, where it gives one."""
+    """What MOSIP said to a task that is done.
+
+    device_code: its name for the device, where it gives one. about: whose name that is, as ``about`` tells it.
+    """
 
     device_code: str | None = None
+    about: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,4 +247,29 @@ def _of_register(said: object, task: Task) -> Told:
         if task.act is Act.REGISTER:
             raise Refused(Code.MALFORMED, f"a device code has 1..{MOST_CODE} characters")
         return Told()
-    return Told(code)
+    return Told(code, _about(said.get("digitalId")))
+
+
+def about(identity: DigitalId) -> tuple[str, ...]:
+    """Return the four words by which a device is one."""
+    return identity.deviceProviderId, identity.make, identity.model, identity.serialNo
+
+
+def _about(text: object) -> tuple[str, ...] | None:
+    """Read the digital ID that an answer repeats: a JWS of MOSIP's at partner management, base64 at masterdata."""
+    if not isinstance(text, str):
+        return None
+    found = read_json(loose(text.split(".")[1] if text.count(".") == 2 else text))
+    if not isinstance(found, Mapping):
+        raise Refused(Code.MALFORMED, "the digital ID of an answer is one object")
+    return tuple(str(found.get(name)) for name in ("deviceProviderId", "make", "model", "serialNo"))
+
+
+def is_about(told: Told | tuple[Fault, ...], device: Device) -> None:
+    """Check that a code which MOSIP gave is this device's: whoever stands between could have exchanged two answers.
+
+    Raises:
+        Refused: ``malformed``.
+    """
+    if isinstance(told, Told) and told.about not in {None, about(device.identity)}:
+        raise Refused(Code.MALFORMED, f"it is about {told.about}: asked was {about(device.identity)}")

@@ -5,6 +5,7 @@ remember to queue one. It is durable, sent any number of times, and done once: M
 Source: S2; MOSIP's window for the moment in deviceInfo (-2/+5 minutes) is why that is asked for anew.
 """
 
+import secrets
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -138,6 +139,11 @@ def due(state: State, last: Task | None, profile: Profile) -> Due:
         # Sent and not answered is perhaps registered; never sent is surely not.
         return Due(drop=True, act=Act.DEREGISTER if last.attempts else None)
     return Due(act=Act.DEREGISTER)
+
+
+def chance() -> float:
+    """Draw for a wait: never at once, half of the full jitter at least."""
+    return 0.5 + secrets.randbelow(500) / 1000
 
 
 def collect_info(command_id: str, device_id: DeviceId, now: datetime) -> Command:
