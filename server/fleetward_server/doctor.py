@@ -21,6 +21,8 @@ from fleetward_server.ending import level, told
 from fleetward_server.generations import AUTHORITIES, ROOT, AuthorityProblem, former, in_office, open_former
 from fleetward_server.health import read_health
 from fleetward_server.mosip.checking import checked
+from fleetward_server.problem import OperatorProblem
+from fleetward_server.releases.proving import has_repository, standings
 from fleetward_server.running import running
 from fleetward_server.standing import certificates_of_others
 from fleetward_server.store import Store, StoreProblem, open_store
@@ -66,6 +68,7 @@ def _parts(config: Config) -> Iterator[Finding]:
         yield from _certificates(config.pki / f"{name}.pem", name)
     yield _clock(config)
     yield from _mosip(config)
+    yield from _releases(config)
     yield _disk(config.folder)
     found = running(config.folder)
     serving = f"process {found.get('pid')}, port {found.get('port', 'unknown')}" if found else "nothing serves it now"
@@ -127,6 +130,20 @@ def _mosip(config: Config) -> Iterator[Finding]:
                 yield Finding(one.part, health[one.well], one.detail)
     except StoreProblem:
         return  # Told above.
+
+
+def _releases(config: Config) -> Iterator[Finding]:
+    if not has_repository(config.folder):
+        return
+    now = datetime.now(UTC)
+    try:
+        found = standings(config.folder, now)
+    except (OperatorProblem, OSError) as problem:
+        yield Finding("releases", Health.FAILS, str(problem))
+        return
+    for one in found:
+        health = Health.FAILS if one.ends <= now else Health.WARNS if one.soon else Health.OK
+        yield Finding(f"releases: {one.role}", health, f"until {one.ends:%Y-%m-%d}, signed by {one.signed_by}")
 
 
 def _authority(config: Config, office: str) -> Iterator[Finding]:

@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 
 from fleetward_server.config import Config
 from fleetward_server.generations import AuthorityProblem
+from fleetward_server.problem import OperatorProblem
+from fleetward_server.releases.proving import has_repository, standings
 from fleetward_server.standing import Standing, own_certificates
 from fleetward_server.store import LEVELS_DAYS, DeviceEndings, Store
 
@@ -69,13 +71,24 @@ class EndWatch:
 
 
 def standing_warnings(config: Config, store: Store, now: datetime) -> tuple[str, ...]:
-    """Return what is to be warned of now; a certificate that cannot be read is such a thing too.
+    """Return what is to be warned of now; what cannot be read is such a thing too. Releases: see ``release_warnings``.
 
     Raises:
         StoreProblem.
     """
+    releases = release_warnings(config, now)
     try:
         own = own_certificates(config, store.ftm_roots())
     except AuthorityProblem as problem:
-        return (str(problem),)
-    return warnings(own, store.device_endings(now), now)
+        return (str(problem), *releases)
+    return (*warnings(own, store.device_endings(now), now), *releases)
+
+
+def release_warnings(config: Config, now: datetime) -> tuple[str, ...]:
+    """Return what of the release repository ends soon and somebody has to sign, or why it cannot be read."""
+    if not has_repository(config.folder):
+        return ()
+    try:
+        return tuple(f"releases: {one}" for one in standings(config.folder, now) if one.soon)
+    except (OperatorProblem, OSError) as problem:
+        return (f"releases: {problem}",)

@@ -214,7 +214,8 @@ class Server:
     def _mind_releases(self, now: datetime, monotonic: float) -> None:
         # A clock that is not known signs nothing that says until when it is good.
         known = self._worker.policy.radius_ms > 0
-        self._releases.look(self._worker.seal.thumbprint, now, monotonic, may_renew=known)
+        if self._releases.look(self._worker.seal.thumbprint, now, monotonic, may_renew=known):
+            self._tell_health()
         line = self._line
         if self._connected and line is not None:
             self._releases.send(lambda what: self._worker.tell_release(line, what.file, what.raw, now), now, monotonic)
@@ -261,7 +262,7 @@ class Server:
     def _tell_health(self) -> None:
         why = self._paused or ("" if self._connected else "no line to the broker")
         why = why or self._keys.trouble or self._time.trouble
-        told = (why, self._ends.warnings)
+        told = (why, (*self._ends.warnings, *self._releases.warnings))
         if told != self._told:
             # Written when it changes alone: each writing is two fsyncs.
             self._told = told

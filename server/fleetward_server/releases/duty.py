@@ -47,11 +47,19 @@ class ReleaseDuty:
         self._allowance = float(BURST)
         self.trouble = ""
 
-    def look(self, sealed_by: str, now: datetime, monotonic: float, *, may_renew: bool) -> None:
-        """See what has changed, and say anew what ends. may_renew: the time is known."""
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator should know."""
+        return (f"releases: {self.trouble}",) if self.trouble else ()
+
+    def look(self, sealed_by: str, now: datetime, monotonic: float, *, may_renew: bool) -> bool:
+        """See what has changed, and say anew what ends; return whether ``warnings`` changed.
+
+        may_renew: the time is known.
+        """
         if monotonic < self._look_at:
-            return
-        self._look_at = monotonic + LOOK_S
+            return False
+        self._look_at, before = monotonic + LOOK_S, self.trouble
         try:
             if has_repository(self._config.folder):
                 self._read()
@@ -61,6 +69,7 @@ class ReleaseDuty:
             self._tell(str(problem))
         if self._plan is not None and self._plan.look(sealed_by, now):
             self._write_down()
+        return self.trouble != before
 
     def send(self, publish: Publish, now: datetime, monotonic: float) -> None:
         """Publish what is next, as much as the pace allows."""
@@ -123,5 +132,5 @@ class ReleaseDuty:
         try:
             write_durably(self._path, json.dumps(told).encode())
         except OSError as error:
-            # What is not written down is not cleared after a restart; it is told and does no harm.
+            # What is not written down is not cleared after a restart, which does no harm.
             self._tell(f"{self._path}: {error.strerror}")

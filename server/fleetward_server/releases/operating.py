@@ -71,8 +71,7 @@ class Releaser(Keeper):
         _fits(whole, asked)
         self._ask(asked, exchange, whole)
         custom = wanted.custom
-        detail = f"{custom.name} {custom.version} counter {custom.counter} sha256 {sha256_hex}"
-        self._note("release-requested", wanted.path, reason, detail)
+        self._note("release-requested", wanted.path, reason, f"{_told(custom)} sha256 {sha256_hex}")
         return wanted
 
     def ask_withdrawal(self, path: str, exchange: Exchange, reason: str) -> None:
@@ -106,20 +105,23 @@ class Releaser(Keeper):
     def publish(self, exchange: Exchange, reason: str) -> Published:
         """Take in what was signed. Raises: as ``publishing.publish``."""
         done = publishing.publish(self.config, exchange, self._now())
-        for one in done.released:
-            custom = custom_of(one)
-            detail = f"{custom.name} {custom.version} counter {custom.counter} sha256 {one.hashes['sha256']}"
-            self._note("released", one.path, reason, detail)
-        for one in done.withdrawn:
-            self._note("withdrawn", one.path, reason, f"sha256 {one.hashes['sha256']}")
-        if done.root:
-            self._note("release-root-rotated", "releases", reason, f"root {done.root}")
-        self._note("release-published", "releases", reason, f"{done.files} files")
+        released = ((one, custom_of(one)) for one in done.released)
+        said = [("released", one.path, f"{_told(custom)} sha256 {one.hashes['sha256']}") for one, custom in released]
+        said += [("withdrawn", one.path, f"sha256 {one.hashes['sha256']}") for one in done.withdrawn]
+        said += [("release-root-rotated", "releases", f"root {done.root}")] if done.root else []
+        said.append(("release-published", "releases", f"{done.files} files"))
+        entries = [self._entry(action, subject, reason, detail) for action, subject, detail in said]
+        with self._unit() as unit:
+            unit.apply(entries)
         return done
 
     def _ask(self, request: Request, exchange: Exchange, whole: Whole) -> None:
         days = self.config.releases.targets_days
         exchange.ask(request.changed(targets_days=days), whole.files)
+
+
+def _told(custom: Custom) -> str:
+    return f"{custom.name} {custom.version} counter {custom.counter}"
 
 
 def _online_key(uri: str, folder: Path) -> OnlineKey:

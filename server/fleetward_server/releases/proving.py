@@ -42,6 +42,9 @@ class Standing:
     left: str
     soon: bool
 
+    def __str__(self) -> str:
+        return f"{self.role} until {self.ends:%Y-%m-%d}, signed by {self.signed_by}: {self.left}"
+
 
 def prove(config: Config, now: datetime) -> Proof:
     """Look through everything.
