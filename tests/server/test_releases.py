@@ -278,6 +278,31 @@ def test_what_ends_before_it_is_published_is_not_published(maker):
     refused(Kind.UNVERIFIED, maker.publish, "signed anew")
 
 
+def test_what_a_clock_that_is_ahead_signed_is_not_published(maker):
+    """Good for years, it would let who holds the fleet back do so for years."""
+    maker.ask()
+    maker.now += timedelta(days=400)
+    maker.sign()
+    maker.now -= timedelta(days=400)
+    refused(Kind.UNVERIFIED, maker.publish, "clock")
+
+
+def test_what_was_asked_for_since_the_copy_was_carried_away_stays_asked_for(maker):
+    first = maker.ask(7)
+    shutil.copytree(maker.exchange.folder, maker.folder / "stick")
+    second = maker.ask(8, content=b"other")
+    stick = Exchange(maker.folder / "stick")
+    maker.sign(stick)
+    maker.publish(stick)
+    assert [one.path for one in maker.exchange.request.add] == [second]
+    assert len(list((maker.exchange.folder / "files").iterdir())) == 1
+    assert list(stick.folder.iterdir()) == []
+    maker.sign()
+    maker.publish()
+    assert all(maker.client().find(path) is not None for path in (first, second))
+    assert list(maker.exchange.folder.iterdir()) == []
+
+
 def test_what_ends_soon_is_signed_anew_by_a_renewal(maker):
     maker.now += timedelta(days=46)
     maker.operator.ask_renewal(maker.exchange)

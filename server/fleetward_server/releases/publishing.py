@@ -5,9 +5,9 @@ and 6.2.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from tuf.api.metadata import TargetFile
@@ -32,9 +32,11 @@ from fleetward_server.releases.files import (
 )
 from fleetward_server.releases.keys import keep, open_online
 from fleetward_server.releases.places import ELSEWHERE, home, read_elsewhere, stored_as
-from fleetward_server.releases.request import Exchange, copied, measured
+from fleetward_server.releases.request import EXCHANGE, Exchange, copied, measured
 from fleetward_server.releases.rules import may_release
 from fleetward_server.releases.shelf import custom_of, open_repository
+
+LONGEST = timedelta(days=367)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def publish(config: Config, exchange: Exchange, now: datetime) -> Published:
         after, files = _carried(before, exchange)
         if not files:
             raise OperatorProblem(Kind.CONFLICT, f"{exchange.signed}: nothing there that is new; was it signed?")
-        _in_time(after, now)
+        _in_time(after, files, now)
         released, withdrawn = _compared(before.offline, after)
         config = _with_new_keys(config, exchange, after)
         made = files | online.both(after, online.numbers(before), open_online(config), now)
@@ -68,7 +70,10 @@ def publish(config: Config, exchange: Exchange, now: datetime) -> Published:
         _take_bytes(config, exchange, released)
         keep(home(config.folder) / METADATA, made)
         _tidy(config, (name for name in before.files if name not in whole.files), withdrawn)
-        exchange.clear()
+        exists = {one.path for one in targets_of(whole.offline)}
+        # What was carried, and what it was copied from.
+        for one in {exchange.folder.resolve(), (home(config.folder) / EXCHANGE).resolve()}:
+            Exchange(one).settle(whole.files, exists)
     root = after.root.version
     return Published(released, withdrawn, 0 if root == before.offline.root.version else root, len(files))
 
@@ -88,13 +93,17 @@ def _carried(before: Whole, exchange: Exchange) -> tuple[Offline, dict[str, byte
     return after, {name: raw for name in names if name not in before.files and (raw := signed(name)) is not None}
 
 
-def _in_time(after: Offline, now: datetime) -> None:
+def _in_time(after: Offline, new: Collection[str], now: datetime) -> None:
+    """What has ended no device takes; what was signed by a clock that is ahead would be good for too long."""
     roles = {"root": after.root, "targets": after.targets.signed} | {
         role: one.signed for role, one in after.bins.items()
     }
     for role, one in roles.items():
         if one.is_expired(now):
             raise Unverified(f"{one.version}.{role}: ended at {one.expires:%Y-%m-%d %H:%M}Z; have it signed anew")
+        if f"{one.version}.{role}" in new and one.expires > now + LONGEST:
+            told = f"good until {one.expires:%Y-%m-%d}, over a year: is the clock beside the offline keys ahead?"
+            raise Unverified(f"{one.version}.{role}: {told}")
 
 
 def _compared(before: Offline, after: Offline) -> tuple[tuple[TargetFile, ...], tuple[TargetFile, ...]]:

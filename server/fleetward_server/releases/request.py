@@ -8,7 +8,7 @@ bytes and metadata by itself, and whoever publishes verifies signatures. Source:
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
@@ -148,8 +148,27 @@ class Exchange:
         if measured(path) != (wanted.sha256, wanted.length):
             raise OperatorProblem(Kind.UNVERIFIED, f"{wanted.path}: {path}: not the bytes that the request names")
 
+    def settle(self, published: Mapping[str, bytes], exists: Set[str]) -> None:
+        """Take away what came into force, and leave what was asked for since. exists: paths that are released now.
+
+        Raises:
+            OSError.
+        """
+        before = self.request
+        add = [one for one in before.add if one.path not in exists]
+        withdraw = [path for path in before.withdraw if path in exists]
+        shutil.rmtree(self.signed, ignore_errors=True)
+        needed = {one.sha256 for one in add}
+        for path in (self.folder / FILES).glob("*"):
+            if path.name not in needed:
+                path.unlink()
+        if add or withdraw:
+            self.ask(before.changed(add=add, withdraw=withdraw, online={}), published)
+        else:
+            self.clear()
+
     def clear(self) -> None:
-        """Take away what has been published. Raises: OSError."""
+        """Take everything away. Raises: OSError."""
         for part in (FILES, SIGNED, METADATA):
             shutil.rmtree(self.folder / part, ignore_errors=True)
         (self.folder / REQUEST).unlink(missing_ok=True)
