@@ -46,6 +46,7 @@ def examine(config: Config) -> list[Finding]:
         _made("ftm-key", lambda: _ftm(config)),
         _made("device-key", lambda: _device(config)),
         _made("release-root", lambda: _release_root(config)),
+        *_software(config),
         _made("state", lambda: _state(config)),
         _made("disk", lambda: _disk(config)),
         _made("broker", lambda: _broker(config)),
@@ -129,6 +130,14 @@ def _release_root(config: Config) -> str:
     except Odd as odd:
         raise ConfigProblem(f"{path}: expected a TUF root that its own keys signed: {odd}") from None
     return f"version {root.version}, {root.roles['root'].threshold} of {len(root.roles['root'].keyids)} keys"
+
+
+def _software(config: Config) -> Iterator[Finding]:
+    if config.software:
+        from fleetward_agent.doctor_software import reboots, software
+
+        yield from (_made(f"software {one.name}", partial(software, config, one)) for one in config.software)
+        yield _made("reboot", lambda: reboots(config))
 
 
 def _state(config: Config) -> str:

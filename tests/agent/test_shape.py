@@ -28,7 +28,7 @@ TOUCH_THE_WORLD = {
     "clock_export.py",
 }
 TOUCH_THE_WORLD |= {"local.py", "local_door.py", "pool.py", "download.py", "launch.py", "trial.py", "workshop.py"}
-TOUCH_THE_WORLD |= {"files.py", "tool.py", "archive.py", "one_file.py", "itself.py", "module.py"}
+TOUCH_THE_WORLD |= {"doctor_software.py", "files.py", "tool.py", "archive.py", "one_file.py", "itself.py", "module.py"}
 DOOR = "local_door.py"
 """The one file that listens: on a UNIX socket, where it tells and does nothing."""
 CAPTURES = ("capture", "rcapture", "biovalue", "biometric", "bdb")
