@@ -6,6 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tuf.api.exceptions import (
+    BadVersionNumberError,
+    LengthOrHashMismatchError,
+    RepositoryError,
+    UnsignedMetadataError,
+)
 from tuf.api.metadata import TargetFile
 
 from fleetward_broker.signers import make_key
@@ -19,6 +25,7 @@ from fleetward_server.releases.making import public_of
 from fleetward_server.releases.settings import ReleasesTable
 from fleetward_server.releases.shelf import Target, open_shelf
 from tests.server.repository import DAY, NOW, Keyring, Repository, target
+from tests.server.tufclient import Client
 
 DIGEST = hashlib.sha256(b"firmware")
 
@@ -99,6 +106,7 @@ def swapped_snapshot(repository: Repository) -> None:
 
 def resigned_snapshot(repository: Repository) -> None:
     """By its own key, but not the one that timestamp names: only the hash tells."""
+    repository.publish()
     made = making.snapshot(repository.number, repository.versions, NOW + DAY)
     repository.files[f"{repository.number}.snapshot"] = making.signed(made, [repository.keys.snapshot])
 
@@ -161,6 +169,34 @@ def test_what_does_not_hold_is_no_shelf(config, break_it):
     repository.write(config.folder)
     with pytest.raises(Unverified):
         open_shelf(config)
+
+
+IN_BIN_00 = next(path for path in map(str, range(5000)) if hashlib.sha256(path.encode()).hexdigest()[:2] == "00")
+
+
+@pytest.mark.parametrize(
+    ("break_it", "error"),
+    [
+        (forged_bin, UnsignedMetadataError),
+        (rolled_back_bin, BadVersionNumberError),
+        (missing_bin, RepositoryError),
+        (swapped_snapshot, LengthOrHashMismatchError),
+        (resigned_snapshot, LengthOrHashMismatchError),
+        (root_of_one, UnsignedMetadataError),
+        (root_of_others, UnsignedMetadataError),
+        (root_of_a_number, BadVersionNumberError),
+    ],
+)
+def test_python_tuf_refuses_the_same_sets(tmp_path, break_it, error):
+    """The whole one first: a client that has read it, and one that begins, both refuse what was broken."""
+    repository = Repository()
+    root = repository.files["1.root"]
+    knowing = Client(tmp_path / "knowing", repository.files.get, root)
+    assert knowing.find(IN_BIN_00) is None
+    break_it(repository)
+    for client in (knowing, Client(tmp_path / "beginning", repository.files.get, root)):
+        with pytest.raises(error):
+            client.find(IN_BIN_00)
 
 
 def test_a_new_root_by_the_old_keys_and_its_own_is_followed(config):

@@ -123,10 +123,13 @@ def make_offline(folder: Path, count: int, threshold: int, secret: bytes, hsm: s
         )
     if (folder / KEYS).exists():
         raise OperatorProblem(Kind.CONFLICT, f"{folder / KEYS}: already there; nothing was changed")
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
     place: Keys = keys_of(hsm, folder) if hsm else InFiles(folder, "file:")
     names = [f"root-{number + 1}" for number in range(count)]
+    taken = [_label(name) for name in (*names, RELEASE) if hsm and place.holds(_label(name))]
+    if taken:
+        raise KeyUnavailable(f"--hsm: the token holds {', '.join(taken)} already; nothing was made: take another token")
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
     *roots, release = (_make(folder, place, name, secret) for name in (*names, RELEASE))
     uris = Uris(root=[_uri(place, name) for name in names], release=_uri(place, RELEASE))
     made = OfflineKeys(folder, tuple(roots), release, uris)
