@@ -130,7 +130,7 @@ def _orders(due: Iterable[Command], rows: Unit, now: datetime) -> Iterator[Turn]
 def _assigned(due: Iterable[DeviceId], rows: Unit, now: datetime) -> Iterator[Turn]:
     for device_id in due:
         assignment, device = rows.counting(device_id), rows.device(device_id)
-        if assignment is not None and device is not None and not assignment.seen:
+        if assignment is not None and device is not None:
             yield upgrade.send(assignment, device, now)
 
 

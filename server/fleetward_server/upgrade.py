@@ -1,4 +1,4 @@
-"""Upgrades at the server: what a device shall run goes to it until it speaks of it; what it says moves its state.
+"""Upgrades at the server: what a device shall run goes to it until it is done; what it says moves its state.
 
 Words are put in order by the assignment's version and then by the report's id, which rises at its sender: whatever the
 order or the number of times they arrive in, the latest decides, and a counter that was committed never falls.
@@ -141,7 +141,8 @@ def send(assignment: Assignment, device: Device, now: datetime) -> Turn:
     if device.state is not State.REGISTERED or device.digital_id is None:
         return Turn(changes=(AssignmentSent(device.id, assignment.version, None, now + HELD),))
     # One that wants nothing has no answer: it is sent again when the device comes again.
-    sent = AssignmentSent(device.id, assignment.version, now, now + AGAIN if assignment.wanted else None)
+    waits = assignment.wanted and not assignment.seen
+    sent = AssignmentSent(device.id, assignment.version, now, now + AGAIN if waits else None)
     return Turn(changes=(sent,), replies=(Reply(down(device.id, "assignment"), body(assignment), device.digital_id),))
 
 

@@ -94,7 +94,7 @@ class AssignmentSent:
 
 @dataclass(frozen=True, slots=True)
 class AssignmentWanted:
-    """A device came online: what it never spoke of is sent again."""
+    """A device came online: an assignment is sent again that it never spoke of, or that is not at its end."""
 
     device_id: DeviceId
     at: datetime

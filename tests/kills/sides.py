@@ -29,6 +29,7 @@ from fleetward_server.run import policy_of
 from fleetward_server.store import open_store
 from fleetward_server.worker import Worker
 from tests.kills.points import Points, install
+from tests.world import Inline
 
 FORK = multiprocessing.get_context("fork")
 SERVER_LINE = LineId(1)
@@ -99,6 +100,15 @@ class PipeLink:
     def ack(self, arrived: Arrived) -> None:
         self._ask("ack", arrived)
 
+    def watch(self, fileobj: object, tag: str) -> None:
+        """What is slow elsewhere is done at once here."""
+
+    def subscribe(self, line: LineId, topics: tuple[str, ...]) -> None:
+        self._ask("subscribe", line, topics)
+
+    def unsubscribe(self, line: LineId, topics: tuple[str, ...]) -> None:
+        self._ask("unsubscribe", line, topics)
+
     def close(self, line: LineId) -> None:
         self._ask("close", line)
 
@@ -116,6 +126,7 @@ def agent(pipe: Connection, points: Points, home: Path) -> None:
         boot_id="boot-1",
         random=lambda size: next(counted).to_bytes(size, "big"),
         context=lambda roots, shown, check_time: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+        pool=Inline,
     )
     host = Host(link, [device], world)  # type: ignore[arg-type]
     link.tell = lambda: (device.stage, device.session.kept, device.parts.outbox.depth)

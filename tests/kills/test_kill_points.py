@@ -1,4 +1,6 @@
-"""Every point of enrolment, rotation and retirement where a crash can fall: found by a dry run, killed on both sides.
+"""Every point of four walks where a crash can fall: found by a dry run, killed on both sides.
+
+Enrolment, rotation, retirement, and being told what to run.
 
 Each is killed twice, before and after. Whatever died: it converges; a registered device is never without a valid pair;
 one request never has two pairs of certificates; and no acknowledged retirement leaves a key.
@@ -21,11 +23,14 @@ from fleetward_schemas.enrol import State
 from fleetward_schemas.identity import Certification
 from fleetward_schemas.jws import Alg
 from fleetward_schemas.topics import DeviceId
+from fleetward_schemas.upgrade import Phase, Why
 from fleetward_server.init import Wish, make_provider
 from fleetward_server.operator import LocalOperator
 from fleetward_server.state import CertificateState, Use
+from fleetward_server.store import AuditFilter, ReportFilter, open_store
 from tests.kills.scene import Kill, Scene
 from tests.kills.sides import FORK
+from tests.server.assigned import assign, assignment
 from tests.world_line import FakeClock
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -33,13 +38,14 @@ KINDS = {
     "enrol": {"commit", "fsync", "rename", "publish", "key-made"},
     "rotate": {"commit", "fsync", "rename", "publish", "key-made", "key-destroyed"},
     "retire": {"commit", "fsync", "rename", "publish", "key-made", "key-destroyed"},
+    "assign": {"commit", "fsync", "rename", "publish", "key-made"},
 }
 Done = Callable[[Scene], bool]
 
 
 @dataclass
 class Flow:
-    """One walk. begin: what starts it, on the provider's folder; done: when it is over."""
+    """One walk. verb: the order that starts it, if one does; done: when it is over."""
 
     name: str
     verb: str | None
@@ -70,10 +76,29 @@ def retired(scene: Scene) -> bool:
     return state(scene) is State.RETIRED and not scene.keys and scene.kept.gone is not None and not scene.kept.doomed
 
 
+def told(scene: Scene) -> bool:
+    """This device installs nothing, so that what it is told to run it refuses: that word has come."""
+    (made,) = scene.store.assignments_of([scene.device_id]).values()
+    got = scene.store.upgrades_of([scene.device_id])
+    return made.seen and [one.phase for one in got] == [Phase.REFUSED]
+
+
+def told_once(scene: Scene) -> None:
+    """Whatever was sent again: one state, each word kept once, and the end in the audit once."""
+    (got,) = scene.store.upgrades_of([scene.device_id])
+    assert (got.phase, got.why) == (Phase.REFUSED, Why.NO_INSTALLER), f"{scene.kill}: {got}"
+    words = scene.store.reports(ReportFilter(scene.device_id, "progress"), limit=99)
+    assert len({one.id for one in words}) == len(words) > 0
+    history = scene.store.audit_links(0, 999, AuditFilter(subject=scene.device_id))
+    actions = Counter(one.entry.action for one in history)
+    assert actions["upgrade-refused"] == 1, f"{scene.kill}: {actions}"
+
+
 FLOWS = (
     Flow("enrol", None, at_work, 3600),
     Flow("rotate", "rotate-key", rotated, 3600),
     Flow("retire", "retire", retired, 7200),
+    Flow("assign", None, told, 3600),
 )
 
 
@@ -93,6 +118,9 @@ class Template:
         if flow.verb is not None:
             with LocalOperator(out / "provider", "eve", lambda: self.now) as eve:
                 eve.send_command(self.device_id, flow.verb, {}, 3600, "test")
+        if flow.name == "assign":
+            with open_store(out / "provider" / "server.db") as store:
+                assign(store, assignment(self.device_id, self.now), self.now)
         return Scene(out, self.device_id, clock, kill)
 
 
@@ -109,7 +137,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
     scene = Template(home, device_id, begun, 500_000_000).scene(FLOWS[0], home / "rotate", None)
     scene.run(FLOWS[0].done, FLOWS[0].within_s)
     scene.end()
-    shutil.copytree(home / "rotate", home / "retire")
+    for name in ("retire", "assign"):
+        shutil.copytree(home / "rotate", home / name)
     return Template(home, device_id, scene.clock.now + timedelta(seconds=5), scene.clock.boot_us + 5_000_000)
 
 
@@ -140,10 +169,15 @@ def survive(template: Template, flow: str, kill: Kill, out: Path) -> None:
     chosen = next(one for one in FLOWS if one.name == flow)
     scene = template.scene(chosen, out, kill)
     scene.on_death = never_locked_out if flow == "rotate" else scene.on_death
+    if flow == "assign":
+        # A start takes a moment: in the very same millisecond an ``online`` has the number of the one before.
+        scene.on_death = lambda of: of.clock.pass_s(1.0)
     try:
         scene.run(chosen.done, chosen.within_s)
         assert scene.fatal == kill.label, f"{kill}: died at {scene.fatal}"
         one_pair_per_request(scene)
+        if flow == "assign":
+            told_once(scene)
     finally:
         scene.end()
     shutil.rmtree(out)

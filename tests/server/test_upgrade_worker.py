@@ -60,7 +60,8 @@ def test_a_device_that_is_there_is_sent_its_assignment_at_once_and_once(bench: B
     assert sent(bench, seconds=1) == []
 
 
-def test_it_is_sent_again_each_time_the_device_comes_until_it_speaks_of_it(bench: Bench) -> None:
+@pytest.mark.parametrize("end", [Phase.COMMITTED, Phase.REFUSED])
+def test_it_is_sent_again_each_time_the_device_comes_until_it_is_at_its_end(bench: Bench, end: Phase) -> None:
     device = bench.enrolled(bench.l1)
     made = assigned(bench, device)
     assert len(sent(bench)) == 1
@@ -69,9 +70,14 @@ def test_it_is_sent_again_each_time_the_device_comes_until_it_speaks_of_it(bench
         assert len(sent(bench)) == 1
 
     ((kind, _),) = bench.hear(device.say("progress", progress(made.version, Phase.ASSIGNED), bench.now))
+    assert kind == "ack"
+    assert sent(bench, seconds=AGAIN.total_seconds()) == []
+    bench.hear(device.online(bench.now))
+    assert len(sent(bench)) == 1
+
+    bench.hear(device.say("progress", progress(made.version, end), bench.now))
     bench.hear(device.online(bench.now))
 
-    assert kind == "ack"
     assert sent(bench) == []
     assert sent(bench, days=1) == []
 

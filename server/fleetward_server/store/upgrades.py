@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, bindparam, delete, func, insert, select, update
+from sqlalchemy import Select, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.dialects import sqlite
 
 from fleetward_schemas.topics import DeviceId
@@ -34,11 +34,27 @@ from fleetward_server.upgrade_state import (
 )
 
 _all, _releases, _upgrades, _taken = assignments, assignment_releases, upgrades, taken_assignments
+_AT_END = select(_upgrades.c.name).where(
+    _upgrades.c.device_id == _all.c.device_id,
+    _upgrades.c.name == _releases.c.name,
+    _upgrades.c.assignment == _all.c.version,
+    _upgrades.c.phase.in_((Phase.COMMITTED, Phase.REFUSED)),
+)
+_UNFINISHED = select(_releases.c.name).where(
+    _releases.c.device_id == _all.c.device_id,
+    _releases.c.version == _all.c.version,
+    ~_AT_END.correlate_except(_upgrades).exists(),
+)
 _AGAIN = (
     update(_all)
-    .where(_all.c.device_id == bindparam("who"), _all.c.counts.is_(True), _all.c.seen.is_(False))
+    .where(
+        _all.c.device_id == bindparam("who"),
+        _all.c.counts.is_(True),
+        or_(_all.c.seen.is_(False), _UNFINISHED.correlate(_all).exists()),
+    )
     .values(send_at=bindparam("at"))
 )
+"""A word that a crash of the device lost is said again: it tells how far it is whenever its assignment comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +132,7 @@ class UpgradeUnit(MassUnit):
         self._connection.execute(caught_up.values(behind_since=None))
 
     def _assignment_sent(self, change: AssignmentSent) -> None:
-        own = update(_all).where(
-            _all.c.device_id == change.device_id, _all.c.version == change.version, _all.c.seen.is_(False)
-        )
+        own = update(_all).where(_all.c.device_id == change.device_id, _all.c.version == change.version)
         values: Values = {"send_at": rows.maybe_stamp(change.again_at)}
         if change.at is not None:
             values["told_at"] = rows.stamp(change.at)
