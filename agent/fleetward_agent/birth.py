@@ -15,7 +15,7 @@ from fleetward_agent.outbox import BUDGET_DAY, BUDGET_SPENT, Outbox
 from fleetward_agent.parts import Options, Parts
 from fleetward_agent.session import Facts, Session
 from fleetward_agent.state import Kept, Suffixes
-from fleetward_agent.upgrade_state import highest
+from fleetward_agent.upgrade_state import Software, Upgrade, highest
 from fleetward_agent.walk import Stage
 from fleetward_schemas import clock as law
 from fleetward_schemas.commands import KEY_VERBS, ResultState, Verb
@@ -58,13 +58,20 @@ def with_floors(kept: Kept, outbox: Outbox) -> Kept:
     """Return what is kept with the counters that are committed, as the higher of both files has them. C8."""
     software = kept.software
     committed = highest(software.committed, outbox.floors())
-    runs = {(one.name, one.counter, one.sha256) for one in committed}
-    # After a fall back to the state before: what was committed is not checked, nor rolled back, a second time.
+    software = replace(software, committed=committed)
+    # After a fall back to an older state: what is committed is not checked, nor rolled back, a second time, and what
+    # is below it is over, whatever stands there.
     upgrades = tuple(
-        replace(one, phase=Phase.COMMITTED) if one.underway and (one.name, one.counter, one.sha256) in runs else one
+        replace(one, phase=Phase.COMMITTED) if one.underway and _runs(one, software) else one
         for one in software.upgrades
+        if one.counter >= software.floor(one.name).counter or not (one.underway or one.phase is Phase.COMMITTED)
     )
-    return replace(kept, software=replace(software, committed=committed, upgrades=upgrades))
+    return replace(kept, software=replace(software, upgrades=upgrades))
+
+
+def _runs(upgrade: Upgrade, software: Software) -> bool:
+    floor = software.floor(upgrade.name)
+    return (floor.counter, floor.sha256) == (upgrade.counter, upgrade.sha256)
 
 
 def facts_of(origin: Origin, boot_id: str, at: Instant, options: Options) -> Facts:

@@ -24,7 +24,7 @@ from fleetward_agent.upgrade_effects import (
     ReleaseRead,
     RollBack,
 )
-from fleetward_agent.upgrade_state import RaiseFloor, Software, highest
+from fleetward_agent.upgrade_state import Committed, RaiseFloor, Software, highest
 from fleetward_schemas.upgrade import MAX_ATTEMPTS, NEXT, Phase, Why, may_install
 from tests.agent.upgrading import Upgrading, release
 from tests.repository import IMAGE
@@ -247,3 +247,43 @@ def test_a_counter_is_kept_when_the_outbox_is_lost(provider: Provider) -> None:
 
     assert stage.committed() == 2
     assert [one.counter for one in stage.parts.outbox.floors()] == [2]
+
+
+@pytest.mark.parametrize("lower", ["state", "outbox"])
+def test_of_two_files_that_differ_the_higher_counter_counts_and_mends_the_other(provider: Provider, lower: str) -> None:
+    stage = Doomed(provider)
+    assert ran(stage, Phase.COMMITTED, {}, Needs.NOTHING)
+    behind = stage.parts.outbox if lower == "outbox" else None
+    before = stage.state.load()
+    stage.assign(release(NEWER, counter=3))
+    stage.until(lambda: stage.committed() == 3)
+    if behind is None:
+        StateFile.save(stage.state, replace(stage.state.load(), software=before.software))
+    else:
+        older = Outbox(None)
+        older.commit([RaiseFloor(one) for one in before.software.committed])
+        stage.parts = replace(stage.parts, outbox=older)
+    stage.restart()
+    stage.pass_s(5)
+
+    assert stage.committed() == 3
+    assert [one.counter for one in stage.parts.outbox.floors()] == [3]
+    stage.assign(release(IMAGE, counter=2))
+    stage.reach(Phase.REFUSED)
+    assert stage.firmware.why is Why.DOWNGRADE
+
+
+def test_a_lower_floor_changes_nothing() -> None:
+    outbox = Outbox(None)
+    for counter in (2, 3, 1, 3):
+        outbox.commit([RaiseFloor(Committed("firmware", counter, str(counter), f"{counter}.0"))])
+
+    assert outbox.floors() == (Committed("firmware", 3, "3", "3.0"),)
+
+
+@pytest.mark.parametrize("counters", [(1, 2), (2, 1)])
+def test_the_highest_of_a_name_is_kept_wherever_it_stands(counters: tuple[int, int]) -> None:
+    one, other = (Committed("firmware", counter, "") for counter in counters)
+    agent = Committed("agent", 7, "")
+
+    assert [(found.name, found.counter) for found in highest((one, agent), (other,))] == [("agent", 7), ("firmware", 2)]
