@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_broker import profiles
@@ -22,6 +23,7 @@ from fleetward_broker.profiles import Issuer, Subject
 from fleetward_broker.signers import key_pem, make_key, write_private
 from fleetward_broker.tls import client_context
 from fleetward_schemas.jws import Alg
+from fleetward_server.authority import publish_revocations
 from fleetward_server.config import Config, load
 from fleetward_server.generations import open_issuer
 from fleetward_server.lines import alone, renew_line
@@ -249,6 +251,28 @@ def test_a_certificate_of_others_opens_nothing(config):
     context = transport(config, other)
     with serving(config) as port, httpx.Client(verify=context) as client, pytest.raises(httpx.TransportError):
         client.get(f"https://localhost:{port}/targets/{NAME}")
+
+
+def test_who_was_put_out_gets_nothing_from_then_on(config):
+    context = transport(config)
+    serial = x509.load_pem_x509_certificate((config.folder / "t.pem").read_bytes()).serial_number
+    authority = open_issuer(config, "device-ca").certificate.public_bytes(Encoding.DER)
+    with serving(config) as port:
+        assert given(port, context)
+        publish_revocations(config, {authority: {serial: datetime.now(UTC)}}, datetime.now(UTC))
+        deadline = datetime.now(UTC) + timedelta(seconds=30)
+        while given(port, context):
+            assert datetime.now(UTC) < deadline
+        assert given(port, transport(config))
+
+
+def given(port: int, context: ssl.SSLContext) -> bool:
+    """Say whether a device gets its bytes; where it does not, TLS is what says no."""
+    try:
+        with httpx.Client(verify=context) as client:
+            return client.get(f"https://localhost:{port}/targets/{NAME}").content == CONTENT
+    except httpx.TransportError:
+        return False
 
 
 def test_another_certificate_is_taken_up_while_it_serves(config):

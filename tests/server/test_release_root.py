@@ -184,6 +184,16 @@ def test_a_root_of_others_is_not_taken_in(maker, tmp_path):
     assert open_repository(maker.provider).offline.root.version == 1
 
 
+def test_the_copy_beside_the_keys_has_every_root_and_the_newest_of_all_else(maker):
+    maker.release(7)
+    turn(maker, "release")
+    turn(maker, "root-1")
+    kept = {path.name for path in maker.keys.copy.iterdir()}
+    offline = open_repository(maker.provider).offline
+    wanted = {f"{number}.{role}.json" for role, number in offline.versions().items()}
+    assert kept == wanted | {"1.root.json", "2.root.json", "3.root.json"}
+
+
 def test_a_root_that_skips_a_version_is_not_taken_in(maker):
     forged = making.root(3, _roles(maker), maker.now + timedelta(days=9))
     raw = making.signed(forged, maker.keys.root)

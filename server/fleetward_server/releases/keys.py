@@ -26,7 +26,7 @@ from fleetward_server.releases.making import public_of
 from fleetward_server.releases.settings import ONLINE_KEYS
 
 KEYS, HISTORY, COPY = "keys.json", "history.json", "repository"
-RELEASE = "release"
+RELEASE, ROOT = "release", "root"
 WARNING = (
     "{}: WHOEVER HAS THIS FOLDER AND ITS PASSPHRASE CAN SHIP CODE. Move it to a machine that is on no network, with a"
     " copy in a safe, and remove it here; only then is it true that a stolen server ships nothing."
@@ -96,8 +96,13 @@ class OfflineKeys:
         write_durably(self.folder / KEYS, _shown(self.uris))
 
     def keep(self, files: Mapping[str, bytes]) -> None:
-        """Put files into the copy, durably; what they replace goes, roots never. Raises: OSError."""
+        """Put files into the copy, durably; then what they replace goes, roots never. Raises: OSError."""
         keep(self.copy, files)
+        for name in files:
+            number, _, role = name.partition(".")
+            for path in () if role == ROOT else self.copy.glob(f"*.{role}.json"):
+                if path.name.partition(".")[0] != number:
+                    path.unlink()
 
 
 def _shown(shape: UpBody) -> bytes:
