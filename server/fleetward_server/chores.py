@@ -42,13 +42,16 @@ class Chores:
         self._last_id: str | None = None
         self._handed: str | None = None
 
-    def send(self, policy: Policy, now: datetime) -> Outgoing:
-        """Send what waits: commands for devices that are there, word to the approved, the end of what expired."""
+    def send(self, policy: Policy, now: datetime, *, assigns: bool = True) -> Outgoing:
+        """Send what waits: commands for devices that are there, word to the approved, the end of what expired.
+
+        assigns: assignments too. Who reads the release repository before the broker was told anew finds no target.
+        """
         out = Outgoing()
         due = self._store.queued_commands(now, COMMANDS_A_TURN)
         overdue = self._store.overdue_commands(now, COMMANDS_A_TURN)
         waiting, leaving = self._store.approved_waiting(), self._store.retiring(now, COMMANDS_A_TURN)
-        assigned = self._store.assignments_due(now, COMMANDS_A_TURN)
+        assigned = self._store.assignments_due(now, COMMANDS_A_TURN) if assigns else ()
         ahead = self._store.devices_ahead(now - AHEAD_FOR, now - upgrade.AGAIN, COMMANDS_A_TURN)
         if not (due or overdue or waiting or leaving or assigned or ahead):
             return out

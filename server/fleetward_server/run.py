@@ -196,7 +196,7 @@ class Server:
                 own = self._worker.seal
                 write_pulse(self._config.folder, Pulse(now, own.thumbprint, own.not_after))
             if self._is_due("chores", monotonic, CHORE_S):
-                self._send(self._worker.chores(now))
+                self._send(self._worker.chores(now, assigns=self._releases.readable))
         if self._is_due("silence", monotonic, SILENCE_S):
             self._worker.miss(now)
         if self._is_due("cuts", monotonic, CUTS_S):

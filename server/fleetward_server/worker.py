@@ -187,9 +187,9 @@ class Worker:
             self._anchorage = anchored(self._own, self._store.ftm_roots(), epoch)
         return self._anchorage
 
-    def chores(self, now: datetime) -> Outgoing:
+    def chores(self, now: datetime, *, assigns: bool = True) -> Outgoing:
         """Do what is due between messages; see ``Chores.send``."""
-        out = self._chores.send(self.policy, now)
+        out = self._chores.send(self.policy, now, assigns=assigns)
         out.replies.extend(self._chores.handed(self.policy))
         return out
 

@@ -1,19 +1,24 @@
 """From a file to a target that exists: asked for, signed beside the offline keys, taken in, and read by python-tuf."""
 
 import hashlib
+import itertools
 import json
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from tuf.api.exceptions import BadVersionNumberError, ExpiredMetadataError
 
+from fleetward_broker.line import Token
 from fleetward_broker.signers import KeyUnavailable
 from fleetward_sandbox.provision import Order, provision
 from fleetward_schemas.upgrade import Custom
 from fleetward_server import backup
+from fleetward_server.config import load
 from fleetward_server.problem import Kind
 from fleetward_server.releases import making, online, signing
+from fleetward_server.releases.duty import ReleaseDuty
 from fleetward_server.releases.files import NoRepository, in_folder, open_set
 from fleetward_server.releases.init import Wish
 from fleetward_server.releases.keys import open_offline
@@ -482,3 +487,27 @@ def test_two_targets_share_a_device_where_their_models_meet(one, other, share):
         Custom(name="firmware", counter=1, version="1", models=list(models) or None) for models in (one, other)
     )
     assert (Heights([first]).above(second) is not None) is share
+
+
+def test_a_release_is_readable_once_the_broker_has_all_of_it(maker):
+    duty, tokens = ReleaseDuty(maker.config), itertools.count(1)
+    on_the_way = []
+
+    def publish(_):
+        on_the_way.append(Token(next(tokens)))
+        return on_the_way[-1]
+
+    for counter in (7, 8):
+        maker.release(counter)
+        assert not duty.readable
+        duty.look("seal", maker.now, 1000 * counter, may_renew=True)
+        for second in range(60):
+            duty.send(publish, maker.now, 1000 * counter + second)
+            assert not on_the_way or not duty.readable
+            while on_the_way:
+                duty.delivered(on_the_way.pop())
+        assert duty.readable
+
+
+def test_without_a_repository_nothing_waits_for_one(provider, tmp_path):
+    assert ReleaseDuty(replace(load(provider), folder=tmp_path)).readable

@@ -226,3 +226,14 @@ def test_a_clock_that_ran_ahead_binds_nobody(bench: Bench) -> None:
     with bench.store.unit() as rows:
         assert rows.made_version(device.id, to_ms(bench.now)) == 0
         assert rows.made_version(device.id, far) == far
+
+
+def test_nothing_is_assigned_while_devices_could_not_read_what_is_released(bench: Bench) -> None:
+    device = bench.enrolled(bench.l1)
+    assigned(bench, device)
+    bench.link.sent.clear()
+
+    bench.worker.send(bench.worker.chores(bench.now, assigns=False), LINE, bench.now)
+
+    assert bench.link.sent == []
+    assert len(sent(bench)) == 1

@@ -48,6 +48,13 @@ class ReleaseDuty:
         self.trouble = ""
 
     @property
+    def readable(self) -> bool:
+        """Whether the broker holds the set that is in force, so that what is in it can be read; or there is none."""
+        if self._plan is None:
+            return not has_repository(self._config.folder)
+        return self._plan.done and self._stamp() == self._seen
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What an operator should know."""
         return (f"releases: {self.trouble}",) if self.trouble else ()
@@ -94,9 +101,7 @@ class ReleaseDuty:
             self._plan.begin_again()
 
     def _read(self) -> None:
-        path = home(self._config.folder) / METADATA / f"{TIMESTAMP}.json"
-        found = path.stat()
-        seen = (found.st_ino, found.st_mtime_ns)
+        seen = self._stamp()
         if seen == self._seen:
             return
         whole = open_repository(self._config.folder)
@@ -104,6 +109,11 @@ class ReleaseDuty:
         self._plan.hold(whole.files)
         self._whole, self._seen = whole, seen
         log.info("release repository read", extra={"files": len(whole.files), "root": whole.offline.root.version})
+
+    def _stamp(self) -> tuple[int, int]:
+        """Tell one set in force from the next: every one has another ``timestamp``."""
+        found = (home(self._config.folder) / METADATA / f"{TIMESTAMP}.json").stat()
+        return (found.st_ino, found.st_mtime_ns)
 
     def _renew(self, now: datetime, monotonic: float, *, may_renew: bool) -> None:
         if self._whole is None or not may_renew or monotonic < self._renew_at or not online.due(self._whole, now):
