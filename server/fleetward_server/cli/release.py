@@ -1,6 +1,5 @@
 """``fleetward release``: what exists for devices, asked for here, signed beside the offline keys, published here."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,13 +12,13 @@ from fleetward_schemas.strict import b64url_decode
 from fleetward_server.cli import passphrase, show
 from fleetward_server.cli.exit_codes import ExitCode
 from fleetward_server.cli.options import HERE, Actor, Dir, Json, Reason
+from fleetward_server.cli.release_sign import ROTATE_HELP, SIGN_HELP, Keys, rotate_root, sign, signed
 from fleetward_server.cli.telling import telling, translated, whoami
 from fleetward_server.problem import Kind, OperatorProblem
 
 if TYPE_CHECKING:
     from fleetward_server.releases.operating import NewTarget, Releaser
     from fleetward_server.releases.publishing import Published
-    from fleetward_server.releases.request import Exchange
     from fleetward_server.releases.shelf import Target
 
 app = typer.Typer(help="What software exists for devices.", no_args_is_help=True)
@@ -31,23 +30,10 @@ K holds the root keys (any --threshold of them sign a new root) and the release 
 Whoever has K can ship code: take it to a machine on no network, and remove it here. Releasing then is: release add
 here, release sign there on a copy of DIR/releases/exchange, release publish here.
 """
-SIGN_HELP = """Beside the offline keys: look through what shall be released, and sign it.
-
-R is the exchange that release add filled, carried here. Its bytes are hashed here, its metadata verified, and what
-would be signed is shown and asked for. A counter that does not rise is refused, and so is anything that would go back.
-Carry R back to the provider's host then, to release publish.
-"""
 QUICK_HELP = """Add, sign and publish in one, where the offline keys are on this very machine.
 
 For trying and for small makers. The keys are online then: whoever breaks into this machine can ship code.
 """
-ROTATE_HELP = """Beside the offline keys: make the next root, with other keys if wished, signed by the old and the new.
-
-Enough root keys of the root before must be here, in one folder or several (--keys again). A root ends after a year: do
-this before. --replace puts another key in the place of one that was lost, or that somebody else may have; the new one
-is made in the first folder. If it is the release key, everything is signed anew. Carry R back to release publish.
-"""
-Keys = Annotated[Path, typer.Option("--keys", metavar="K", help="The folder of the offline keys.")]
 Stick = Annotated[
     Path | None, typer.Option("--exchange", metavar="R", help="The exchange; DIR/releases/exchange if left out.")
 ]
@@ -58,7 +44,6 @@ Counter = Annotated[int, typer.Option("--counter", help="Its order: higher than 
 Models = Annotated[list[str] | None, typer.Option("--model", help="make/model that it is for; of all if left out.")]
 Path_ = Annotated[str, typer.Option("--target", help="Its path.", show_default="NAME/VERSION/FILE")]
 Url = Annotated[str, typer.Option("--url", help="https://, where others serve its bytes; we keep none then.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 @contextmanager
@@ -158,46 +143,8 @@ def renew(
         show.record({"exchange": str(there.folder)}, as_json=as_json)
 
 
-@app.command(help=SIGN_HELP)
-def sign(
-    keys: Keys,
-    repo: Annotated[Path, typer.Option("--repo", metavar="R", help="The exchange that was carried here.")],
-    secret_file: passphrase.File = None,
-    secret_fd: passphrase.Descriptor = -1,
-    *,
-    yes: Yes = False,
-    as_json: Json = False,
-) -> None:
-    """Sign; see SIGN_HELP."""
-    with telling(as_json=as_json), translated():
-        from fleetward_server.releases.request import Exchange
-
-        names = _signed(keys, Exchange(repo), passphrase.Source(secret_file, secret_fd), yes=yes)
-        show.record({"signed": list(names), "exchange": str(repo)}, as_json=as_json)
-
-
-@app.command("rotate-root", help=ROTATE_HELP)
-def rotate_root(
-    keys: Annotated[list[Path], typer.Option("--keys", metavar="K", help="A folder of offline keys; may be repeated.")],
-    repo: Annotated[Path, typer.Option("--repo", metavar="R", help="The exchange that was carried here.")],
-    away: Annotated[
-        list[str] | None, typer.Option("--replace", metavar="KEY", help="root-2, release, or how a key's id begins.")
-    ] = None,
-    secret_file: passphrase.File = None,
-    secret_fd: passphrase.Descriptor = -1,
-    *,
-    as_json: Json = False,
-) -> None:
-    """Make the next root; see ROTATE_HELP."""
-    with telling(as_json=as_json), translated():
-        from fleetward_server.releases import rotating
-        from fleetward_server.releases.keys import open_offline
-        from fleetward_server.releases.request import Exchange
-
-        secret = passphrase.Source(secret_file, secret_fd).read()
-        wallets = tuple(open_offline(one, secret) for one in keys)
-        done = rotating.rotate(rotating.Wish(wallets, tuple(away or ()), secret), Exchange(repo), datetime.now(UTC))
-        show.record(show.plain(done), as_json=as_json)
+app.command(help=SIGN_HELP)(sign)
+app.command("rotate-root", help=ROTATE_HELP)(rotate_root)
 
 
 @app.command()
@@ -236,7 +183,7 @@ def quick(
     with releasing(folder, as_json=as_json, actor=actor) as operator:
         there = operator.exchange(None)
         operator.ask(_new(file, name, version, counter, model, path, url), there, reason)
-        _signed(keys, there, passphrase.Source(secret_file, secret_fd), yes=True)
+        signed(keys, there, passphrase.Source(secret_file, secret_fd), yes=True)
         show.note(f"{keys}: the offline keys are on the machine that serves; they belong elsewhere")
         show.record(_published(operator.publish(there, reason)), as_json=as_json)
 
@@ -315,27 +262,6 @@ def _new(
     from fleetward_server.releases.operating import NewTarget
 
     return NewTarget(file, name, version, counter, tuple(model or ()), path, url)
-
-
-def _signed(keys: Path, exchange: "Exchange", source: passphrase.Source, *, yes: bool) -> tuple[str, ...]:
-    from fleetward_server.releases import signing
-    from fleetward_server.releases.keys import needs_secret, open_offline
-
-    offline = open_offline(keys, source.read() if needs_secret(keys) else b"")
-    now = datetime.now(UTC)
-    plan = signing.prepare(offline, exchange, now)
-    for line in signing.told(plan):
-        show.note(line)
-    if plan.new and not yes:
-        _asked()
-    return signing.perform(offline, exchange, plan, now)
-
-
-def _asked() -> None:
-    if not sys.stdin.isatty():
-        raise OperatorProblem(Kind.HELD, "nothing was signed; say --yes")
-    if not typer.confirm("Sign this?", err=True):
-        raise OperatorProblem(Kind.HELD, "nothing was signed")
 
 
 def _published(done: "Published") -> dict[str, object]:
