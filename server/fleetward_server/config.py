@@ -1,6 +1,6 @@
 """``fleetward.toml``: one commented file per provider, read strictly; an unknown key is an error with the nearest.
 
-Source: architecture "no pydantic-settings"; S3 (time source), S6 (where keys live).
+Source: S3 (time source), S6 (where keys live).
 """
 
 import difflib

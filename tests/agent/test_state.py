@@ -1,5 +1,6 @@
 """The state file is replaced whole or not at all, and a damaged one falls back to the generation before."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -83,6 +84,20 @@ def test_a_state_of_another_version_is_a_clear_error(tmp_path: Path) -> None:
 
     with pytest.raises(StateProblem, match="telemetry_s"):
         state.load()
+
+
+OLD = """{"suffixes":{"factory":"a","device":"b","unsynced":"c"},"clock":{"earliest_us":1,"latest_us":2,"boot_us":3,
+"signer_us":4,"boot_id":"boot"},"candidate":{"device_key":"d","transport_key":"t","digital_id":"id","hello_id":"hello",
+"nonce":"nonce"},"pair":{"device_key":"d","transport_key":"t","device_chain":["x","y"],"transport_chain":["z"],
+"digital_id":"id"},"previous":null,"order":null,"doomed":[],"gone":{"reason":"retired","at_ms":5},"device_code":"DC",
+"telemetry_s":7,"time_s":70,"carried":null,"carried_seq":0,"synced_ms":0,"refused_times":[],"encryption":[]}"""
+
+
+def test_what_an_older_agent_wrote_down_is_read(tmp_path: Path) -> None:
+    raw = json.dumps({"device": {"1": json.loads(OLD)}})
+    wrapped = {"sha256": hashlib.sha256(raw.encode()).hexdigest(), "data": raw}
+    (tmp_path / FILE).write_text(json.dumps(wrapped))
+    assert StateFile(tmp_path).load() == WHOLE
 
 
 def test_leftovers_of_a_crash_are_swept_by_the_agent_alone(tmp_path: Path) -> None:
