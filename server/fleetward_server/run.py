@@ -97,6 +97,7 @@ class Server:
         self._line: LineId | None = None
         self._connected = False
         self._attempts = 0
+        self._early: list[Arrived] = []
         self._due = dict.fromkeys(TIMERS, 0.0)
         self._retention = Retention(config.retention)
         self._cutter = Cutter(config, store)
@@ -124,6 +125,7 @@ class Server:
         for event in events:
             if not isinstance(event, Arrived):
                 self._line_event(event)
+        arrived = self._held_back(arrived)
         try:
             self._take(arrived, now, monotonic)
             self._timers(now, monotonic)
@@ -133,6 +135,19 @@ class Server:
             self._look()
         if self._is_due("keys", monotonic, KEYS_S) and self._keys.look():
             self._tell_health()
+
+    def _held_back(self, arrived: list[Arrived]) -> list[Arrived]:
+        """Return what can be answered: what a kept session delivers before the line is whole waits until it is.
+
+        Where the line is lost meanwhile, it comes again: it was not acknowledged.
+        """
+        if self._connected and not self._early:
+            return arrived
+        self._early = [one for one in (*self._early, *arrived) if one.line == self._line]
+        if not self._connected:
+            return []
+        found, self._early = self._early, []
+        return found
 
     def close(self) -> None:
         """Disconnect and release what was opened."""

@@ -85,11 +85,8 @@ def test_one_that_said_nothing_is_told_again_when_it_comes_and_by_a_server_that_
         given = fleetward(house, "assign", made.id, "--target", OLDER)
         first = run.end()
     house.wait(lambda: not is_online(house, made.id), "it said goodbye")
-    log = house.folder / "server.log"
-    before = log.read_text().count("line up")
+    # This client asks once, perhaps while nobody is there to answer: the broker keeps it for the next server.
     house.kill("server")
-    # This client asks once: what a server is asked before its line is whole, it may leave unanswered.
-    house.wait(lambda: log.read_text().count("line up") > before, "another server is there")
     with told(made) as run:
         again = run.end()
     assert first == again == {"version": given["version"], "releases": [["firmware", 7]], "window": None}
