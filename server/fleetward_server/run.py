@@ -5,6 +5,7 @@ gives it all again, once there is room and the store takes a write. Source: arch
 """
 
 import argparse
+import gc
 import logging
 import secrets
 import signal
@@ -357,6 +358,8 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_CONFIG
     if wanted.ready is not None:
         server.on_ready = wanted.ready.touch
+    # What is there by now stays: the collector need not walk it after every few batches.
+    gc.freeze()
     server.run(stopping.is_set)
     return 0
 

@@ -7,6 +7,7 @@ others use, the clock also counts their time: the ratio of processor time counts
 """
 
 import base64
+import gc
 import secrets
 import statistics
 import subprocess
@@ -92,6 +93,7 @@ def compare(folder: Path, devices: list[TestDevice], port: int) -> None:
         server = Server(config, store, port)
         connect(server)
         server.close()
+        gc.freeze()  # as the server does at its start; the baseline runs under it too
         for run in range(RUNS):
             fill(folder, devices, port)
             drains = [lambda: bare.append(subscriber.drain()), lambda: ours.append(drain(config, store, port))]

@@ -24,7 +24,11 @@ def refused(reader, raw):
 
 
 @pytest.mark.parametrize(
-    "text", [b"QQ==", b"QR", b"Q", b"QUJ", b"Q Q", b"QQ\n", b"\nQQ", b"+-8", b"_/8", b"Q\xc3\x84", b"QQ.", b"Q=Q"]
+    "text",
+    [
+        *(b"QQ==", b"QR", b"Q", b"QUJ", b"Q Q", b"QQ\n", b"\nQQ", b"+-8", b"_/8", b"Q\xc3\x84", b"QQ.", b"Q=Q"),
+        *(b'QQ"', b'"QQ', b"Q\\u0051", b"Q\\nQ", b"Q\\/8"),
+    ],
 )
 def test_base64url_has_one_spelling(text):
     assert refused(strict.b64url_decode, text)
