@@ -82,6 +82,16 @@ def test_it_is_sent_again_each_time_the_device_comes_until_it_is_at_its_end(benc
     assert sent(bench, days=1) == []
 
 
+def test_all_that_come_in_one_batch_are_sent_theirs(bench: Bench) -> None:
+    devices = [bench.enrolled(bench.l1), bench.enrolled(bench.l0)]
+    bench.worker.miss(bench.now + timedelta(hours=1))
+    made = {assigned(bench, device).device_id for device in devices}
+
+    bench.hear(*(device.online(bench.now) for device in devices))
+
+    assert len(made) == len(sent(bench)) == 2
+
+
 def test_a_device_that_is_there_and_silent_is_sent_it_again_after_a_while(bench: Bench) -> None:
     device = bench.enrolled(bench.l1)
     assigned(bench, device)

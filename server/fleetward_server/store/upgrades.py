@@ -38,7 +38,8 @@ _AT_END = select(_upgrades.c.name).where(
     _upgrades.c.device_id == _all.c.device_id,
     _upgrades.c.name == _releases.c.name,
     _upgrades.c.assignment == _all.c.version,
-    _upgrades.c.phase.in_((Phase.COMMITTED, Phase.REFUSED)),
+    # No IN: its list is written out for each run, and these run many at once.
+    or_(_upgrades.c.phase == Phase.COMMITTED, _upgrades.c.phase == Phase.REFUSED),
 )
 _UNFINISHED = select(_releases.c.name).where(
     _releases.c.device_id == _all.c.device_id,
