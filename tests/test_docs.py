@@ -66,3 +66,10 @@ def test_no_link_inside_a_document_leads_nowhere(path):
     anchors = {re.sub(r"[^a-z0-9 -]", "", head.lower()).replace(" ", "-") for head in heads}
     for target in re.findall(r"\]\(#([^)]+)\)", text):
         assert target in anchors
+
+
+def test_every_test_that_the_table_of_threats_names_is_there():
+    named = re.findall(r"`([a-z]+/test_\w+\.py)::(test_\w+)`", (docs.HOUSE / "server" / "README.md").read_text())
+    assert len(named) > 20
+    for file, test in named:
+        assert f"def {test}(" in (docs.HOUSE / "tests" / file).read_text(), f"{file}::{test}"

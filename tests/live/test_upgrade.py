@@ -22,7 +22,6 @@ from tests.server.releaser import SECRET
 pytestmark = pytest.mark.live
 SEED = int(os.environ.get("FLEETWARD_SEED", "20261126"))
 KILLS = ("server", "broker", "agent", "agent", "agent", "agent")
-ILL = image(4, "sick")
 
 
 @pytest.mark.parametrize("broker", BROKERS)
@@ -65,23 +64,22 @@ def kill(works: Works, made: list[Made], chance: random.Random) -> list[str]:
 
 def test_an_ill_version_goes_back_and_root_keys_change_while_a_device_is_away(tmp_path: Path) -> None:
     with Works(tmp_path) as works:
-        there, away = works.devices(2)
-        works.assign(works.release(2), there, away)
-        works.upgraded(2, there, away)
+        there, away, sick = works.devices(3)
+        works.assign(works.release(2), there, away, sick)
+        works.upgraded(2, there, away, sick)
         works.house.agents[1].terminate()
         works.house.agents[1].wait()
+        works.assign(works.release(3, image(3, "sick")), sick)
         rotate(works)
-        newest = works.release(3)
-        works.assign(newest, there, away)
-        works.upgraded(3, there)
-        works.assign(works.release(4, ILL), there)
+        works.assign(works.release(4), there, away)
+        works.upgraded(4, there)
         works.house.start_agent(away.folder)
-        works.upgraded(3, away)
+        works.upgraded(4, away)
 
-        works.ends(there, Phase.FAILED, Why.UNHEALTHY)
-        assert works.counter(there) == 3
-        assert works.runs(there) == image(3)
-        assert works.committed(there) == 2
+        works.ends(sick, Phase.FAILED, Why.UNHEALTHY)
+        assert works.counter(sick) == 2
+        assert works.runs(sick) == image(2)
+        assert works.committed(sick) == 1
 
 
 def rotate(works: Works) -> None:
