@@ -12,7 +12,8 @@ from fleetward_schemas.envelope import Header, Members, Opened, Trust, open_seal
 from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.jws import PublicKey
 from fleetward_schemas.topics import Direction, Principal, read_topic
-from fleetward_server.intake import Anchorage, Caches, Uplink, anchored
+from fleetward_server.caches import Caches
+from fleetward_server.intake import Anchorage, Uplink, anchored
 from fleetward_server.store import Store, Unit
 
 HOLDS = "ok"

@@ -1,16 +1,14 @@
 """Intake: from raw bytes to a message a handler may believe, at the server.
 
 Whose key may speak for a principal is decided from our own rows and anchors; the envelope's checks are the schemas'.
-What is cached (chains, keys, digital IDs) is keyed by exact bytes and by the epochs that revocation and trust move, is
-bounded, and is filled only after success. Source: protocol sections 1 and 3; S1, C2 iv, C3.
+Caches are filled only after success. Source: protocol sections 1 and 3; S1, C2 iv, C3.
 """
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from fleetward_schemas.certificates import (
     CLIENT_AUTH,
@@ -35,42 +33,15 @@ from fleetward_schemas.moment import parse_loose
 from fleetward_schemas.presence import Status
 from fleetward_schemas.replay import ReplayWindow
 from fleetward_schemas.rotation import Csr
-from fleetward_schemas.topics import DeviceId, Principal, Role, read_topic
+from fleetward_schemas.topics import DeviceId, Principal, Role
 from fleetward_schemas.upgrade import Progress
+from fleetward_server.caches import Caches
 from fleetward_server.enrol import csr_keys
 from fleetward_server.state import Challenge, Device, FtmRoot, PutWindow, Use
 from fleetward_server.store import Unit as Rows
 from fleetward_server.turn import Known, Said, Speaker
 
-T = TypeVar("T")
-CACHE_ROWS = 50_000
 _SILENT = {State.REVOKED, State.RETIRED}
-
-
-class Lru(Generic[T]):
-    """A bounded map of what was verified."""
-
-    def __init__(self, most: int = CACHE_ROWS) -> None:
-        """Keep at most ``most`` entries, dropping the longest unused."""
-        self._most = most
-        self._kept: OrderedDict[object, T] = OrderedDict()
-
-    def get(self, key: object) -> T | None:
-        """Return the entry, or None."""
-        found = self._kept.get(key)
-        if found is not None:
-            self._kept.move_to_end(key)
-        return found
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._kept
-
-    def put(self, key: object, value: T) -> T:
-        """Keep and return ``value``."""
-        self._kept[key] = value
-        if len(self._kept) > self._most:
-            self._kept.popitem(last=False)
-        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,28 +57,6 @@ def anchored(own: Anchors, roots: Iterable[FtmRoot], epoch: int) -> Anchorage:
     """Return what is trusted; an FTM provider's root excuses what its operator allowed it, in its own chains alone."""
     held = (Anchor(read_certificate(one.der), frozenset(one.leniencies)) for one in roots if one.trusted)
     return Anchorage(own, ForeignAnchors(held), epoch)
-
-
-class Caches:
-    """What was verified before; see the module's rule."""
-
-    def __init__(self) -> None:
-        """Start empty."""
-        self.chains: Lru[tuple[Chain, bool]] = Lru()
-        self.signers: Lru[Speaker] = Lru()
-        self.identities: Lru[tuple[SignedIdentity, DeviceId]] = Lru()
-
-
-def strangers(windows: Iterable[tuple[str, str]], epochs: tuple[int, int], caches: Caches) -> set[DeviceId]:
-    """Return the devices whose signers are not known, so that their certificates can be read at once."""
-    found = set()
-    for signer, topic in windows:
-        principal = read_topic(topic).principal
-        if principal is None or principal.device_id is None or principal.role is not Role.DEVICE:
-            continue
-        if (signer, principal.name, epochs) not in caches.signers:
-            found.add(principal.device_id)
-    return found
 
 
 class Uplink:
@@ -234,7 +183,9 @@ def _identity(opened: Opened, speaker: Speaker, device: Device | None, caches: C
     Raises:
         Refused: ``bad-digital-id`` or ``mismatch``. Clause C2 iv.
     """
-    text = opened.members.digitalId
+    current, text = None if device is None else device.digital_id, opened.members.digitalId
+    if current is not None and current == text:
+        text = current  # Whose hash is known.
     found = caches.identities.get(text)
     if found is None:
         read = read_identity(text)
@@ -243,7 +194,7 @@ def _identity(opened: Opened, speaker: Speaker, device: Device | None, caches: C
     principal = opened.address.principal
     if principal is None or named != principal.device_id:
         raise Refused(Code.MISMATCH, "the digital ID is another device's")
-    if device is not None and device.digital_id == text and principal.role is Role.DEVICE:
+    if current == text and principal.role is Role.DEVICE:
         return identity
     if not _signed_rightly(identity, speaker, device):
         raise Refused(Code.BAD_DIGITAL_ID, "the digital ID is signed by another key than this device's")

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from fleetward_schemas.envelope import Opened
 from fleetward_schemas.errors import Code, Refused
+from fleetward_server.caches import Lru
 from fleetward_server.config import LimitsTable
-from fleetward_server.intake import Lru
 
 QUESTIONS = frozenset({"time", "hello", "csr"})
 DAY_S = 86_400

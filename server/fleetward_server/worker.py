@@ -26,11 +26,12 @@ from fleetward_schemas.topics import down, fleet, read_topic, release
 from fleetward_schemas.upgrade import ReleaseFile
 from fleetward_server.arrivals import principal_named, touched
 from fleetward_server.authority import Authority, AuthorityProblem, OwnSeal
+from fleetward_server.caches import Caches, Lru, strangers
 from fleetward_server.chores import Chores
 from fleetward_server.clock import stamp
 from fleetward_server.config import RotationTable
 from fleetward_server.desk import HANDLERS, ISSUED
-from fleetward_server.intake import Admitted, Anchorage, Caches, Duplicate, Lru, Uplink, anchored, know, strangers, take
+from fleetward_server.intake import Admitted, Anchorage, Duplicate, Uplink, anchored, know, take
 from fleetward_server.limits import Limits
 from fleetward_server.outgoing import Outgoing
 from fleetward_server.state import CountRefusal
