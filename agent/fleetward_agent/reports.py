@@ -15,7 +15,11 @@ from fleetward_schemas.topics import Direction
 
 
 def add_report(session: Session, at: Instant, kind: str, body: Body, report_id: str | None = None) -> Turn:
-    """Put one report into the outbox. report_id: made already; said twice, it is kept once."""
+    """Put one report into the outbox. report_id: made already; said twice, it is kept once.
+
+    Raises:
+        LocalMistake: no report, or one that the server would refuse: it would wait for ever.
+    """
     if not KINDS[Direction.UP, kind].report:
         raise LocalMistake(f"{kind} is no report")
     body.checked()

@@ -40,6 +40,7 @@ def on_reading(outcome: ReadingTaken, session: Session, at: Instant) -> Turn:
     middle = EPOCH + timedelta(microseconds=earliest_us + session.clock.width_at(at.boot_us) // 2)
     metrics = lawful(_metrics(outcome, session, at))
     reading = Reading(observedAt=show(middle), uncertaintyMs=half_ms, metrics=metrics)
+    reading.checked()
     report = session.open_report
     if report is None or len(report.readings) >= READINGS_PER_REPORT:
         return _begin(session, at, reading)

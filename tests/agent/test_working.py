@@ -3,6 +3,10 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
+from fleetward_agent.instant import Instant
+from fleetward_agent.reports import add_report
 from fleetward_agent.telemetry import READINGS_PER_REPORT
 from fleetward_agent.turn import AddReport, Say
 from fleetward_agent.walk import Stage as At
@@ -10,9 +14,11 @@ from fleetward_broker.line import Loss
 from fleetward_schemas.certificates import thumbprint
 from fleetward_schemas.clock import TimeQuestion
 from fleetward_schemas.enrol import Settings
+from fleetward_schemas.errors import LocalMistake
 from fleetward_schemas.ids import next_id
 from fleetward_schemas.moment import show, to_ms
 from fleetward_schemas.presence import Status, StatusReason
+from fleetward_schemas.receipts import Alert, AlertCode
 from fleetward_schemas.telemetry import Reading, Telemetry
 from tests.agent.orders import kinds, online, order, readings
 from tests.world import Stage
@@ -242,3 +248,15 @@ def test_what_belongs_to_another_door_is_not_said(working: Stage) -> None:
     )
 
     assert not working.link.published
+
+
+@pytest.mark.parametrize(("count", "lawful"), [(1, True), (0, False), (True, False)])
+def test_no_report_waits_that_the_server_would_refuse(working: Stage, count: int, lawful: bool) -> None:
+    session, at = working.device.session, Instant(working.clock.boot_us, bytes(32))
+    moment = show(working.clock.now)
+    body = Alert(code=AlertCode.STALE, count=count, first=moment, last=moment)
+    if lawful:
+        assert [type(change) for change in add_report(session, at, "alert", body).changes] == [AddReport]
+        return
+    with pytest.raises(LocalMistake, match="Alert count: expected int"):
+        add_report(session, at, "alert", body)
