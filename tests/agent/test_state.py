@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tinydb.table import Document
 
 from fleetward_agent.state import FILE, Candidate, Gone, Kept, Pair, StateFile, StateProblem, Suffixes
 from fleetward_schemas.clock import Saved
@@ -97,6 +98,18 @@ def test_what_an_older_agent_wrote_down_is_read(tmp_path: Path) -> None:
     raw = json.dumps({"device": {"1": json.loads(OLD)}})
     wrapped = {"sha256": hashlib.sha256(raw.encode()).hexdigest(), "data": raw}
     (tmp_path / FILE).write_text(json.dumps(wrapped))
+
+    assert StateFile(tmp_path).load() == WHOLE
+
+
+def test_what_a_newer_version_added_keeps_nobody_from_going_back_to_this_one(tmp_path: Path) -> None:
+    StateFile(tmp_path).save(WHOLE)
+    file = StateFile(tmp_path)
+    row = file._db.table("device").get(doc_id=1)
+    assert isinstance(row, Document)
+    added = {**row, "news": [1], "pair": {**row["pair"], "more": {"a": "b"}}}
+    file._db.table("device").upsert(Document(added, doc_id=1))
+
     assert StateFile(tmp_path).load() == WHOLE
 
 
