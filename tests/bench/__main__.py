@@ -9,6 +9,7 @@ NAMES = (
     "ingest",
     "stampede",
     "rotation",
+    "upgrade",
     "filters",
     "clock",
     "link",

@@ -17,6 +17,7 @@ from fleetward_schemas.upgrade import Phase, Why
 from fleetward_server.releases import rotating
 from tests.live.house import BROKERS, alive
 from tests.live.upgrading import Works, image
+from tests.live.upgrading_fleet import upgraded
 from tests.server.releaser import SECRET
 
 pytestmark = pytest.mark.live
@@ -80,6 +81,13 @@ def test_an_ill_version_goes_back_and_root_keys_change_while_a_device_is_away(tm
         assert works.counter(sick) == 2
         assert works.runs(sick) == image(2)
         assert works.committed(sick) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_fleet_of_scanners_is_upgraded_at_once(tmp_path: Path, figure: Callable[[str], None]) -> None:
+    """A thousand in the bench."""
+    figure(str(upgraded(tmp_path, 25, within_s=120)))
 
 
 def rotate(works: Works) -> None:

@@ -38,8 +38,8 @@ def image(counter: int, how: str = "healthy") -> bytes:
 class Works:
     """A house whose provider releases."""
 
-    def __init__(self, folder: Path, broker: str = "embedded") -> None:
-        self.house = House(folder / "house", serve=False, broker=broker)
+    def __init__(self, folder: Path, broker: str = "embedded", *, telemetry_s: int = 1) -> None:
+        self.house = House(folder / "house", serve=False, broker=broker, telemetry_s=telemetry_s)
         self.maker = Maker(folder / "maker", self.house.folder)
         self.maker.operator.make_repository(Wish(self.maker.keys_folder, SECRET))
 
