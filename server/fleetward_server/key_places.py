@@ -15,6 +15,7 @@ from fleetward_server.generations import ROOT, Generation, all_generations, root
 from fleetward_server.standing import LINES, certificates_of_others, read_line
 
 FILE_SCHEME = "file:"
+RELEASES = "releases"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +44,16 @@ def keys(config: Config, *, ask: bool) -> tuple[KeyTold, ...]:
         first = certificates_of_others(config, ())[0]
         ends["mosip.key"] = (first.name, first.not_after)
     ends[f"keys.{ROOT}"] = (ROOT, roots(config)[-1].not_valid_after_utc)
-    told = [_told(config, name, uri, ends.get(name), ask=ask) for name, uri in _uris("", config)]
+    named = ((name, uri) for name, uri in _uris("", config) if _in_use(config, name))
+    told = [_told(config, name, uri, ends.get(name), ask=ask) for name, uri in named]
     lines = ((name, read_line(config, name)[0].not_valid_after_utc) for name in LINES)
     told += [_told(config, f"line.{name}", f"file:pki/{name}.key.pem", (name, end), ask=ask) for name, end in lines]
     return tuple(told)
+
+
+def _in_use(config: Config, name: str) -> bool:
+    """Say whether a key is missed when it is away: those of releases are made with the repository."""
+    return not name.startswith("releases.") or (config.folder / RELEASES).is_dir()
 
 
 def _named(one: Generation) -> str:

@@ -216,6 +216,14 @@ def test_every_key_is_listed_with_its_place_and_its_certificates_end(fleetward: 
     assert {one["certificate"]: one["not_after"] for one in found} == ends
 
 
+def test_the_keys_of_releases_are_missed_once_there_is_a_repository(fleetward: Fleetward, store: Store) -> None:
+    assert fleetward("key", "list", "--check").code == 0
+    (store.path.parent / "releases").mkdir()
+    found = {one["name"]: one["state"] for one in fleetward("key", "list", "--json").json}  # type: ignore[attr-defined]
+    assert found["releases.snapshot_key"] == found["releases.timestamp_key"] == "not there"
+    assert fleetward("key", "list", "--check").code == 5
+
+
 def test_a_key_that_is_not_there_is_told_and_the_root_may_be_away(fleetward: Fleetward, store: Store) -> None:
     pki = store.path.parent / "pki"
     (pki / "root.key.pem").unlink()
