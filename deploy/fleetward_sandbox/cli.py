@@ -3,7 +3,6 @@
 import json
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from fleetward_broker.halt import SignalEvent
 from fleetward_schemas.identity import Certification, Purpose
 
 sandbox = typer.Typer(help="What stands in for the outside world: the FTM maker's factory, provisioning, MOSIP.")
@@ -129,7 +129,7 @@ def simulate(
         print(f"making {devices - len(have)} devices", file=sys.stderr)
         provision(folder, Order(devices - len(have), out, first=next_serial(folder, out)), port=int(found["port"]))
     fleet = Fleet(provisioned(out)[:devices], Door(str(found["host"]), int(found["port"])))
-    stopped = threading.Event()
+    stopped = SignalEvent()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     end = time.monotonic() + seconds if seconds else float("inf")

@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fleetward_broker.halt import SignalEvent
 from fleetward_sandbox.cable import Cable
 from fleetward_sandbox.counts import Counts
 from fleetward_sandbox.demo_releases import Maker
@@ -54,7 +54,7 @@ class DemoParts:
         self.view = view
         self.away_s = 6
         self.began = time.monotonic()
-        self.stopping = threading.Event()
+        self.stopping = SignalEvent()
         self._up: subprocess.Popen[bytes] | None = None
         self._cable: Cable | None = None
         self._fleet: Fleet | None = None

@@ -7,6 +7,7 @@ is waited for in one process, since each new one would try it again. Source: S6.
 import logging
 import threading
 
+from fleetward_broker.halt import SignalEvent
 from fleetward_broker.signers import TokenLost, WrongPin
 from fleetward_server.authority import Authority
 from fleetward_server.config import Config
@@ -17,7 +18,7 @@ log = logging.getLogger("fleetward.server")
 AGAIN_S = 3.0
 
 
-def opened(config: Config, stopping: threading.Event) -> Authority:
+def opened(config: Config, stopping: threading.Event | SignalEvent) -> Authority:
     """Open the keys, waiting for a token that is away or wants another PIN.
 
     Raises:

@@ -10,13 +10,13 @@ import logging
 import secrets
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fleetward_broker.halt import SignalEvent
 from fleetward_broker.line import Arrived, Connected, Delivered, Dial, Event, LineId, Lost, backoff_s
 from fleetward_broker.link import SelectorLink
 from fleetward_broker.logs import FORMATS, LEVELS, start_logging
@@ -346,7 +346,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--log-format", choices=FORMATS, default="text")
     wanted = parser.parse_args(argv)
     start_logging(wanted.log_level, wanted.log_format)
-    stopping = threading.Event()
+    stopping = SignalEvent()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     try:

@@ -21,6 +21,7 @@ from typing import Any
 
 from cryptography import x509
 
+from fleetward_broker.halt import SignalEvent
 from fleetward_broker.mosquitto_admin import NotTold
 from fleetward_broker.signers import write_durably
 from fleetward_server.brokers import RUNNERS, NotInstalled
@@ -59,7 +60,7 @@ class Up:
     renew_at: float = field(default_factory=lambda: time.monotonic() + RENEW_S)
     untold: bool = False
     hears: bool = False
-    asked: threading.Event = field(default_factory=threading.Event)
+    asked: SignalEvent = field(default_factory=SignalEvent)
     believed: tuple[x509.Certificate, ...] = ()
 
     def start(self) -> None:
@@ -76,7 +77,7 @@ class Up:
             self._start_artifacts()
         self._write_run()
 
-    def watch(self, stopping: threading.Event) -> None:
+    def watch(self, stopping: threading.Event | SignalEvent) -> None:
         """Keep both running until told to stop."""
         while not stopping.wait(WATCH_S):
             for name, again in self._starters():
@@ -258,7 +259,7 @@ def up(
     broker: str = "embedded",
     log_level: str = "info",
     log_format: str = "text",
-    stopping: threading.Event | None = None,
+    stopping: threading.Event | SignalEvent | None = None,
 ) -> None:
     """Serve ``folder`` until SIGTERM, SIGINT, or ``stopping``. broker: one of ``brokers.RUNNERS``.
 
@@ -266,7 +267,7 @@ def up(
         ConfigProblem, Held, NotInstalled, StartFailed, KeyUnavailable, AuthorityProblem: nothing is left running.
     """
     config = load(folder)
-    stop = stopping or threading.Event()
+    stop = stopping or SignalEvent()
     with locked(folder):
         if (folder / RUN).exists():
             log.warning("stale run.json", extra={"detail": "its process is gone; starting anew"})
@@ -301,7 +302,7 @@ def down(folder: Path) -> int:
     return pid
 
 
-def _on_signals(stop: threading.Event, whole: Up) -> dict[signal.Signals, Any]:
+def _on_signals(stop: threading.Event | SignalEvent, whole: Up) -> dict[signal.Signals, Any]:
     whole.hears = True
     events = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: whole.asked}
     return {number: signal.signal(number, lambda *_, event=event: event.set()) for number, event in events.items()}

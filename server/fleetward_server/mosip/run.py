@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fleetward_broker.halt import SignalEvent
 from fleetward_broker.logs import FORMATS, LEVELS, start_logging
 from fleetward_broker.signers import KeyUnavailable, write_durably
 from fleetward_schemas.encryption import MosipAnchors
@@ -97,7 +98,7 @@ class Telling:
             write_durably(self.config.folder / FILE, json.dumps(since, indent=2).encode() + b"\n")
 
 
-def serve(config: Config, works: Works, stopping: threading.Event) -> None:
+def serve(config: Config, works: Works, stopping: threading.Event | SignalEvent) -> None:
     """Tell MOSIP what it is to be told, until told to stop."""
     telling, looked, connector = Telling(config), datetime.min.replace(tzinfo=UTC), works.connector
     while not stopping.is_set():
@@ -118,7 +119,7 @@ def serve(config: Config, works: Works, stopping: threading.Event) -> None:
             stopping.wait(IDLE_S)
 
 
-def waiting_for_key(config: Config, store: Store, wire: Wire, stopping: threading.Event) -> Works | None:
+def waiting_for_key(config: Config, store: Store, wire: Wire, stopping: threading.Event | SignalEvent) -> Works | None:
     """Make all of it; while the provider's key is away, wait for it.
 
     Raises:
@@ -141,7 +142,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--log-format", choices=FORMATS, default="text")
     wanted = parser.parse_args(argv)
     start_logging(wanted.log_level, wanted.log_format)
-    stopping = threading.Event()
+    stopping = SignalEvent()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     try:
