@@ -1,6 +1,6 @@
-"""Hostile envelopes, by what they say and who says it: signers, topics, kinds, moments, numbers, members, bodies.
+"""Hostile envelopes, by what they say and where: topics, kinds, moments, numbers, members, bodies.
 
-Source: protocol sections 1 to 4.
+Source: protocol sections 2 to 4.
 """
 
 from collections.abc import Iterator
@@ -8,141 +8,21 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from cryptography.hazmat.primitives.serialization import Encoding
-
-from fleetward_broker import profiles
-from fleetward_sandbox.vector_cases import Case, Spoiler, signer
+from fleetward_sandbox.vector_cases import Case, Spoiler
 from fleetward_sandbox.vector_good import SEQ, message_id
-from fleetward_sandbox.vector_pki import IDENTITY_A, NOW, Cast, Party, authorities, leaf
+from fleetward_sandbox.vector_pki import IDENTITY_A, NOW, Cast
 from fleetward_schemas.errors import Code
 from fleetward_schemas.identity import sign_identity
 from fleetward_schemas.moment import show
 from fleetward_schemas.replay import WIDTH, ReplayWindow
-from fleetward_schemas.strict import show_der
 from fleetward_schemas.topics import down, fleet, up
 
 MALFORMED = Code.MALFORMED
 
 
-def _x5c(party: Party) -> list[str]:
-    return [show_der(one) for one in party.chain]
-
-
-def servers(good: dict[str, Case], cast: Cast) -> Iterator[Case]:
-    """Speak as the server without being it (C6): every one is rightly signed by the key it names."""
-    command = Spoiler(good["down-command"])
-    ring, pki, foreign = cast.ring, cast.pki, authorities(cast.ring, "attacker-")
-    signing = profiles.SERVER_SIGNER
-    day = timedelta(days=1)
-    liars = {
-        "attacker-chain": (
-            "a chain of the same names under another root",
-            "sign-server",
-            signing,
-            foreign.service,
-            None,
-        ),
-        "device-ca": ("sign-server issued by the device CA", "sign-server", signing, pki.device, None),
-        "factory-ca": ("sign-server issued by the factory CA", "sign-server", signing, pki.factory, None),
-        "root": ("sign-server issued by the root itself", "sign-server", signing, pki.root, None),
-        "server-name": ("the server's TLS client name", "server", signing, pki.service, None),
-        "no-purpose": ("no server-signing purpose", "sign-server", profiles.SERVICE_CLIENT, pki.service, None),
-        "device-purpose": ("the device-signing purpose", "sign-server", profiles.DEVICE, pki.service, None),
-        "expired": ("a signing certificate that ended yesterday", "sign-server", signing, pki.service, NOW - day),
-    }
-    for title, (note, name, profile, issuer, ends) in liars.items():
-        party = leaf(ring, f"false-server-{title}", name, profile, issuer, ends=ends)
-        yield command.header(f"server-{title}", note, Code.WRONG_SERVER, signer(party.key), x5c=_x5c(party))
-    yield command.header(
-        "server-device-certificate",
-        "a device certificate",
-        Code.WRONG_SERVER,
-        signer(cast.device_b.key),
-        x5c=_x5c(cast.device_b),
-    )
-    yield command.header(
-        "server-leaf-alone", "no certificate above the leaf", Code.WRONG_SERVER, x5c=_x5c(cast.server)[:1]
-    )
-    authority = _x5c(Party(pki.service.key, cast.server.chain[1:]))
-    yield command.header(
-        "server-authority",
-        "signed by the service CA itself",
-        Code.WRONG_SERVER,
-        signer(pki.service.key),
-        alg="RS256",
-        x5c=authority,
-    )
-    yield command.header(
-        "server-other-key", "another key than the certificate's", Code.BAD_SIGNATURE, signer(cast.device_b.key)
-    )
-    attacker = leaf(ring, "false-server-attacker-chain", "sign-server", signing, foreign.service)
-    mixed = [show_der(attacker.chain[0]), show_der(cast.server.chain[1])]
-    yield command.header(
-        "server-mixed-chain",
-        "the attacker's leaf under our service CA",
-        Code.WRONG_SERVER,
-        signer(attacker.key),
-        x5c=mixed,
-    )
-    beacon = Spoiler(good["fleet-beacon"])
-    yield beacon.header(
-        "beacon-attacker",
-        "a beacon by an attacker's chain",
-        Code.WRONG_SERVER,
-        signer(attacker.key),
-        x5c=_x5c(attacker),
-    )
-
-
-def devices(good: dict[str, Case], cast: Cast) -> Iterator[Case]:
-    """Speak as a device without being it (C3)."""
-    telemetry, hello, chip = (Spoiler(good[name]) for name in ("up-telemetry", "up-f-hello", "up-f-hello-ftm"))
-    unknown = Code.UNKNOWN_SIGNER
-    print_b = good["up-telemetry-eddsa"].header()["x5t#S256"]
-    yield telemetry.header(
-        "device-other",
-        "another device's certificate",
-        unknown,
-        signer(cast.device_b.key),
-        alg="EdDSA",
-        x5t__S256=print_b,
-    )
-    yield telemetry.header("device-unknown", "a thumbprint nobody knows", unknown, x5t__S256="A" * 43)
-    yield telemetry.receiver(
-        "device-replaced", "the receiver knows another certificate now", unknown, trust=good["up-telemetry-eddsa"].trust
-    )
-    yield telemetry.header(
-        "device-other-key", "another RSA key", Code.BAD_SIGNATURE, signer(cast.ring.rsa("attacker-rsa"))
-    )
-    foreign = authorities(cast.ring, "attacker-")
-    name = f"f-{cast.id_b}"
-    for title, note, common_name, issuer in (
-        ("attacker-chain", "a chain of the same names under another root", name, foreign.factory),
-        ("device-ca", "a factory name issued by the device CA", name, cast.pki.device),
-        ("service-ca", "a factory name issued by the service CA", name, cast.pki.service),
-        ("other-device", "another device's factory certificate", f"f-{cast.id_a}", cast.pki.factory),
-    ):
-        party = leaf(cast.ring, f"false-factory-{title}", common_name, profiles.FACTORY, issuer)
-        yield hello.header(f"factory-{title}", note, unknown, signer(party.key), x5c=_x5c(party))
-    yield hello.header(
-        "factory-by-device-key", "a device certificate", unknown, signer(cast.device_b.key), x5c=_x5c(cast.device_b)
-    )
-    yield hello.header("factory-leaf-alone", "no certificate above the leaf", unknown, x5c=_x5c(cast.factory_b)[:1])
-    yield hello.header(
-        "factory-server", "the server's certificate", unknown, signer(cast.server.key), x5c=_x5c(cast.server)
-    )
-    other = {
-        "ftmAnchor": show_der(foreign.root.certificate.public_bytes(Encoding.DER)),
-        "providerRoot": hello.base.trust["providerRoot"],
-    }
-    yield chip.receiver("ftm-no-anchor", "the receiver trusts another FTM provider", unknown, trust=other)
-
-
 def places(good: dict[str, Case], cast: Cast) -> Iterator[Case]:
     """Say a thing where it does not belong."""
-    telemetry, hello, command, beacon = (
-        Spoiler(good[name]) for name in ("up-telemetry", "up-f-hello", "down-command", "fleet-beacon")
-    )
+    telemetry, command, beacon = (Spoiler(good[name]) for name in ("up-telemetry", "down-command", "fleet-beacon"))
     wrong = Code.WRONG_TOPIC
     yield telemetry.receiver(
         "topic-other-device", "arrived on another device's topic", wrong, topic=up(cast.id_b, "telemetry")
@@ -158,40 +38,46 @@ def places(good: dict[str, Case], cast: Cast) -> Iterator[Case]:
     )
     yield command.receiver("topic-other-receiver", "arrived at another device", wrong, topic=down(cast.id_b, "command"))
     yield beacon.receiver("topic-below-beacon", "a level below a fleet topic", wrong, topic=fleet("beacon/more"))
-    yield _moved(telemetry, "kind-unknown", "a kind nobody knows", Code.UNKNOWN_KIND, up(cast.id_a, "capture"))
-    yield _moved(telemetry, "kind-downlink", "a downlink kind sent up", Code.UNKNOWN_KIND, up(cast.id_a, "command"))
-    yield _moved(beacon, "kind-unknown-fleet", "a fleet kind nobody knows", Code.UNKNOWN_KIND, fleet("news"))
-    yield _moved(
+    yield moved(telemetry, "kind-unknown", "a kind nobody knows", Code.UNKNOWN_KIND, up(cast.id_a, "capture"))
+    yield moved(telemetry, "kind-downlink", "a downlink kind sent up", Code.UNKNOWN_KIND, up(cast.id_a, "command"))
+    yield moved(beacon, "kind-unknown-fleet", "a fleet kind nobody knows", Code.UNKNOWN_KIND, fleet("news"))
+    yield from _not_theirs(good, cast)
+
+
+def _not_theirs(good: dict[str, Case], cast: Cast) -> Iterator[Case]:
+    """Move a kind to a principal that it is not for."""
+    telemetry, hello, command = (Spoiler(good[name]) for name in ("up-telemetry", "up-f-hello", "down-command"))
+    yield moved(
         hello, "factory-telemetry", "a factory principal reports", Code.NOT_ALLOWED, up(f"f-{cast.id_b}", "telemetry")
     )
-    yield _moved(telemetry, "device-hello", "a device says hello", Code.NOT_ALLOWED, up(cast.id_a, "hello"))
-    yield _moved(hello, "factory-csr", "a factory principal rotates", Code.NOT_ALLOWED, up(f"f-{cast.id_b}", "csr"))
-    yield _moved(
+    yield moved(telemetry, "device-hello", "a device says hello", Code.NOT_ALLOWED, up(cast.id_a, "hello"))
+    yield moved(hello, "factory-csr", "a factory principal rotates", Code.NOT_ALLOWED, up(f"f-{cast.id_b}", "csr"))
+    yield moved(
         Spoiler(good["down-certificate"]),
         "factory-certificate",
         "rotated certificates to a factory principal",
         Code.NOT_ALLOWED,
         down(f"f-{cast.id_a}", "certificate"),
     )
-    yield _moved(
+    yield moved(
         Spoiler(good["down-encryption"]),
         "factory-encryption",
         "an encryption certificate to a factory principal",
         Code.NOT_ALLOWED,
         down(f"f-{cast.id_a}", "encryption"),
     )
-    yield _moved(telemetry, "device-enrol", "a device enrols", Code.NOT_ALLOWED, up(cast.id_a, "enrol"))
-    yield _moved(
+    yield moved(telemetry, "device-enrol", "a device enrols", Code.NOT_ALLOWED, up(cast.id_a, "enrol"))
+    yield moved(
         command,
         "factory-command",
         "a command to a factory principal",
         Code.NOT_ALLOWED,
         down(f"f-{cast.id_a}", "command"),
     )
-    yield _moved(command, "device-challenge", "a challenge to a device", Code.NOT_ALLOWED, down(cast.id_a, "challenge"))
+    yield moved(command, "device-challenge", "a challenge to a device", Code.NOT_ALLOWED, down(cast.id_a, "challenge"))
 
 
-def _moved(spoiler: Spoiler, name: str, note: str, code: str, topic: str) -> Case:
+def moved(spoiler: Spoiler, name: str, note: str, code: str, topic: str) -> Case:
     """Sign the same for another topic, and let it arrive there."""
     return replace(spoiler.payload(name, note, code, topic=topic, kind=topic.rsplit("/", 1)[1]), topic=topic)
 
@@ -305,6 +191,15 @@ def bodies(good: dict[str, Case], _: Cast) -> Iterator[Case]:
     yield alert.body("body-alert-code", "a code that is not in the list", code="curious")
     yield alert.body("body-alert-zero", "nothing happened", count=0)
     yield result.body("body-result-state", "a state that is not in the list", state="maybe")
+    yield from _enrolments(good)
+    yield from _rotations(Spoiler(good["up-csr"]), Spoiler(good["down-certificate"]))
+    encryption = Spoiler(good["down-encryption"])
+    yield encryption.body("body-encryption-env", "an environment MOSIP does not have", env="Preproduction")
+    yield encryption.body("body-encryption-empty", "no certificate", certificates=[])
+    yield encryption.body("body-encryption-domain", "a domain with a space", domainUri="https://id example.org")
+
+
+def _enrolments(good: dict[str, Case]) -> Iterator[Case]:
     hello, enrol, answer = (Spoiler(good[n]) for n in ("up-f-hello", "up-f-enrol", "down-time"))
     yield hello.body("body-nonce-short", "a nonce of 16 bytes", nonce="A" * 22)
     yield hello.body("body-nonce-not-canonical", "unused bits set in a nonce", nonce="A" * 42 + "B")
@@ -315,11 +210,6 @@ def bodies(good: dict[str, Case], _: Cast) -> Iterator[Case]:
     enrolled = Spoiler(good["down-f-enrolled"])
     yield enrolled.body("body-enrolled-half", "registered with one chain", transportChain=None)
     yield enrolled.body("body-enrolled-refused", "refused with chains", status="refused", reason="clone")
-    yield from _rotations(Spoiler(good["up-csr"]), Spoiler(good["down-certificate"]))
-    encryption = Spoiler(good["down-encryption"])
-    yield encryption.body("body-encryption-env", "an environment MOSIP does not have", env="Preproduction")
-    yield encryption.body("body-encryption-empty", "no certificate", certificates=[])
-    yield encryption.body("body-encryption-domain", "a domain with a space", domainUri="https://id example.org")
 
 
 def _rotations(csr: Spoiler, certificate: Spoiler) -> Iterator[Case]:

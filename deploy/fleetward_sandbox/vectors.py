@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from fleetward_sandbox import vector_forged, vector_rules, vector_unlawful
+from fleetward_sandbox import vector_forged, vector_rules, vector_speakers, vector_unlawful, vector_upgrades
 from fleetward_sandbox.vector_cases import Case
 from fleetward_sandbox.vector_good import Author, accepted
 from fleetward_sandbox.vector_pki import assemble
@@ -24,13 +24,14 @@ ENVELOPES = {
     "headers": vector_forged.headers,
     "encodings": vector_forged.encodings,
     "json-texts": vector_forged.json_texts,
-    "servers": vector_unlawful.servers,
-    "devices": vector_unlawful.devices,
+    "servers": vector_speakers.servers,
+    "devices": vector_speakers.devices,
     "places": vector_unlawful.places,
     "moments": vector_unlawful.moments,
     "members": vector_unlawful.members,
     "identities": vector_unlawful.identities,
     "bodies": vector_unlawful.bodies,
+    "upgrades": vector_upgrades.upgrades,
 }
 RULES = {
     "device-ids": vector_rules.device_ids,
