@@ -67,13 +67,15 @@ class Fleet:
         self.close()
 
     def close(self) -> None:
-        """Let each say ``offline`` and disconnect."""
+        """Let each say ``offline`` and disconnect, and close what it keeps."""
         self.host.shut()
         deadline = time.monotonic() + CLOSE_WITHIN_S
         while not self.host.closed and time.monotonic() < deadline:
             self.host.turn(0.05)
         self.link.shutdown()
         self.host.release()
+        for device in self.devices:
+            device.parts.outbox.close()
 
 
 def _assembled(folder: Path, door: Door | None, phase: float, device_alg: Alg | None) -> Device:
