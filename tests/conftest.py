@@ -1,6 +1,9 @@
 """Options and fixtures that every test may use."""
 
-from collections.abc import Callable
+import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -39,6 +42,18 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Say a figure that was measured: shown at the end of the run, whichever process measured it."""
     return lambda text: record_property("figure", text)
+
+
+@pytest.fixture
+def many_open() -> Iterator[None]:
+    """Hold so many files that the next has a number above 1,023, where ``select`` ends."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    with ExitStack() as held:
+        while held.enter_context(open(os.devnull)).fileno() < 1024:  # noqa: PTH123
+            pass
+        yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

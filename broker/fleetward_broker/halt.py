@@ -15,6 +15,8 @@ class SignalEvent:
         """Begin unset. It holds one file descriptor for as long as it lives."""
         self._set = False
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLIN)
 
     def __del__(self) -> None:
         """Give the descriptor back."""
@@ -32,11 +34,11 @@ class SignalEvent:
     def clear(self) -> None:
         """Unset it."""
         self._set = False
-        if select.select([self._fd], [], [], 0)[0]:
+        if self._poll.poll(0):
             os.eventfd_read(self._fd)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is set, at most ``timeout`` seconds; say whether it is."""
         if not self._set:
-            select.select([self._fd], [], [], timeout)
+            self._poll.poll(None if timeout is None else timeout * 1000)
         return self._set

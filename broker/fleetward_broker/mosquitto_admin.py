@@ -6,6 +6,7 @@ behind. Whether it may come back is the CRL's business: reload that first. Sourc
 
 import json
 import os
+import select
 import socket
 import time
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from fleetward_broker.mosquitto import ADMIN_NAME, ADMIN_TOPIC, PASSWORD, SOCKET
 
 ANSWER_S = 10.0
+LOOK_MS = 100
 PER_WORD = 100
 """Principals in one message, which stays well under the packet limit."""
 
@@ -55,13 +57,28 @@ def _answered(folder: Path, word: str) -> list[dict[str, Any]]:
         client.connect(SOCKET)
         deadline, code = time.monotonic() + ANSWER_S, MQTTErrorCode.MQTT_ERR_SUCCESS
         while not (heard or code) and time.monotonic() < deadline:
-            code = client.loop(0.1)
+            code = _turned(client)
         client.disconnect()
     except OSError as error:
         raise NotTold(f"{folder / SOCKET}: {error.strerror or error}") from None
     if not heard:
         raise NotTold(f"{folder / SOCKET}: no answer ({code.name})")
     return list(json.loads(heard[0])["responses"])
+
+
+def _turned(client: Client) -> MQTTErrorCode:
+    """Do what paho's ``loop`` does, whose ``select`` takes no descriptor above 1,023: an operator may hold many."""
+    line, polled = client.socket(), select.poll()
+    if line is None:
+        return MQTTErrorCode.MQTT_ERR_CONN_LOST
+    polled.register(line, select.POLLIN | (select.POLLOUT if client.want_write() else 0))
+    code = client.loop_misc()
+    for _, ready in polled.poll(LOOK_MS):
+        if not code and ready & select.POLLOUT:
+            code = client.loop_write()
+        if not code and ready & ~select.POLLOUT:
+            code = client.loop_read()
+    return code
 
 
 def _client(folder: Path, word: str, heard: list[bytes]) -> Client:

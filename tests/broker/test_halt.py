@@ -4,6 +4,8 @@ import signal
 import threading
 import time
 
+import pytest
+
 from fleetward_broker.halt import SignalEvent
 
 ROUNDS = 2000
@@ -19,6 +21,16 @@ def test_it_is_as_an_event_is():
     assert event.wait()
     event.clear()
     assert not event.wait(0.01)
+
+
+@pytest.mark.usefixtures("many_open")
+def test_it_is_so_among_many_open_files():
+    event = SignalEvent()
+    assert not event.wait(0.01)
+    event.set()
+    assert event.wait()
+    event.clear()
+    assert not event.is_set()
 
 
 def test_another_thread_wakes_who_waits():

@@ -96,6 +96,14 @@ def test_many_are_cut_in_one_go_and_nothing_is_left_behind(broker):
     assert badges[0].name not in (broker.folder / "admin.json").read_text()
 
 
+@pytest.mark.usefixtures("many_open")
+def test_who_holds_many_files_cuts_too(broker):
+    one = broker.device()
+    line = broker.enter(one)
+    mosquitto_admin.cut(broker.folder, [one.name])
+    assert line.is_closed()
+
+
 def test_a_broker_that_is_not_there_is_not_told(tmp_path):
     with pytest.raises(NotTold, match=r"admin\.password"):
         mosquitto_admin.cut(tmp_path, [DEVICE])
