@@ -15,6 +15,7 @@ from enum import StrEnum
 from functools import lru_cache
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509 import verification
@@ -209,6 +210,15 @@ class Anchors:
             not_after=min(c.not_valid_after_utc for c in path),
         )
 
+    def issued(self, authority: bytes) -> bool:
+        """Say whether an anchor issued ``authority``, DER; its validity is judged where a path is.
+
+        Raises:
+            Refused: ``malformed``: no certificate.
+        """
+        read = read_certificate(authority)
+        return any(is_signed_by(read, root) for root in self.roots)
+
     def _path(
         self, leaf: x509.Certificate, authorities: list[x509.Certificate], now: datetime
     ) -> list[x509.Certificate]:
@@ -223,6 +233,15 @@ class Anchors:
             return list(builder.build_client_verifier().verify(leaf, authorities).chain)
         except verification.VerificationError as error:
             raise Refused(Code.UNKNOWN_SIGNER, f"no path to an anchor: {error}") from None
+
+
+def is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Say whether a certificate was issued by another."""
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def _own_leaf() -> verification.ExtensionPolicy:

@@ -102,6 +102,8 @@ class Uplink:
         device = self._rows.device(certificate.device_id)
         if device is None or device.state in _SILENT:
             raise Refused(Code.UNKNOWN_SIGNER, "the device was revoked or retired")
+        if not self._anchorage.own.issued(certificate.authority):
+            raise Refused(Code.UNKNOWN_SIGNER, "the device certificate stands under a root that was forgotten")
         key = public_key(read_certificate(certificate.der))
         return Speaker(key, certificate.thumbprint, certificate.not_after, certificate=certificate)
 

@@ -13,6 +13,7 @@ from cryptography import x509
 
 from fleetward_broker.mosquitto_admin import NotTold
 from fleetward_broker.signers import KeyUnavailable
+from fleetward_schemas.certificates import is_signed_by
 from fleetward_server import revocation
 from fleetward_server.authority import FormerKeyAway
 from fleetward_server.config import Config, ConfigProblem
@@ -20,7 +21,7 @@ from fleetward_server.generations import AuthorityProblem, former
 from fleetward_server.mosip import onboarding
 from fleetward_server.problem import Kind, OperatorProblem, nearest
 from fleetward_server.running import Held, reload_running
-from fleetward_server.standing import LINES, is_signed_by
+from fleetward_server.standing import LINES
 from fleetward_server.store import Store
 from fleetward_server.succession import (
     BESIDE,

@@ -10,10 +10,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fleetward_schemas.certificates import read_certificate, read_pem_certificates, serial_of, thumbprint
+from fleetward_schemas.certificates import is_signed_by, read_certificate, read_pem_certificates, serial_of, thumbprint
 from fleetward_schemas.errors import Refused
 from fleetward_server.authority import subject_of
 from fleetward_server.config import Config
@@ -213,15 +212,6 @@ def _link(certificate: x509.Certificate, issuer: x509.Certificate, now: datetime
         certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc,
         certificate.public_bytes(Encoding.PEM).decode(),
     )
-
-
-def is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Say whether a certificate was issued by another."""
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
 
 
 def _der(certificate: x509.Certificate) -> bytes:

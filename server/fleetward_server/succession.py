@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fleetward_broker import profiles
 from fleetward_broker.profiles import Subject
 from fleetward_broker.signers import KeyUnavailable, file_of, open_key, write_durably
-from fleetward_schemas.certificates import Unit, thumbprint
+from fleetward_schemas.certificates import Unit, is_signed_by, thumbprint
 from fleetward_schemas.jws import MIN_RSA_BITS
 from fleetward_server import amend
 from fleetward_server.authority import BACKDATE
@@ -40,7 +40,7 @@ from fleetward_server.generations import (
     stem_of,
 )
 from fleetward_server.lines import alone, mend, renew_line
-from fleetward_server.standing import LINES, is_signed_by, read_line
+from fleetward_server.standing import LINES, read_line
 
 OFFICES = (ROOT, *AUTHORITIES, *LINES)
 ROTATED = "authority-rotated"

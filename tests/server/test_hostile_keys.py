@@ -16,14 +16,18 @@ from fleetward_broker import profiles
 from fleetward_broker.profiles import Issuer, Subject
 from fleetward_broker.signers import make_key
 from fleetward_sandbox.factory import CHIP, open_factory
-from fleetward_schemas.certificates import key_thumbprint, public_key, read_certificate, thumbprint
+from fleetward_schemas.certificates import Anchors, key_thumbprint, public_key, read_certificate, thumbprint
 from fleetward_schemas.commands import ResultState
 from fleetward_schemas.enrol import Enrol
 from fleetward_schemas.identity import Certification
 from fleetward_schemas.jws import Alg, PrivateKey
 from fleetward_schemas.strict import b64_der, show_der
+from fleetward_server.authority import Authority
+from fleetward_server.config import load
+from fleetward_server.generations import own_anchors
 from fleetward_server.operator import LocalOperator
 from fleetward_server.state import CertificateState, FtmRoot
+from fleetward_server.worker import Worker
 from tests.device import TestDevice
 from tests.server.test_rotation import answer, certified, ordered, refused
 from tests.server.test_worker import Bench
@@ -92,6 +96,20 @@ def test_a_chip_of_a_maker_nobody_trusts(bench: Bench) -> None:
     assert counted(bench, bench.l1) == {"unknown-signer": 1}
     trusted(bench, root)
     assert hello(bench, bench.l1)["serverNonce"]  # type: ignore[index]
+
+
+def test_a_device_under_a_root_that_is_forgotten(bench: Bench) -> None:
+    """A broker that lets it in all the same, or held its report until then, changes nothing: the server knows no path.
+
+    The twin: the same device's next report, once a server believes that root beside the new one.
+    """
+    device = bench.enrolled(bench.l1)
+    policy, config = bench.worker.policy, load(bench.store.path.parent)
+    new, both = (maker(bench.now).certificate,), own_anchors(config).roots
+    for roots, heard in ((new, []), ((*both, *new), ["ack"])):
+        bench.worker = Worker(bench.store, bench.link, Authority(config), policy, Anchors(roots), bench.now)
+        assert [kind for kind, _ in bench.hear(device.telemetry(bench.now))] == heard
+    assert bench.refusals(device.id) == {"unknown-signer": 1}
 
 
 def test_a_root_that_has_ended_over_a_chip_that_has_not(bench: Bench) -> None:

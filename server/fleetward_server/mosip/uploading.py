@@ -18,7 +18,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import NameOID
 
-from fleetward_schemas.certificates import key_thumbprint, public_key, read_certificate, read_pem_certificates
+from fleetward_schemas.certificates import (
+    is_signed_by,
+    key_thumbprint,
+    public_key,
+    read_certificate,
+    read_pem_certificates,
+)
 from fleetward_schemas.errors import Code, Refused
 from fleetward_server.config import Config
 from fleetward_server.generations import open_issuer, roots
@@ -31,7 +37,6 @@ from fleetward_server.mosip.profiles import wrapped
 from fleetward_server.mosip.signing import loose
 from fleetward_server.mosip.tokens import NoToken, Tokens
 from fleetward_server.problem import Kind, OperatorProblem
-from fleetward_server.standing import is_signed_by
 
 AUTHORITY = "/v1/partnermanager/partners/certificate/ca/upload"
 PARTNER = "/v1/partnermanager/partners/certificate/upload"
