@@ -116,6 +116,7 @@ class Stage:
         self.log: list[tuple[str, Mapping[str, str | int]]] = []
         self.shown: list[bytes] = []
         self.boot_id = "boot-1"
+        self._seeds = itertools.count(int.from_bytes(serial.encode()) << 64)
         self.options = Options(device_alg=Alg.EDDSA, bytes_per_day=bytes_per_day)
         self.start()
 
@@ -128,12 +129,16 @@ class Stage:
         return World(
             boot_us=lambda: self.clock.boot_us,
             boot_id=self.boot_id,
-            random=_counted(),
+            random=self._random,
             context=self._context,
             log=self._logged,
             slept_us=lambda: self.clock.slept_us,
             pool=Inline,
         )
+
+    def _random(self, size: int) -> bytes:
+        """Return bytes that never repeat on this stage and are the same in every run."""
+        return next(self._seeds).to_bytes(size, "big")
 
     def _logged(self, event: str, fields: Mapping[str, str | int]) -> None:
         assert not NOT_FIELDS & fields.keys(), f"{event}: the log cannot tell {sorted(fields)}"
@@ -174,11 +179,3 @@ class Stage:
         spoken = {"topic": fleet("beacon"), "digital_id": self.server.server_identity(signer)} | changes  # type: ignore[arg-type]
         made = self.server.draft(self.id, "beacon", Beacon(), **spoken)
         return self.server.deliver(made, at, signer)  # type: ignore[arg-type]
-
-
-_SEEDS = itertools.count(1)
-
-
-def _counted() -> Callable[[int], bytes]:
-    """Return a source of bytes that never repeats and is the same in every run."""
-    return lambda size: next(_SEEDS).to_bytes(size, "big")

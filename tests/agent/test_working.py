@@ -188,7 +188,7 @@ def test_a_width_beyond_twenty_seconds_silences_all_but_time(working: Stage) -> 
     assert working.link.dials[-1].subscriptions == ((f"fw/v1/d/{working.id}/down/time", 1),)
 
     working.server.silent.clear()
-    working.until(lambda: online(working), 400)
+    working.until(lambda: online(working), 500)  # A question is put again after 450 s at the latest.
 
 
 def test_a_reboot_keeps_only_the_floor_and_asks_first(working: Stage) -> None:
