@@ -15,7 +15,8 @@ from fleetward_agent.ports import Sighting
 from fleetward_agent.run import Host, World
 from fleetward_agent.state import StateFile
 from fleetward_agent.world import Roots
-from fleetward_broker.signers import KeyUnavailable, make_key
+from fleetward_broker.key_problems import KeyUnavailable
+from fleetward_broker.signers import make_key
 from fleetward_schemas.clock import Beacon
 from fleetward_schemas.identity import (
     Certification,

@@ -19,8 +19,8 @@ from fleetward_agent.lock import alone
 from fleetward_agent.run import World
 from fleetward_agent.serve import Exit, Stop, ended, log, say, serve
 from fleetward_agent.status import NotRegistered, NotStarted, TimeUnknown, status_of
+from fleetward_broker.durable import write_durably
 from fleetward_broker.logs import FORMATS, LEVELS, start_logging
-from fleetward_broker.signers import write_durably
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

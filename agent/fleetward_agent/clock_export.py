@@ -20,7 +20,7 @@ from fleetward_agent.state import FILE as STATE_FILE
 from fleetward_agent.state import Kept, RefusedTime, StateFile
 from fleetward_agent.status import NotStarted, TimeUnknown
 from fleetward_agent.world import BOOT_ID, Log, boot_us, slept_us
-from fleetward_broker.signers import write_durably
+from fleetward_broker.durable import write_durably
 from fleetward_schemas.clock import Clock, restore
 from fleetward_schemas.moment import EPOCH, from_ms, show
 

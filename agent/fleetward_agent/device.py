@@ -25,8 +25,8 @@ from fleetward_agent.turn import Effect, Note, Say, Spent, Turn
 from fleetward_agent.upgrade_effects import UpgradeEffect, UpgradeOutcome
 from fleetward_agent.walk import DOORS, Door, Stage
 from fleetward_agent.world import World
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.line import Arrived, Connected, Delivered, Dial, Event, LineId, Link, Loss, Lost, Will
-from fleetward_broker.signers import KeyUnavailable
 from fleetward_schemas.errors import LocalMistake, Refused
 from fleetward_schemas.presence import StatusReason
 from fleetward_schemas.receipts import AlertCode

@@ -18,8 +18,9 @@ from fleetward_agent.release_reader import FILE as ROOT_FILE
 from fleetward_agent.state import FILE as STATE_FILE
 from fleetward_agent.state import StateFile, StateProblem
 from fleetward_agent.world import tls_context
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.pkcs11_uri import show_uri, token_alone
-from fleetward_broker.signers import KeyUnavailable, needing_hsm
+from fleetward_broker.signers import needing_hsm
 from fleetward_schemas.certificates import Anchors, Unit
 from fleetward_schemas.errors import Refused
 from fleetward_schemas.identity import Certification, device_id

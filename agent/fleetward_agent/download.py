@@ -25,7 +25,7 @@ from urllib3.exceptions import HTTPError, SSLError
 from fleetward_agent import VERSION
 from fleetward_agent.installers import Broken
 from fleetward_agent.installers.files import digest, move_durably, remove_durably
-from fleetward_broker.signers import sync_folder
+from fleetward_broker.durable import sync_folder
 from fleetward_schemas.upgrade import Release, Why
 
 MOST_REDIRECTS = 5

@@ -31,7 +31,7 @@ from fleetward_agent.upgrade_effects import (
     UpgradeEffect,
     UpgradeOutcome,
 )
-from fleetward_broker.signers import KeyUnavailable
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_schemas.upgrade import Why
 
 SlowEffect = ReadRelease | FetchTarget | Install | Activate | CheckHealth | Settle | RollBack

@@ -11,15 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from fleetward_broker.signers import (
-    KeyUnavailable,
-    key_pem,
-    make_key,
-    open_key,
-    shred,
-    sync_folder,
-    write_private,
-)
+from fleetward_broker.durable import shred, sync_folder, write_private
+from fleetward_broker.key_problems import KeyUnavailable
+from fleetward_broker.signers import key_pem, make_key, open_key
 from fleetward_schemas.jws import Alg, PrivateKey
 
 FOLDER_MODE = 0o700

@@ -23,8 +23,8 @@ from fleetward_agent.run import Host
 from fleetward_agent.session import Session
 from fleetward_agent.state import Pair
 from fleetward_agent.world import World
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.link import SelectorLink
-from fleetward_broker.signers import KeyUnavailable
 from fleetward_schemas.inventory import sign_words
 from fleetward_schemas.sbi import DeviceError
 from fleetward_schemas.strict import b64_der

@@ -22,7 +22,7 @@ from fleetward_agent.plug import Move, Patience, Plugged, Settle, Stand, advance
 from fleetward_agent.programs import Answer, Programs
 from fleetward_agent.run import Host, World
 from fleetward_agent.state import StateProblem
-from fleetward_broker.signers import KeyUnavailable
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_schemas.identity import device_id
 from fleetward_schemas.presence import StatusReason
 

@@ -13,7 +13,7 @@ from tuf.api.metadata import Metadata, Root, TargetFile
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from fleetward_agent.upgrade_effects import ReadRelease
-from fleetward_broker.signers import write_durably
+from fleetward_broker.durable import write_durably
 from fleetward_schemas import moment
 
 BASE = "file-by-name:/"

@@ -22,9 +22,9 @@ from fleetward_agent.run import Host, World
 from fleetward_agent.state import StateProblem
 from fleetward_agent.trial import Trial
 from fleetward_agent.upgrade_effects import Needs
+from fleetward_broker.key_problems import KeyUnavailable, TokenLost, WrongPin
 from fleetward_broker.link import SelectorLink
 from fleetward_broker.logs import start_logging
-from fleetward_broker.signers import KeyUnavailable, TokenLost, WrongPin
 from fleetward_schemas.errors import Refused
 
 CLOSE_WITHIN_S = 6.0

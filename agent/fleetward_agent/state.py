@@ -19,7 +19,7 @@ from tinydb.storages import MemoryStorage, Storage
 from tinydb.table import Document
 
 from fleetward_agent.upgrade_state import Software
-from fleetward_broker.signers import sync_folder
+from fleetward_broker.durable import sync_folder
 from fleetward_schemas.clock import Saved
 from fleetward_schemas.commands import ResultReason, ResultState, Verb
 from fleetward_schemas.errors import Refused

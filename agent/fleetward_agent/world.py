@@ -19,7 +19,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fleetward_agent.instant import SEED_BYTES, Instant
 from fleetward_agent.origin import Credential
 from fleetward_agent.pool import Pool, Threads
-from fleetward_broker.signers import PRIVATE_MODE, KeyUnavailable, key_pem
+from fleetward_broker.durable import PRIVATE_MODE
+from fleetward_broker.key_problems import KeyUnavailable
+from fleetward_broker.signers import key_pem
 from fleetward_broker.tls import CredentialsUnusable, chain_pem, client_context
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

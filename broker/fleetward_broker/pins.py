@@ -6,8 +6,8 @@ Source: S6; RFC 7512 (pin-source); systemd.exec(5), LoadCredential=.
 import os
 from pathlib import Path
 
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.pkcs11_uri import CREDENTIAL
-from fleetward_broker.signers import KeyUnavailable
 
 
 def read_pin(source: str) -> str:

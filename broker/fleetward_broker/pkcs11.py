@@ -22,10 +22,10 @@ import pkcs11
 from pkcs11 import Mechanism, ObjectClass, Session, TokenFlag
 from pkcs11 import exceptions as said
 
+from fleetward_broker.key_problems import KeyUnavailable, TokenLost, WrongPin
 from fleetward_broker.lane import Hangs, Lane
 from fleetward_broker.pins import read_pin
 from fleetward_broker.pkcs11_uri import TokenUri
-from fleetward_broker.signers import KeyUnavailable, TokenLost, WrongPin
 from fleetward_broker.token_objects import destroy, find
 
 log = logging.getLogger("fleetward.keys")

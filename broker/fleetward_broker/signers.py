@@ -4,7 +4,6 @@ Certificate, CSR and CRL builders and our envelope all take such an object, so n
 Source: S6; RFC 8089 (file URIs); secrets come from a callback and never stand in a URI.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,22 +13,9 @@ from urllib.parse import unquote, urlsplit
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_schemas.errors import Refused
 from fleetward_schemas.jws import MIN_RSA_BITS, RSA_EXPONENT, Alg, PrivateKey, alg_of
-
-PRIVATE_MODE = 0o600
-
-
-class KeyUnavailable(Exception):  # noqa: N818 - says what is wrong with the key
-    """A key could not be opened or used; the message names the key and what to do, never a secret."""
-
-
-class TokenLost(KeyUnavailable):
-    """The token is away; what needs it works again by itself when the token is back."""
-
-
-class WrongPin(KeyUnavailable):
-    """The token wants another PIN; it is not tried again before its source holds another one."""
 
 
 @runtime_checkable
@@ -121,43 +107,3 @@ def key_pem(key: PrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-
-
-def write_private(path: Path, raw: bytes) -> None:
-    """Write a secret durably with mode 0600: temporary file, fsync, rename, fsync of the folder."""
-    write_durably(path, raw, PRIVATE_MODE)
-
-
-def write_durably(path: Path, raw: bytes, mode: int = 0o644) -> None:
-    """Replace ``path`` so that a crash leaves the old or the new content, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def shred(path: Path) -> None:
-    """Put zeros where a secret was, have the disk do it, then remove the file; a link in its place is not followed."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(bytes(os.fstat(descriptor).st_size))
-        file.flush()
-        os.fsync(descriptor)
-    path.unlink()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a folder's entries durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

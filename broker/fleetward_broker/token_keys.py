@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding
 from pkcs11 import DEFAULT, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass, Session
 from pkcs11 import exceptions as said
 
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.pkcs11 import Token, module_at
 from fleetward_broker.pkcs11_uri import TokenUri, read_uri
-from fleetward_broker.signers import KeyUnavailable
 from fleetward_broker.token_objects import HALVES, find, search, the_only, writing
 from fleetward_schemas.errors import LocalMistake, Refused
 from fleetward_schemas.jws import MIN_RSA_BITS, Alg, PrivateKey, PublicKey, alg_of, sign, verify

@@ -11,8 +11,8 @@ from typing import Any
 from pkcs11 import Attribute, ObjectClass, Session
 from pkcs11 import exceptions as said
 
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.pkcs11_uri import TokenUri
-from fleetward_broker.signers import KeyUnavailable
 
 HALVES = (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY)
 """Of a key pair; the half that matters is destroyed first."""

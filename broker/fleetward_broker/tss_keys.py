@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding, PKCS1v15
 
-from fleetward_broker.signers import PRIVATE_MODE, KeyUnavailable
+from fleetward_broker.durable import PRIVATE_MODE
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_schemas.errors import LocalMistake
 from fleetward_schemas.jws import MIN_RSA_BITS, Alg
 

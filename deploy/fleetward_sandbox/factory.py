@@ -12,8 +12,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_broker import profiles
+from fleetward_broker.durable import write_durably, write_private
 from fleetward_broker.profiles import DAY, Issuer, Profile, Subject
-from fleetward_broker.signers import key_pem, make_key, open_key, write_durably, write_private
+from fleetward_broker.signers import key_pem, make_key, open_key
 from fleetward_schemas.certificates import DEVICE_SIGNING
 from fleetward_schemas.jws import Alg, PrivateKey, PublicKey
 

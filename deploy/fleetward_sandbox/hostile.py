@@ -16,9 +16,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_agent.keys import FileKeys
 from fleetward_agent.state import Pair, StateFile
+from fleetward_broker.durable import write_durably, write_private
 from fleetward_broker.line import Connected, Delivered, Dial, Lost
 from fleetward_broker.link import SelectorLink
-from fleetward_broker.signers import key_pem, write_durably, write_private
+from fleetward_broker.signers import key_pem
 from fleetward_broker.tls import client_context
 from fleetward_schemas.certificates import common_name, read_certificate, thumbprint
 from fleetward_schemas.envelope import Draft, Seal, seal

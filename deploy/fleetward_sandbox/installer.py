@@ -13,7 +13,7 @@ from typing import Any
 
 from fleetward_agent.installers import Broken, Package, Place
 from fleetward_agent.upgrade_effects import Needs
-from fleetward_broker.signers import write_durably
+from fleetward_broker.durable import write_durably
 from fleetward_sandbox.scanner import FIRMWARE, SimulatedScanner
 from fleetward_schemas.upgrade import Why
 

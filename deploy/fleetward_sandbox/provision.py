@@ -17,8 +17,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_broker import profiles
+from fleetward_broker.durable import write_durably, write_private
 from fleetward_broker.profiles import Issuer, Subject
-from fleetward_broker.signers import key_pem, make_key, write_durably, write_private
+from fleetward_broker.signers import key_pem, make_key
 from fleetward_sandbox.factory import FtmFactory, chip_key, open_factory
 from fleetward_schemas.certificates import key_thumbprint, thumbprint
 from fleetward_schemas.identity import Certification, DigitalId, Purpose, device_id

@@ -11,8 +11,8 @@ import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fleetward_broker.durable import write_private
 from fleetward_broker.pkcs11_uri import TokenUri, show_uri
-from fleetward_broker.signers import write_private
 
 TOOL = "softhsm2-util"
 PLACES = ("/usr/lib/softhsm", "/usr/lib/*/softhsm", "/usr/lib64/pkcs11", "/usr/local/lib/softhsm")

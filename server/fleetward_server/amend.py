@@ -8,7 +8,7 @@ import tomlkit
 from tomlkit.exceptions import ParseError
 from tomlkit.items import Table
 
-from fleetward_broker.signers import write_durably
+from fleetward_broker.durable import write_durably
 from fleetward_server.config import FILE, Config, ConfigProblem, check, read
 
 

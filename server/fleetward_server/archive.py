@@ -16,7 +16,7 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from fleetward_broker.signers import PRIVATE_MODE, sync_folder
+from fleetward_broker.durable import PRIVATE_MODE, sync_folder
 
 FORMAT = 1
 MANIFEST = "manifest.json"

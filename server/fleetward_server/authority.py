@@ -12,8 +12,10 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_broker import profiles
+from fleetward_broker.durable import write_durably
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.profiles import Issuer, Profile, Subject
-from fleetward_broker.signers import KeyUnavailable, make_key, require, write_durably
+from fleetward_broker.signers import make_key, require
 from fleetward_schemas.certificates import key_thumbprint, thumbprint
 from fleetward_schemas.envelope import Seal
 from fleetward_schemas.identity import ServerId, sign_identity

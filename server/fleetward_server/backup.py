@@ -16,8 +16,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 
+from fleetward_broker.durable import write_private
 from fleetward_broker.pkcs11_uri import SCHEME
-from fleetward_broker.signers import file_of, write_private
+from fleetward_broker.signers import file_of
 from fleetward_server import archive, client_id
 from fleetward_server.archive import ArchiveDamaged, Member, Opened, member_of
 from fleetward_server.config import FILE, Config

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleetward_broker import mosquitto, mosquitto_admin
+from fleetward_broker.durable import write_durably, write_private
 from fleetward_broker.mosquitto import Files, Listen
-from fleetward_broker.signers import write_durably, write_private
 from fleetward_schemas.topics import Role, principal_of
 from fleetward_server.authority import ALL_REVOKED
 from fleetward_server.config import Config

@@ -12,8 +12,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from fleetward_broker.durable import write_durably
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.line import Arrived, LineId, Token
-from fleetward_broker.signers import KeyUnavailable, write_durably
 from fleetward_schemas.bundle import Carried, read_bundle, write_bundle
 from fleetward_schemas.clock import TimeAnswer
 from fleetward_schemas.commands import Event, Step, Verb, may_advance

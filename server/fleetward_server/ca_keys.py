@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from fleetward_broker.durable import write_private
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.pkcs11_uri import SCHEME, TokenUri, is_software, read_uri, show_uri
-from fleetward_broker.signers import KeyUnavailable, file_of, key_pem, make_key, needing_hsm, write_private
+from fleetward_broker.signers import file_of, key_pem, make_key, needing_hsm
 from fleetward_schemas.jws import Alg, PrivateKey
 
 WARNING = (

@@ -18,9 +18,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_broker import profiles
+from fleetward_broker.durable import write_durably
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.pkcs11_uri import SCHEME, TokenUri, read_uri, show_uri
 from fleetward_broker.profiles import Issuer
-from fleetward_broker.signers import KeyUnavailable, file_of, needing_hsm, open_key, write_durably
+from fleetward_broker.signers import file_of, needing_hsm, open_key
 from fleetward_schemas.certificates import key_thumbprint, public_key, spki
 from fleetward_schemas.jws import Alg, PrivateKey, alg_of
 from fleetward_schemas.moment import show

@@ -15,9 +15,9 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import AliasEvent
 
 from fleetward_broker import profiles
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.pkcs11_uri import TokenUri, token_alone
 from fleetward_broker.profiles import Profile, Subject
-from fleetward_broker.signers import KeyUnavailable
 from fleetward_schemas.certificates import Unit
 from fleetward_schemas.errors import Refused
 from fleetward_schemas.jws import MAX_RSA_BITS, MIN_RSA_BITS

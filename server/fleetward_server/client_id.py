@@ -6,7 +6,7 @@ It is in every backup: a restored server finds the queue that a broker has kept 
 import secrets
 from pathlib import Path
 
-from fleetward_broker.signers import write_private
+from fleetward_broker.durable import write_private
 
 FILE = "server.client-id"
 SUFFIX_BYTES = 16

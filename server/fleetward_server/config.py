@@ -10,9 +10,10 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.pkcs11_uri import SCHEME, is_software, read_uri
 from fleetward_broker.profiles import DEVICE
-from fleetward_broker.signers import KeyUnavailable, file_of
+from fleetward_broker.signers import file_of
 from fleetward_schemas.identity import Environment
 from fleetward_server.mosip import settings as mosip
 from fleetward_server.mosip.settings import OFF, MosipTable

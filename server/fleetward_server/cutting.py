@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.mosquitto_admin import NotTold
-from fleetward_broker.signers import KeyUnavailable
 from fleetward_server import revocation
 from fleetward_server.authority import AuthorityProblem, FormerKeyAway
 from fleetward_server.config import Config

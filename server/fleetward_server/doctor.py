@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from fleetward_broker.signers import KeyUnavailable
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_schemas.upgrade import Phase
 from fleetward_server import audit
 from fleetward_server.clock import sureness

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from fleetward_broker.signers import write_durably
+from fleetward_broker.durable import write_durably
 
 log = logging.getLogger("fleetward.server")
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.pkcs11_uri import SCHEME, is_software, read_uri, show_uri
-from fleetward_broker.signers import KeyUnavailable, needing_hsm
+from fleetward_broker.signers import needing_hsm
 from fleetward_server.config import Config
 from fleetward_server.doctor import Health
 from fleetward_server.generations import (

@@ -13,8 +13,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_broker import profiles
+from fleetward_broker.durable import write_durably
 from fleetward_broker.profiles import Issuer, Subject
-from fleetward_broker.signers import open_key, write_durably
+from fleetward_broker.signers import open_key
 from fleetward_schemas.certificates import Unit
 from fleetward_schemas.identity import Environment
 from fleetward_schemas.jws import MIN_RSA_BITS

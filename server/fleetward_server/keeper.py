@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from fleetward_broker.signers import write_durably
+from fleetward_broker.durable import write_durably
 from fleetward_server import offices
 from fleetward_server.mosip.onboarding import Domain, Hand, Imported
 from fleetward_server.problem import OperatorProblem

@@ -8,8 +8,9 @@ from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
 from pathlib import Path
 
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.pkcs11_uri import SCHEME, is_software, read_uri
-from fleetward_broker.signers import KeyUnavailable, file_of, open_key
+from fleetward_broker.signers import file_of, open_key
 from fleetward_server.config import Config
 from fleetward_server.generations import ROOT, Generation, all_generations, roots
 from fleetward_server.standing import LINES, certificates_of_others, read_line

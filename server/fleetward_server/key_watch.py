@@ -8,7 +8,7 @@ import logging
 import threading
 
 from fleetward_broker.halt import SignalEvent
-from fleetward_broker.signers import TokenLost, WrongPin
+from fleetward_broker.key_problems import TokenLost, WrongPin
 from fleetward_server.authority import Authority
 from fleetward_server.config import Config
 from fleetward_server.health import write_health

@@ -15,8 +15,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_broker import profiles
+from fleetward_broker.durable import sync_folder, write_durably, write_private
 from fleetward_broker.profiles import Issuer, Profile, Subject
-from fleetward_broker.signers import key_pem, make_key, sync_folder, write_durably, write_private
+from fleetward_broker.signers import key_pem, make_key
 from fleetward_schemas.jws import Alg
 from fleetward_server.authority import BACKDATE
 from fleetward_server.config import Config

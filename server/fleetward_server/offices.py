@@ -11,8 +11,8 @@ from datetime import datetime
 
 from cryptography import x509
 
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.mosquitto_admin import NotTold
-from fleetward_broker.signers import KeyUnavailable
 from fleetward_schemas.certificates import is_signed_by
 from fleetward_server import revocation
 from fleetward_server.authority import FormerKeyAway

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.mosquitto_admin import NotTold
-from fleetward_broker.signers import KeyUnavailable
 from fleetward_schemas.commands import Step
 from fleetward_schemas.foreign import Leniency
 from fleetward_schemas.identity import DigitalId

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from fleetward_broker.signers import sync_folder, write_private
+from fleetward_broker.durable import sync_folder, write_private
 from fleetward_schemas.enrol import CHALLENGE_LIFE_S
 from fleetward_server.adoption import Adopted, adopt
 from fleetward_server.archive import Opened

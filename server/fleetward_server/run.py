@@ -17,10 +17,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fleetward_broker.halt import SignalEvent
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.line import Arrived, Connected, Delivered, Dial, Event, LineId, Lost, backoff_s
 from fleetward_broker.link import SelectorLink
 from fleetward_broker.logs import FORMATS, LEVELS, start_logging
-from fleetward_broker.signers import KeyUnavailable
 from fleetward_broker.tls import client_context
 from fleetward_schemas.topics import ROOT
 from fleetward_server import encryption

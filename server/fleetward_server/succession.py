@@ -16,8 +16,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_broker import profiles
+from fleetward_broker.durable import write_durably
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.profiles import Subject
-from fleetward_broker.signers import KeyUnavailable, file_of, open_key, write_durably
+from fleetward_broker.signers import file_of, open_key
 from fleetward_schemas.certificates import Unit, is_signed_by, thumbprint
 from fleetward_schemas.jws import MIN_RSA_BITS
 from fleetward_server import amend

@@ -21,9 +21,9 @@ from typing import Any
 
 from cryptography import x509
 
+from fleetward_broker.durable import write_durably
 from fleetward_broker.halt import SignalEvent
 from fleetward_broker.mosquitto_admin import NotTold
-from fleetward_broker.signers import write_durably
 from fleetward_server.brokers import RUNNERS, NotInstalled
 from fleetward_server.config import Config, ConfigProblem, load
 from fleetward_server.generations import AuthorityProblem, roots

@@ -3,7 +3,7 @@
 import logging
 from datetime import datetime
 
-from fleetward_broker.signers import KeyUnavailable
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_server.authority import FormerKeyAway
 from fleetward_server.config import Config
 from fleetward_server.generations import AuthorityProblem

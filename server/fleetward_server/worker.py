@@ -10,8 +10,8 @@ import secrets
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.line import Arrived, LineId, Publisher, Token
-from fleetward_broker.signers import KeyUnavailable
 from fleetward_schemas.certificates import Anchors
 from fleetward_schemas.clock import Beacon
 from fleetward_schemas.encryption import Encryption

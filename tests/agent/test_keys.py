@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fleetward_agent.keys import FileKeys
-from fleetward_broker.signers import KeyUnavailable
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_schemas.certificates import key_thumbprint
 from fleetward_schemas.jws import Alg, alg_of
 

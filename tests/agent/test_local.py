@@ -19,7 +19,7 @@ from fleetward_agent.ports import Sighting
 from fleetward_agent.session import Session
 from fleetward_agent.state import EncryptFor, Gone, KeyOrder
 from fleetward_agent.walk import Stage as At
-from fleetward_broker.signers import KeyUnavailable
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_schemas.certificates import public_key, read_certificate
 from fleetward_schemas.commands import Verb
 from fleetward_schemas.identity import Certification, Purpose, read_identity

@@ -19,7 +19,9 @@ from fleetward_agent.status import software_of
 from fleetward_agent.upgrade_state import Committed, Software, Upgrade
 from fleetward_agent.walk import Stage as At
 from fleetward_agent.world import tls_context
-from fleetward_broker.signers import KeyUnavailable, key_pem, write_private
+from fleetward_broker.durable import write_private
+from fleetward_broker.key_problems import KeyUnavailable
+from fleetward_broker.signers import key_pem
 from fleetward_schemas.identity import Certification
 from fleetward_schemas.upgrade import Phase, Why
 from tests.repository import Repository

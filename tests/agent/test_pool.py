@@ -27,7 +27,7 @@ from fleetward_agent.upgrade_effects import (
     Settle,
     TargetFetched,
 )
-from fleetward_broker.signers import KeyUnavailable
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_schemas.identity import Certification
 from fleetward_schemas.upgrade import Release, Why
 from tests.world import Provider, Stage

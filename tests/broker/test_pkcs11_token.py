@@ -12,9 +12,9 @@ import pytest
 from pkcs11 import Attribute, TokenFlag
 from pkcs11 import exceptions as said
 
+from fleetward_broker.key_problems import KeyUnavailable, TokenLost, WrongPin
 from fleetward_broker.pkcs11 import Module, Token
 from fleetward_broker.pkcs11_uri import MAY_BE_UNREPORTED, TokenUri
-from fleetward_broker.signers import KeyUnavailable, TokenLost, WrongPin
 from fleetward_broker.token_keys import MUST_BE, _holds, word_of
 
 

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.pins import read_pin
 from fleetward_broker.pkcs11_uri import DIGESTS, KEYGENS, MAY_BE_UNREPORTED, TokenUri, read_uri, show_uri
-from fleetward_broker.signers import KeyUnavailable, open_key
+from fleetward_broker.signers import open_key
 
 QUERY = "?module-path=/usr/lib/p11.so&pin-source=/etc/pin"
 GOOD = "pkcs11:token=fleetward;object=device-ca" + QUERY

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from fleetward_broker.signers import make_key, write_private
+from fleetward_broker.durable import write_private
+from fleetward_broker.signers import make_key
 from fleetward_broker.tls import NO_CHECK_TIME, CredentialsUnusable, client_context, server_context
 from fleetward_schemas.jws import Alg
 from tests.live.stubbroker import Provider

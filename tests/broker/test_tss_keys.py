@@ -7,7 +7,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from fleetward_broker.signers import KeyUnavailable, key_pem, make_key, write_private
+from fleetward_broker.durable import write_private
+from fleetward_broker.key_problems import KeyUnavailable
+from fleetward_broker.signers import key_pem, make_key
 from fleetward_broker.tss_keys import BEGIN, TssKey, make_tss_key, open_tss_key
 from fleetward_schemas.errors import LocalMistake
 from fleetward_schemas.jws import Alg

@@ -18,9 +18,10 @@ from typing import Self
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from fleetward_broker.durable import write_private
 from fleetward_broker.profiles import FACTORY, SERVER_TLS, Issuer, Subject, issue, revocation_list, self_signed
 from fleetward_broker.profiles import ISSUING as CA
-from fleetward_broker.signers import key_pem, make_key, write_private
+from fleetward_broker.signers import key_pem, make_key
 from fleetward_broker.tls import chain_pem, client_context, server_context
 from fleetward_schemas.certificates import Unit
 from fleetward_schemas.jws import Alg

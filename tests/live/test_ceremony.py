@@ -13,9 +13,10 @@ import pytest
 from cryptography import x509
 from typer.testing import CliRunner, Result
 
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.pkcs11 import module_at
 from fleetward_broker.pkcs11_uri import read_uri
-from fleetward_broker.signers import KeyUnavailable, open_key
+from fleetward_broker.signers import open_key
 from fleetward_broker.token_keys import make_token_key
 from fleetward_broker.token_objects import labels
 from fleetward_sandbox.softhsm import SoftToken

@@ -10,9 +10,9 @@ from pkcs11 import Attribute, ObjectClass, Session
 from fleetward_agent.key_places import FILES, key_store
 from fleetward_agent.keys import FileKeys
 from fleetward_agent.token_keys import TokenKeys
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.pkcs11 import Token, module_at
 from fleetward_broker.pkcs11_uri import token_alone
-from fleetward_broker.signers import KeyUnavailable
 from fleetward_broker.token_facts import attributes_of
 from fleetward_broker.token_objects import HALVES, search, writing
 from fleetward_sandbox.softhsm import SoftToken

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetward_broker.signers import KeyUnavailable
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_sandbox.mosip.signatures import read_signed
 from fleetward_sandbox.softhsm import SoftToken
 from fleetward_schemas.enrol import State

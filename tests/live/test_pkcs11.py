@@ -15,10 +15,11 @@ from pkcs11 import Attribute, KeyType, MechanismFlag, ObjectClass
 from pkcs11.util.rsa import decode_rsa_private_key
 
 from fleetward_broker import profiles
+from fleetward_broker.key_problems import KeyUnavailable, TokenLost
 from fleetward_broker.pkcs11 import Token, module_at
 from fleetward_broker.pkcs11_uri import show_uri
 from fleetward_broker.profiles import Issuer, Subject
-from fleetward_broker.signers import KeyUnavailable, TokenLost, make_key, open_key
+from fleetward_broker.signers import make_key, open_key
 from fleetward_broker.token_keys import has_token_key, make_token_key
 from fleetward_sandbox.softhsm import SoftToken
 from fleetward_schemas.errors import LocalMistake

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from pkcs11 import Mechanism
 
+from fleetward_broker.key_problems import KeyUnavailable, TokenLost, WrongPin
 from fleetward_broker.pkcs11 import Module, Token, module_at
 from fleetward_broker.pkcs11_uri import read_uri, show_uri
-from fleetward_broker.signers import KeyUnavailable, TokenLost, WrongPin, open_key
+from fleetward_broker.signers import open_key
 from fleetward_broker.token_keys import make_token_key
 from fleetward_sandbox.softhsm import SoftToken
 from fleetward_schemas.jws import Alg, sign

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from pkcs11 import Attribute, KeyType, MechanismFlag
 
+from fleetward_broker.key_problems import KeyUnavailable, TokenLost
 from fleetward_broker.pkcs11 import module_at
 from fleetward_broker.pkcs11_uri import show_uri
-from fleetward_broker.signers import KeyUnavailable, TokenLost, open_key
+from fleetward_broker.signers import open_key
 from fleetward_broker.token_facts import attributes_of, every_attribute_of, look_at_token
 from fleetward_broker.token_keys import make_token_key
 from fleetward_sandbox.softhsm import SoftToken

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tuf.api.metadata import Metadata, Root
 
-from fleetward_broker.signers import KeyUnavailable
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_sandbox.softhsm import SoftToken
 from fleetward_server.config import load
 from fleetward_server.init import Wish as ProviderWish

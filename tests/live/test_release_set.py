@@ -18,8 +18,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_broker import profiles
+from fleetward_broker.durable import write_private
 from fleetward_broker.profiles import Subject
-from fleetward_broker.signers import key_pem, make_key, write_private
+from fleetward_broker.signers import key_pem, make_key
 from fleetward_broker.tls import client_context
 from fleetward_sandbox.provision import Made
 from fleetward_schemas.jws import Alg

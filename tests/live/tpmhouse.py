@@ -22,8 +22,9 @@ from typing import Any, Self
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fleetward_agent.token_keys import TokenKeys
+from fleetward_broker.durable import write_private
 from fleetward_broker.pkcs11_uri import TokenUri, show_uri, token_alone
-from fleetward_broker.signers import open_key, write_private
+from fleetward_broker.signers import open_key
 from fleetward_broker.token_facts import every_attribute_of, look_at_token
 from fleetward_broker.token_keys import make_token_key
 from fleetward_schemas.jws import Alg, sign, verify

@@ -19,8 +19,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_broker import profiles
+from fleetward_broker.durable import write_private
 from fleetward_broker.profiles import Issuer, Subject
-from fleetward_broker.signers import key_pem, make_key, write_private
+from fleetward_broker.signers import key_pem, make_key
 from fleetward_broker.tls import client_context
 from fleetward_schemas.jws import Alg
 from fleetward_server.authority import publish_revocations

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetward_broker.signers import TokenLost
+from fleetward_broker.key_problems import TokenLost
 from fleetward_sandbox.provision import Order, provision
 from fleetward_schemas.enrol import State
 from fleetward_schemas.identity import Certification

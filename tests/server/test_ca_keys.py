@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fleetward_broker.signers import KeyUnavailable, open_key
+from fleetward_broker.key_problems import KeyUnavailable
+from fleetward_broker.signers import open_key
 from fleetward_schemas.jws import Alg, alg_of
 from fleetward_server.ca_keys import NAMES, keys_of
 

@@ -10,8 +10,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_broker import profiles
+from fleetward_broker.durable import write_private
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.profiles import Issuer, Subject
-from fleetward_broker.signers import KeyUnavailable, key_pem, make_key, write_private
+from fleetward_broker.signers import key_pem, make_key
 from fleetward_broker.tls import CredentialsUnusable, read_crls, server_context
 from fleetward_schemas.certificates import Unit
 from fleetward_schemas.jws import Alg

@@ -10,8 +10,8 @@ from datetime import timedelta
 import pytest
 from tuf.api.exceptions import BadVersionNumberError, ExpiredMetadataError
 
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.line import Token
-from fleetward_broker.signers import KeyUnavailable
 from fleetward_sandbox.provision import Order, provision
 from fleetward_schemas.upgrade import Custom
 from fleetward_server import backup

@@ -11,8 +11,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_broker import profiles
+from fleetward_broker.durable import write_private
 from fleetward_broker.profiles import Subject
-from fleetward_broker.signers import key_pem, make_key, write_private
+from fleetward_broker.signers import key_pem, make_key
 from fleetward_schemas.certificates import Unit
 from fleetward_schemas.jws import Alg
 from fleetward_server.authority import Authority

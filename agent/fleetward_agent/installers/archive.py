@@ -19,7 +19,7 @@ from typing import IO, cast
 
 from fleetward_agent.installers import Broken
 from fleetward_agent.installers.files import writing
-from fleetward_broker.signers import sync_folder
+from fleetward_broker.durable import sync_folder
 from fleetward_schemas.upgrade import Why
 
 MOST_AT_ONCE = 1 << 20

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from fleetward_broker.signers import sync_folder
+from fleetward_broker.durable import sync_folder
 from fleetward_schemas.strict import b64url
 
 CHUNK_BYTES = 1 << 20

@@ -18,7 +18,7 @@ from fleetward_agent.installers.slots import Pair
 from fleetward_agent.launch import FALLEN, SLOT, SLOTS, TRIAL
 from fleetward_agent.software import AgentItself
 from fleetward_agent.upgrade_effects import Needs
-from fleetward_broker.signers import write_durably
+from fleetward_broker.durable import write_durably
 from fleetward_schemas.upgrade import Why
 
 STARTS_AT = Path("fleetward_agent") / "serve.py"

@@ -19,7 +19,7 @@ from fleetward_agent.installers.files import remove_durably, remove_tree
 from fleetward_agent.installers.tool import Tool
 from fleetward_agent.software import Module
 from fleetward_agent.upgrade_effects import Needs
-from fleetward_broker.signers import sync_folder, write_durably
+from fleetward_broker.durable import sync_folder, write_durably
 from fleetward_schemas.upgrade import Why
 
 FORMAT = "3"

@@ -13,7 +13,7 @@ from fleetward_agent.installers.files import link_durably, remove_durably, remov
 from fleetward_agent.installers.tool import Tool
 from fleetward_agent.software import Slots
 from fleetward_agent.upgrade_effects import Needs
-from fleetward_broker.signers import sync_folder, write_durably
+from fleetward_broker.durable import sync_folder, write_durably
 from fleetward_schemas.upgrade import Release
 
 OTHER = {"a": "b", "b": "a"}

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from fleetward_broker.durable import PRIVATE_MODE
 from fleetward_broker.embedded.store import (
     Change,
     Copy,
@@ -31,7 +32,6 @@ from fleetward_broker.embedded.store import (
     Unretain,
     Unsubscribe,
 )
-from fleetward_broker.signers import PRIVATE_MODE
 
 VERSION = 1
 LOCK_WAIT_S = 2.0

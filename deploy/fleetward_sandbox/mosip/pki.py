@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from fleetward_broker.durable import write_durably, write_private
 from fleetward_broker.profiles import DAY, Issuer
-from fleetward_broker.signers import key_pem, make_key, open_key, write_durably, write_private
+from fleetward_broker.signers import key_pem, make_key, open_key
 from fleetward_sandbox.mosip.flaws import negative
 from fleetward_schemas.certificates import SERVER_AUTH, read_pem_certificates
 from fleetward_schemas.jws import Alg, PrivateKey, PublicKey

@@ -16,7 +16,7 @@ from typing import Self
 import uvicorn
 from cryptography import x509
 
-from fleetward_broker.signers import write_durably, write_private
+from fleetward_broker.durable import write_durably, write_private
 from fleetward_sandbox.mosip.app import SandboxMosip
 from fleetward_sandbox.mosip.pki import open_pki, pem
 from fleetward_sandbox.mosip.tokens import Tokens

@@ -42,7 +42,7 @@ def create(
             raise OperatorProblem(Kind.NOT_FOUND, f"no device fits {which!r}")
         whole, packed = operator.create_bundle(devices, reason)
 
-        from fleetward_broker.signers import write_durably
+        from fleetward_broker.durable import write_durably
 
         write_durably(out, whole)
         show.record({"file": str(out), "bytes": len(whole)} | show.plain(packed), as_json=as_json)

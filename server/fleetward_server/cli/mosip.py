@@ -100,7 +100,7 @@ def csr(
 ) -> None:
     """Write the request for MOSIP to certify the device CA's key, signed by that key wherever it lives."""
     with acting(folder, as_json=as_json) as operator, translated():
-        from fleetward_broker.signers import write_durably
+        from fleetward_broker.durable import write_durably
 
         write_durably(out, operator.mosip_request())
         show.record({"out": str(out)}, as_json=as_json)

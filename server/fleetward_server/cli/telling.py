@@ -46,7 +46,7 @@ def telling(*, as_json: bool) -> Iterator[None]:
 @contextmanager
 def translated() -> Iterator[None]:
     """Turn the troubles of a provider's folder into the operator's."""
-    from fleetward_broker.signers import KeyUnavailable
+    from fleetward_broker.key_problems import KeyUnavailable
     from fleetward_server.brokers import NotInstalled
     from fleetward_server.config import ConfigProblem
     from fleetward_server.generations import AuthorityProblem

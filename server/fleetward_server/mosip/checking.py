@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.pins import read_pin
-from fleetward_broker.signers import KeyUnavailable
 from fleetward_schemas.encryption import MosipAnchors
 from fleetward_server.config import Config, ConfigProblem
 from fleetward_server.encryption import anchors_of

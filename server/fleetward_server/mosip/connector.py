@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.line import backoff_s
-from fleetward_broker.signers import KeyUnavailable
 from fleetward_schemas.errors import Refused
 from fleetward_schemas.identity import Certification
 from fleetward_schemas.ids import RANDOM_BYTES, next_id

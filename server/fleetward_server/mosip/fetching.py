@@ -14,7 +14,7 @@ from typing import Any
 
 from cryptography import x509
 
-from fleetward_broker.signers import KeyUnavailable
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_schemas.certificates import read_pem_certificates
 from fleetward_schemas.encryption import MosipAnchors
 from fleetward_schemas.errors import Code, Refused

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_broker import profiles
-from fleetward_broker.signers import write_durably
+from fleetward_broker.durable import write_durably
 from fleetward_schemas.certificates import key_thumbprint, public_key, read_pem_certificates
 from fleetward_schemas.encryption import MosipAnchors
 from fleetward_schemas.errors import Code, Refused

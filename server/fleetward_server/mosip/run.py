@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fleetward_broker.durable import write_durably
 from fleetward_broker.halt import SignalEvent
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.logs import FORMATS, LEVELS, start_logging
-from fleetward_broker.signers import KeyUnavailable, write_durably
 from fleetward_schemas.encryption import MosipAnchors
 from fleetward_server.config import Config, ConfigProblem, load
 from fleetward_server.encryption import anchors_of

@@ -16,7 +16,8 @@ from typing import Any
 
 from cryptography import x509
 
-from fleetward_broker.signers import KeyUnavailable, open_key
+from fleetward_broker.key_problems import KeyUnavailable
+from fleetward_broker.signers import open_key
 from fleetward_schemas.certificates import key_thumbprint, public_key, read_certificate, read_pem_certificates
 from fleetward_schemas.encryption import MosipAnchors, der
 from fleetward_schemas.errors import Code, Refused

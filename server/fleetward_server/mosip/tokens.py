@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.pins import read_pin
-from fleetward_broker.signers import KeyUnavailable
 from fleetward_schemas.errors import Refused
 from fleetward_schemas.moment import EPOCH, show
 from fleetward_schemas.strict import b64url_decode, read_object

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from fleetward_broker.signers import write_durably
+from fleetward_broker.durable import write_durably
 from fleetward_schemas.errors import Refused
 from fleetward_schemas.moment import EPOCH, parse, show
 from fleetward_server.config import Config

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from fleetward_broker.durable import write_durably
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.line import Token
-from fleetward_broker.signers import KeyUnavailable, write_durably
 from fleetward_server.config import Config
 from fleetward_server.problem import OperatorProblem
 from fleetward_server.releases import online

@@ -13,8 +13,10 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
+from fleetward_broker.durable import write_durably, write_private
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.pkcs11_uri import SCHEME
-from fleetward_broker.signers import KeyUnavailable, file_of, key_pem, make_key, open_key, write_durably, write_private
+from fleetward_broker.signers import file_of, key_pem, make_key, open_key
 from fleetward_schemas.errors import Refused
 from fleetward_schemas.jws import Alg, PrivateKey
 from fleetward_schemas.shapes import UpBody, read_json

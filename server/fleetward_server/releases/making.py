@@ -26,7 +26,7 @@ from tuf.api.metadata import (
 )
 from tuf.api.serialization.json import JSONSerializer
 
-from fleetward_broker.signers import KeyUnavailable
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_schemas.jws import PrivateKey, PublicKey
 from fleetward_schemas.upgrade import BIN_BITS, BIN_PREFIX, ROLES
 

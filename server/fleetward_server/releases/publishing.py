@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tuf.api.metadata import TargetFile
 
-from fleetward_broker.signers import write_durably
+from fleetward_broker.durable import write_durably
 from fleetward_server.amend import with_releases, write
 from fleetward_server.config import Config
 from fleetward_server.problem import Kind, OperatorProblem

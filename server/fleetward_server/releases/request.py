@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, field
 from tuf.api.metadata import Key
 
-from fleetward_broker.signers import sync_folder, write_durably
+from fleetward_broker.durable import sync_folder, write_durably
 from fleetward_schemas.errors import Refused
 from fleetward_schemas.shapes import UpBody, read_json
 from fleetward_schemas.upgrade import MAX_TARGET_BYTES, Custom, TargetPath, Url

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.pkcs11_uri import SCHEME, read_uri
-from fleetward_broker.signers import KeyUnavailable
 
 SHOWN = ("required", "optional")
 ONLINE_KEYS = ("snapshot_key", "timestamp_key")

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from fleetward_broker.signers import PRIVATE_MODE, sync_folder
+from fleetward_broker.durable import PRIVATE_MODE, sync_folder
 from fleetward_schemas.enrol import State
 from fleetward_schemas.errors import Refused
 from fleetward_schemas.identity import Certification, DigitalId, Purpose

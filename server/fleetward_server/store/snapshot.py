@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleetward_broker.signers import PRIVATE_MODE
+from fleetward_broker.durable import PRIVATE_MODE
 from fleetward_server.audit import Link, walk
 from fleetward_server.state import AuditEntry
 from fleetward_server.store import rows
