@@ -16,18 +16,8 @@ from fleetward_schemas.identity import device_id
 from fleetward_schemas.moment import EPOCH
 from fleetward_schemas.topics import DeviceId
 from fleetward_server.authority import subject_of
-from fleetward_server.state import (
-    AddAudit,
-    AddCertificates,
-    AuditEntry,
-    BindFtm,
-    Certificate,
-    CertificateState,
-    Change,
-    Device,
-    PutDevice,
-    RevokeCertificates,
-)
+from fleetward_server.changes import AddAudit, AddCertificates, BindFtm, Change, PutDevice, RevokeCertificates
+from fleetward_server.state import AuditEntry, Certificate, CertificateState, Device
 from fleetward_server.store import Store, journal
 from fleetward_server.store import Unit as Rows
 from fleetward_server.store.journal import Entry, JournalDamaged, Leaf

@@ -16,10 +16,11 @@ from fleetward_schemas.moment import to_ms
 from fleetward_schemas.topics import DeviceId
 from fleetward_schemas.upgrade import AHEAD_MS
 from fleetward_server import commands, enrol, retirement, rotation, upgrade
+from fleetward_server.changes import AddAudit, PutCommand, PutDevice
 from fleetward_server.config import RotationTable
 from fleetward_server.encryption import told
 from fleetward_server.outgoing import Outgoing
-from fleetward_server.state import AddAudit, AuditEntry, Command, Device, Presence, PutCommand, PutDevice
+from fleetward_server.state import AuditEntry, Command, Device, Presence
 from fleetward_server.store import Ahead, Store, Unit
 from fleetward_server.turn import Policy, Reply, Turn
 

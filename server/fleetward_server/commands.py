@@ -12,7 +12,8 @@ from fleetward_schemas.commands import Event, Result
 from fleetward_schemas.errors import LocalMistake
 from fleetward_schemas.topics import down
 from fleetward_server import retirement
-from fleetward_server.state import AddAudit, AuditEntry, Change, Command, Device, PutCommand, Seen
+from fleetward_server.changes import AddAudit, Change, PutCommand, Seen
+from fleetward_server.state import AuditEntry, Command, Device
 from fleetward_server.telemetry import stored
 from fleetward_server.turn import Known, Policy, Reply, Said, Turn
 

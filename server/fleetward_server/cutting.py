@@ -13,8 +13,8 @@ from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.mosquitto_admin import NotTold
 from fleetward_server import revocation
 from fleetward_server.authority import AuthorityProblem, FormerKeyAway
+from fleetward_server.changes import Cut
 from fleetward_server.config import Config
-from fleetward_server.state import Cut
 from fleetward_server.store import Store, StoreProblem
 
 log = logging.getLogger("fleetward.server")

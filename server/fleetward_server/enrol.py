@@ -30,20 +30,9 @@ from fleetward_schemas.rotation import Csr
 from fleetward_schemas.strict import b64_der, b64url, show_der
 from fleetward_schemas.topics import down
 from fleetward_server import state
+from fleetward_server.changes import AddAudit, AddCertificates, BindFtm, Change, CountRefusal, PutChallenge, PutDevice
 from fleetward_server.checklist import GONE, WAITING, Claim, judge
-from fleetward_server.state import (
-    AddAudit,
-    AddCertificates,
-    AuditEntry,
-    BindFtm,
-    Certificate,
-    Change,
-    CountRefusal,
-    Device,
-    PutChallenge,
-    PutDevice,
-    Use,
-)
+from fleetward_server.state import AuditEntry, Certificate, Device, Use
 from fleetward_server.turn import Issued, IssuePair, Known, Policy, Reply, Said, Turn
 
 ASK_DAILY_S = 86_400

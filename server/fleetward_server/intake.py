@@ -36,8 +36,9 @@ from fleetward_schemas.rotation import Csr
 from fleetward_schemas.topics import DeviceId, Principal, Role
 from fleetward_schemas.upgrade import Progress
 from fleetward_server.caches import Caches
+from fleetward_server.changes import PutWindow
 from fleetward_server.enrol import csr_keys
-from fleetward_server.state import Challenge, Device, FtmRoot, PutWindow, Use
+from fleetward_server.state import Challenge, Device, FtmRoot, Use
 from fleetward_server.store import Unit as Rows
 from fleetward_server.turn import Known, Said, Speaker
 

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 from fleetward_schemas.errors import Code, LocalMistake, Refused
 from fleetward_schemas.inventory import DeviceInfo, Info, read_info
+from fleetward_server.changes import AddAudit, CountRefusal, PutDevice, Seen
 from fleetward_server.enrol import late_code
-from fleetward_server.state import AddAudit, AuditEntry, CountRefusal, Device, PutDevice, Seen
+from fleetward_server.state import AuditEntry, Device
 from fleetward_server.telemetry import stored
 from fleetward_server.turn import Known, Policy, Said, Turn
 

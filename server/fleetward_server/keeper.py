@@ -10,10 +10,11 @@ from pathlib import Path
 
 from fleetward_broker.durable import write_durably
 from fleetward_server import offices
+from fleetward_server.changes import AddAudit
 from fleetward_server.mosip.onboarding import Domain, Hand, Imported
 from fleetward_server.problem import OperatorProblem
 from fleetward_server.reader import LocalReader, utc_now
-from fleetward_server.state import AddAudit, AuditEntry
+from fleetward_server.state import AuditEntry
 from fleetward_server.store import Unit
 from fleetward_server.succession import BESIDE, ROTATED, Making, Successor
 

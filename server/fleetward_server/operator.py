@@ -18,6 +18,7 @@ from fleetward_schemas.ids import RANDOM_BYTES, next_id
 from fleetward_schemas.topics import DeviceId
 from fleetward_server import admission, approval, ftm_root, revocation
 from fleetward_server.admission import Diff, Record
+from fleetward_server.changes import Cut, PutCommand, PutDevice, RevokeCertificates
 from fleetward_server.generations import AuthorityProblem
 from fleetward_server.keeper import Keeper
 from fleetward_server.listing import Fields, Listed
@@ -26,16 +27,7 @@ from fleetward_server.mosip.queue import Task
 from fleetward_server.orders import Order, has_room, obeys, order, superseded
 from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.reader import utc_now
-from fleetward_server.state import (
-    Command,
-    Cut,
-    Device,
-    FtmRoot,
-    Model,
-    PutCommand,
-    PutDevice,
-    RevokeCertificates,
-)
+from fleetward_server.state import Command, Device, FtmRoot, Model
 from fleetward_server.store import (
     Unit,
 )

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from fleetward_schemas.commands import KEY_VERBS, PARAMS, Event, Step, Verb, advance, takes
 from fleetward_schemas.enrol import State
 from fleetward_schemas.messages import WEEK_S
+from fleetward_server.changes import PutCommand
 from fleetward_server.commands import MOST_OPEN
 from fleetward_server.problem import Kind, OperatorProblem, nearest
-from fleetward_server.state import Command, Device, PutCommand
+from fleetward_server.state import Command, Device
 from fleetward_server.store import Unit
 
 

@@ -9,18 +9,9 @@ from dataclasses import replace
 from fleetward_schemas.enrol import State
 from fleetward_schemas.errors import LocalMistake
 from fleetward_schemas.presence import Status
+from fleetward_server.changes import AddAudit, Change, Cut, PutDevice, TakeCertificates
 from fleetward_server.encryption import told
-from fleetward_server.state import (
-    AddAudit,
-    AuditEntry,
-    CertificateState,
-    Change,
-    Cut,
-    Device,
-    Presence,
-    PutDevice,
-    TakeCertificates,
-)
+from fleetward_server.state import AuditEntry, CertificateState, Device, Presence
 from fleetward_server.turn import Known, Policy, Said, Turn
 from fleetward_server.upgrade_state import AssignmentWanted
 

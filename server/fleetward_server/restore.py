@@ -19,10 +19,11 @@ from fleetward_schemas.enrol import CHALLENGE_LIFE_S
 from fleetward_server.adoption import Adopted, adopt
 from fleetward_server.archive import Opened
 from fleetward_server.backup import DATABASE, look_into, unlocked
+from fleetward_server.changes import AddAudit
 from fleetward_server.config import Config, load
 from fleetward_server.generations import own_anchors
 from fleetward_server.problem import Kind, OperatorProblem
-from fleetward_server.state import AddAudit, AuditEntry
+from fleetward_server.state import AuditEntry
 from fleetward_server.store import Store, open_store
 
 _FOLDER_MODE = 0o700

@@ -11,17 +11,8 @@ from datetime import datetime
 from fleetward_schemas.commands import ResultState, Verb
 from fleetward_schemas.enrol import Event, Reason, advance, may_advance
 from fleetward_schemas.retirement import GRACE
-from fleetward_server.state import (
-    AddAudit,
-    AuditEntry,
-    Change,
-    Command,
-    Cut,
-    Device,
-    Presence,
-    PutDevice,
-    RevokeCertificates,
-)
+from fleetward_server.changes import AddAudit, Change, Cut, PutDevice, RevokeCertificates
+from fleetward_server.state import AuditEntry, Command, Device, Presence
 from fleetward_server.turn import Said, Turn
 
 

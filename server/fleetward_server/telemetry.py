@@ -5,7 +5,8 @@ Source: protocol section 4 "Reports"; S8.
 
 from dataclasses import replace
 
-from fleetward_server.state import AddAudit, AddReport, AuditEntry, Presence, PutDevice, Report, Seen
+from fleetward_server.changes import AddAudit, AddReport, PutDevice, Seen
+from fleetward_server.state import AuditEntry, Presence, Report
 from fleetward_server.turn import Known, Policy, Said, Turn
 from fleetward_server.upgrade_state import AssignmentWanted
 

@@ -15,7 +15,8 @@ from fleetward_schemas.moment import show, to_ms
 from fleetward_schemas.topics import down
 from fleetward_schemas.upgrade import AHEAD_MS, Hashes, Phase, Progress, Release, Window
 from fleetward_schemas.upgrade import Assignment as AssignmentBody
-from fleetward_server.state import AddAudit, AuditEntry, Change, CountRefusal, Device, Presence, Seen
+from fleetward_server.changes import AddAudit, Change, CountRefusal, Seen
+from fleetward_server.state import AuditEntry, Device, Presence
 from fleetward_server.telemetry import stored
 from fleetward_server.turn import Known, Policy, Reply, Said, Turn
 from fleetward_server.upgrade_state import (

@@ -5,11 +5,12 @@ from datetime import datetime
 
 from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_server.authority import FormerKeyAway
+from fleetward_server.changes import AddAudit
 from fleetward_server.config import Config
 from fleetward_server.generations import AuthorityProblem
 from fleetward_server.lines import alone, due_lines, finish_lines, renew_line
 from fleetward_server.revocation import publish
-from fleetward_server.state import AddAudit, AuditEntry
+from fleetward_server.state import AuditEntry
 from fleetward_server.store import StoreProblem, open_store
 from fleetward_server.succession import ROTATED
 

@@ -27,6 +27,7 @@ from fleetward_schemas.upgrade import ReleaseFile
 from fleetward_server.arrivals import principal_named, touched
 from fleetward_server.authority import Authority, AuthorityProblem, OwnSeal
 from fleetward_server.caches import Caches, Lru, strangers
+from fleetward_server.changes import CountRefusal
 from fleetward_server.chores import Chores
 from fleetward_server.clock import stamp
 from fleetward_server.config import RotationTable
@@ -34,7 +35,6 @@ from fleetward_server.desk import HANDLERS, ISSUED
 from fleetward_server.intake import Admitted, Anchorage, Duplicate, Uplink, anchored, know, take
 from fleetward_server.limits import Limits
 from fleetward_server.outgoing import Outgoing
-from fleetward_server.state import CountRefusal
 from fleetward_server.store import Store, Unit
 from fleetward_server.turn import Issued, IssuePair, Known, Policy, Reply, Said, Turn
 

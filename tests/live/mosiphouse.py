@@ -14,6 +14,7 @@ from fleetward_schemas.commands import OPEN, Step
 from fleetward_schemas.encryption import MosipAnchors
 from fleetward_schemas.enrol import State
 from fleetward_schemas.topics import DeviceId
+from fleetward_server.changes import PutCommand, PutDevice
 from fleetward_server.mosip.connector import Connector
 from fleetward_server.mosip.fetching import Fetching
 from fleetward_server.mosip.profiles import Voice
@@ -22,7 +23,6 @@ from fleetward_server.mosip.settings import MosipTable, Profile
 from fleetward_server.mosip.signing import ProviderSeal
 from fleetward_server.mosip.tokens import Tokens
 from fleetward_server.mosip.wire import Wire, place_of
-from fleetward_server.state import PutCommand, PutDevice
 from fleetward_server.store import Store, open_store
 from tests.mosip import Scanner, authority, rsa
 

@@ -18,6 +18,7 @@ from fleetward_sandbox.mosip.serve import Served, open_sandbox, settings
 from fleetward_sandbox.mosip.words import Complaint
 from fleetward_schemas.enrol import State
 from fleetward_schemas.identity import DigitalId
+from fleetward_server.changes import PutDevice
 from fleetward_server.cli.app import build
 from fleetward_server.config import load
 from fleetward_server.init import Wish, make_provider
@@ -28,7 +29,6 @@ from fleetward_server.mosip.tokens import Tokens
 from fleetward_server.mosip.watching import Watching
 from fleetward_server.operator import LocalOperator
 from fleetward_server.problem import OperatorProblem
-from fleetward_server.state import PutDevice
 from fleetward_server.store import Store, open_store
 from tests.mosip import Scanner
 

@@ -7,18 +7,8 @@ from pathlib import Path
 from fleetward_schemas.commands import Step
 from fleetward_schemas.enrol import State
 from fleetward_schemas.identity import Certification, DigitalId, Purpose, device_id
-from fleetward_server.state import (
-    AuditEntry,
-    Certificate,
-    CertificateState,
-    Challenge,
-    Change,
-    Command,
-    Device,
-    PutDevice,
-    Report,
-    Use,
-)
+from fleetward_server.changes import Change, PutDevice
+from fleetward_server.state import AuditEntry, Certificate, CertificateState, Challenge, Command, Device, Report, Use
 from fleetward_server.store import Store, open_store
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fleetward_server import audit
-from fleetward_server.state import AddAudit
+from fleetward_server.changes import AddAudit
 from fleetward_server.store import AuditFilter, Store
 from tests.server.register import FIRST, entry, half_done, made
 

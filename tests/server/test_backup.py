@@ -19,21 +19,13 @@ from fleetward_schemas.enrol import State
 from fleetward_schemas.jws import Alg
 from fleetward_server import audit, backup, client_id
 from fleetward_server.authority import Authority
+from fleetward_server.changes import AddAudit, AddCertificates, BindFtm, PutChallenge, PutDevice, RevokeCertificates
 from fleetward_server.cli.app import build
 from fleetward_server.config import load
 from fleetward_server.init import Wish, make_provider
 from fleetward_server.mass import MassOperator
 from fleetward_server.mass_state import Action, MassWish
-from fleetward_server.state import (
-    AddAudit,
-    AddCertificates,
-    BindFtm,
-    Certificate,
-    Device,
-    PutChallenge,
-    PutDevice,
-    RevokeCertificates,
-)
+from fleetward_server.state import Certificate, Device
 from fleetward_server.store import Store, journal, open_store
 from fleetward_server.turn import IssuePair
 from tests.server.register import challenge, device, entry

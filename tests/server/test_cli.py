@@ -13,8 +13,8 @@ import pytest
 
 from fleetward_schemas.commands import Step
 from fleetward_schemas.enrol import Reason, State
+from fleetward_server.changes import AddReport, PutCommand
 from fleetward_server.cli.app import run
-from fleetward_server.state import AddReport, PutCommand
 from fleetward_server.store import Store
 from tests.server.register import FIRST, command, device, identity, kept, made, report
 from tests.server.test_listing import row

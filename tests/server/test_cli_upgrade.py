@@ -11,9 +11,10 @@ import pytest
 from fleetward_schemas.enrol import State
 from fleetward_schemas.moment import to_ms
 from fleetward_schemas.upgrade import Phase
+from fleetward_server.changes import AddReport
 from fleetward_server.mass import MassOperator
 from fleetward_server.mass_state import Action, MassWish, Tally
-from fleetward_server.state import AddReport, Report
+from fleetward_server.state import Report
 from fleetward_server.store import AuditFilter, Store
 from fleetward_server.upgrade_state import Committed, PutUpgrade, TookAssignment, Upgrade
 from tests.server import test_cli

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from fleetward_schemas.moment import show
 from fleetward_schemas.telemetry import Reading, Telemetry
+from fleetward_server.changes import AddReport
 from fleetward_server.clocks import BAR_CHARS, EDGES_MS, drawn, histogram, quantiles, view_of, views_of
-from fleetward_server.state import AddReport, Report
+from fleetward_server.state import Report
 from fleetward_server.store import Store
 from tests.server.register import NOW, device, kept, made, report
 from tests.server.test_cli import CONFIG, Fleetward, fleetward  # noqa: F401

@@ -8,7 +8,8 @@ import pytest
 from fleetward_schemas.commands import Result, ResultReason, ResultState, Step
 from fleetward_schemas.enrol import State
 from fleetward_server import commands
-from fleetward_server.state import AddAudit, AddReport, Command, PutCommand
+from fleetward_server.changes import AddAudit, AddReport, PutCommand
+from fleetward_server.state import Command
 from fleetward_server.turn import Turn
 from tests.server.provider import DEVICE_ID, ID, NOW, POLICY, Voice, device, device_speaker, known, said
 

@@ -17,6 +17,7 @@ from fleetward_schemas.enrol import State
 from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.identity import Environment
 from fleetward_server import compliance_results as results
+from fleetward_server.changes import CountRefusal
 from fleetward_server.cli.app import GROUP, build, run
 from fleetward_server.compliance_clauses import IDS, Clause, clauses, sources
 from fleetward_server.compliance_report import commit_of, compose, page
@@ -27,7 +28,6 @@ from fleetward_server.mosip.queue import Act, new_task
 from fleetward_server.mosip.settings import Profile
 from fleetward_server.problem import OperatorProblem
 from fleetward_server.pulse import Pulse, read_pulse, write_pulse
-from fleetward_server.state import CountRefusal
 from fleetward_server.store import open_store
 from tests.chains import Recipe, chain
 from tests.server.register import device, kept

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from fleetward_server.changes import Cut
 from fleetward_server.config import load
 from fleetward_server.cutting import AGAIN, Cutter
 from fleetward_server.init import Wish, make_provider
-from fleetward_server.state import Cut
 from fleetward_server.store import Store, open_store
 from tests.server.register import FIRST, device, kept
 

@@ -14,13 +14,14 @@ from fleetward_schemas.identity import Environment
 from fleetward_schemas.presence import Status
 from fleetward_schemas.strict import show_der
 from fleetward_schemas.topics import down
+from fleetward_server.changes import PutDevice
 from fleetward_server.chores import HANDED_A_TURN, Chores
 from fleetward_server.config import Config, ConfigProblem, ProviderTable
 from fleetward_server.encryption import bodies, told
 from fleetward_server.mosip.encryption import EncryptionCertificate
 from fleetward_server.mosip.settings import MosipTable
 from fleetward_server.presence import on_status
-from fleetward_server.state import Presence, PutDevice
+from fleetward_server.state import Presence
 from fleetward_server.store import Store, open_store
 from tests.chains import DAY, NOW, Made, Recipe, chain
 from tests.server.provider import DEVICE_ID, POLICY, Voice, device_speaker, known, said

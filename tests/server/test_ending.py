@@ -12,13 +12,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_broker import profiles
 from fleetward_broker.profiles import Subject
+from fleetward_server.changes import AddCertificates
 from fleetward_server.config import load
 from fleetward_server.doctor import Finding, Health, examine
 from fleetward_server.ending import EndWatch, level, standing_warnings, told, warnings
 from fleetward_server.generations import open_issuer
 from fleetward_server.init import Wish, make_provider
 from fleetward_server.standing import Role, Standing
-from fleetward_server.state import AddCertificates, CertificateState, Use
+from fleetward_server.state import CertificateState, Use
 from fleetward_server.store import DeviceEndings, Store, open_store
 from tests.server.register import NOW, certificate, device, kept, made
 from tests.server.test_standing import NOW as TODAY

@@ -11,7 +11,8 @@ from fleetward_schemas.enrol import Enrol, Enrolled, Hello, Reason, State
 from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.identity import Certification, Purpose
 from fleetward_server import enrol, state
-from fleetward_server.state import AddAudit, BindFtm, CountRefusal, Item, PutChallenge, PutDevice
+from fleetward_server.changes import AddAudit, BindFtm, CountRefusal, PutChallenge, PutDevice
+from fleetward_server.state import Item
 from fleetward_server.turn import Issued, Known, Turn
 from tests.server.provider import (
     DEVICE_ID,

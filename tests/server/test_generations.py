@@ -20,6 +20,7 @@ from fleetward_schemas.jws import Alg
 from fleetward_server import revocation
 from fleetward_server.authority import FormerKeyAway
 from fleetward_server.backup import _whereabouts
+from fleetward_server.changes import AddCertificates, TakeCertificates
 from fleetward_server.config import Config, ConfigProblem, load
 from fleetward_server.doctor import Health, examine
 from fleetward_server.generations import (
@@ -35,7 +36,7 @@ from fleetward_server.generations import (
 )
 from fleetward_server.init import Wish, make_provider
 from fleetward_server.operator import LocalOperator
-from fleetward_server.state import AddCertificates, TakeCertificates, Use
+from fleetward_server.state import Use
 from fleetward_server.store import Store, open_store
 from fleetward_server.upkeep import publish_lists
 from tests.server.register import FIRST, certificate, device, kept

@@ -11,8 +11,8 @@ from fleetward_schemas.inventory import DeviceInfo, DeviceStatus, Info, sign_inf
 from fleetward_schemas.moment import show
 from fleetward_schemas.strict import show_der
 from fleetward_schemas.topics import down
+from fleetward_server.changes import AddAudit, AddReport, CountRefusal, PutDevice
 from fleetward_server.inventory import on_info
-from fleetward_server.state import AddAudit, AddReport, CountRefusal, PutDevice
 from fleetward_server.turn import Turn
 from tests.server.provider import (
     DEVICE_ID,

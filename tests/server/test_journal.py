@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fleetward_schemas.enrol import State
-from fleetward_server.state import AddCertificates
+from fleetward_server.changes import AddCertificates
 from fleetward_server.store import Store, StoreProblem, journal
 from fleetward_server.store.journal import FILE, Entry, JournalDamaged
 from tests.server.register import FIRST, both, device, half_done, kept, made

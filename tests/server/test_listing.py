@@ -12,10 +12,10 @@ import pytest
 from fleetward_schemas.enrol import Reason, State
 from fleetward_schemas.identity import Certification, Purpose
 from fleetward_server.admission import Moved
+from fleetward_server.changes import BindFtm
 from fleetward_server.listing import read_sheet
 from fleetward_server.operator import LocalOperator
 from fleetward_server.problem import OperatorProblem
-from fleetward_server.state import BindFtm
 from fleetward_server.store import Store
 from tests.server.register import FIRST, NOW, device, identity, kept, made
 from tests.server.test_operator import CONFIG

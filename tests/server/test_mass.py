@@ -10,11 +10,11 @@ import pytest
 
 from fleetward_schemas.enrol import State
 from fleetward_server.audit import verify
+from fleetward_server.changes import AddCertificates, TakeCertificates
 from fleetward_server.mass import BATCH, MassOperator
 from fleetward_server.mass_state import Action, MassWish, Outcome, Tally
 from fleetward_server.operations import Operator
 from fleetward_server.problem import Kind, OperatorProblem
-from fleetward_server.state import AddCertificates, TakeCertificates
 from fleetward_server.store import Store
 from tests.server.register import FIRST, NOW, device, kept, made
 from tests.server.test_operator import CONFIG

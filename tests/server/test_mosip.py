@@ -18,6 +18,7 @@ from fleetward_schemas.identity import Certification, Environment, Purpose
 from fleetward_schemas.moment import show
 from fleetward_schemas.topics import DeviceId
 from fleetward_server import doctor
+from fleetward_server.changes import PutDevice
 from fleetward_server.cli.app import build
 from fleetward_server.config import ConfigProblem, load
 from fleetward_server.init import Wish, make_provider
@@ -29,7 +30,6 @@ from fleetward_server.mosip.profiles import Told, Voice, code_found, hotlist_id,
 from fleetward_server.mosip.queue import NEXT, Act, Due, Task, TaskEvent, TaskState, due, new_task
 from fleetward_server.mosip.settings import MosipTable, Profile
 from fleetward_server.mosip.signing import ProviderSeal, loose, read_unsigned_answer
-from fleetward_server.state import PutDevice
 from fleetward_server.store import Store, open_store
 from tests.mosip import Scanner, authority
 

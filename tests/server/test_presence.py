@@ -7,8 +7,9 @@ import pytest
 from fleetward_schemas.enrol import State
 from fleetward_schemas.presence import Status
 from fleetward_schemas.telemetry import Reading, Telemetry
+from fleetward_server.changes import AddAudit, PutDevice, TakeCertificates
 from fleetward_server.presence import on_status
-from fleetward_server.state import AddAudit, CertificateState, Presence, PutDevice, TakeCertificates
+from fleetward_server.state import CertificateState, Presence
 from fleetward_server.telemetry import on_telemetry
 from fleetward_server.turn import Turn
 from fleetward_server.upgrade_state import AssignmentWanted

@@ -9,12 +9,13 @@ from cryptography import x509
 
 from fleetward_schemas.enrol import Event, Reason, State, may_advance
 from fleetward_server import revocation
+from fleetward_server.changes import AddCertificates, TakeCertificates
 from fleetward_server.cli.app import run
 from fleetward_server.config import load
 from fleetward_server.init import Wish, make_provider
 from fleetward_server.operator import LocalOperator
 from fleetward_server.problem import Kind, OperatorProblem
-from fleetward_server.state import AddCertificates, Certificate, CertificateState, Presence, TakeCertificates, Use
+from fleetward_server.state import Certificate, CertificateState, Presence, Use
 from fleetward_server.store import Store, open_store
 from fleetward_server.supervise import Up
 from tests.server.register import FIRST, certificate, device, kept

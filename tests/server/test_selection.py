@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from fleetward_schemas.enrol import Reason, State
 from fleetward_schemas.identity import Certification, Purpose, may_serve
 from fleetward_schemas.upgrade import Phase
+from fleetward_server.changes import AddCertificates
 from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.selection import (
     ABSENT,
@@ -27,7 +28,7 @@ from fleetward_server.selection import (
     holds,
     parse,
 )
-from fleetward_server.state import AddCertificates, Certificate, CertificateState, Device, Presence, Use
+from fleetward_server.state import Certificate, CertificateState, Device, Presence, Use
 from fleetward_server.store import Store, open_store
 from fleetward_server.upgrade_state import Committed, PutUpgrade, Upgrade
 from tests.server.register import FIRST, NOW, certificate, device, identity, kept, made

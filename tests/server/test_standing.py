@@ -17,6 +17,7 @@ from fleetward_broker.signers import key_pem, make_key
 from fleetward_schemas.certificates import Unit
 from fleetward_schemas.jws import Alg
 from fleetward_server.authority import Authority
+from fleetward_server.changes import AddCertificates, RevokeCertificates, TakeCertificates
 from fleetward_server.config import load
 from fleetward_server.doctor import Health, examine
 from fleetward_server.generations import open_issuer, open_root
@@ -25,7 +26,7 @@ from fleetward_server.mass import MassOperator
 from fleetward_server.operations import Operator
 from fleetward_server.operator import LocalOperator
 from fleetward_server.standing import LINES, ChainTold, Role
-from fleetward_server.state import AddCertificates, Certificate, RevokeCertificates, TakeCertificates, Use
+from fleetward_server.state import Certificate, Use
 from fleetward_server.store import Store, open_store
 from fleetward_server.turn import IssuePair
 from tests.server.register import FIRST, device, kept

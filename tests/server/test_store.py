@@ -14,17 +14,11 @@ from fleetward_schemas.errors import Code, LocalMistake
 from fleetward_schemas.identity import Certification, Purpose
 from fleetward_schemas.replay import ReplayWindow
 from fleetward_schemas.topics import DeviceId
-from fleetward_server.state import (
+from fleetward_server.changes import (
     AddCertificates,
     AddReport,
     BindFtm,
-    CertificateState,
-    Check,
     CountRefusal,
-    FtmRoot,
-    Item,
-    Model,
-    Presence,
     PutChallenge,
     PutCommand,
     PutDevice,
@@ -33,6 +27,7 @@ from fleetward_server.state import (
     Seen,
     TakeCertificates,
 )
+from fleetward_server.state import CertificateState, Check, FtmRoot, Item, Model, Presence
 from fleetward_server.store import Store, open_store
 from tests.server.register import (
     FIRST,

@@ -9,15 +9,8 @@ import pytest
 from fleetward_schemas.commands import Step
 from fleetward_schemas.enrol import Reason, State
 from fleetward_schemas.replay import ReplayWindow
-from fleetward_server.state import (
-    AddReport,
-    Change,
-    Device,
-    Presence,
-    PutChallenge,
-    PutCommand,
-    PutWindow,
-)
+from fleetward_server.changes import AddReport, Change, PutChallenge, PutCommand, PutWindow
+from fleetward_server.state import Device, Presence
 from fleetward_server.store import ReportFilter, Store
 from tests.server.register import FIRST, HOUR, NOW, challenge, command, device, kept, made, report
 

@@ -20,6 +20,7 @@ from fleetward_schemas.jws import Alg
 from fleetward_server import offices
 from fleetward_server.authority import Authority
 from fleetward_server.backup import create
+from fleetward_server.changes import AddCertificates
 from fleetward_server.cli.app import run
 from fleetward_server.config import Config, load
 from fleetward_server.generations import AUTHORITIES, former, in_office, open_root, own_anchors, roots
@@ -31,7 +32,6 @@ from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.restore import Wish as RestoreWish
 from fleetward_server.restore import restore
 from fleetward_server.standing import LINES, read_line
-from fleetward_server.state import AddCertificates
 from fleetward_server.store import AuditFilter, open_store
 from fleetward_server.succession import forget_root
 from fleetward_server.turn import IssuePair

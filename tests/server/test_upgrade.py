@@ -17,7 +17,8 @@ from fleetward_schemas.moment import to_ms
 from fleetward_schemas.upgrade import AHEAD_MS, Phase, Why
 from fleetward_schemas.upgrade import Assignment as AssignmentBody
 from fleetward_server import upgrade
-from fleetward_server.state import AddAudit, AddReport, CountRefusal, Presence
+from fleetward_server.changes import AddAudit, AddReport, CountRefusal
+from fleetward_server.state import Presence
 from fleetward_server.turn import Turn
 from fleetward_server.upgrade import could_be_taken, next_version, on_progress
 from fleetward_server.upgrade_state import Assignment, AssignmentSent, PutUpgrade, TookAssignment, Upgrade

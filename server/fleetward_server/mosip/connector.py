@@ -17,6 +17,7 @@ from fleetward_schemas.errors import Refused
 from fleetward_schemas.identity import Certification
 from fleetward_schemas.ids import RANDOM_BYTES, next_id
 from fleetward_schemas.moment import EPOCH
+from fleetward_server.changes import AddAudit, PutCommand, PutDevice
 from fleetward_server.mosip import queue
 from fleetward_server.mosip.answers import STALE, Fault, Meaning, errors_of, faults
 from fleetward_server.mosip.exchange import Answer, Asked, Unreachable
@@ -24,7 +25,7 @@ from fleetward_server.mosip.profiles import Told, Voice, code_found, is_about, i
 from fleetward_server.mosip.queue import ASK_LIFE, Act, Task, TaskEvent, TaskState
 from fleetward_server.mosip.settings import Profile
 from fleetward_server.mosip.tokens import NoToken, Tokens
-from fleetward_server.state import AddAudit, AuditEntry, Command, Device, Presence, PutCommand, PutDevice
+from fleetward_server.state import AuditEntry, Command, Device, Presence
 from fleetward_server.store import Store, Unit
 from fleetward_server.store.mosip import Unlike
 

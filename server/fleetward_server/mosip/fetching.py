@@ -20,6 +20,7 @@ from fleetward_schemas.encryption import MosipAnchors
 from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.identity import Environment
 from fleetward_schemas.moment import show
+from fleetward_server.changes import AddAudit
 from fleetward_server.mosip.answers import SIGNATURE, Fault, errors_of
 from fleetward_server.mosip.encryption import EncryptionCertificate, best, missed, read_any, taken
 from fleetward_server.mosip.exchange import Answer, Asked, Unreachable
@@ -27,7 +28,7 @@ from fleetward_server.mosip.profiles import Voice, wrapped
 from fleetward_server.mosip.settings import Source
 from fleetward_server.mosip.signing import ProviderSeal, read_answer
 from fleetward_server.mosip.tokens import NoToken, Tokens
-from fleetward_server.state import AddAudit, AuditEntry
+from fleetward_server.state import AuditEntry
 from fleetward_server.store import Store
 
 log = logging.getLogger("fleetward.mosip")

@@ -13,7 +13,8 @@ from sqlalchemy import ColumnElement, CursorResult, Delete, Table, and_, delete,
 from fleetward_schemas.commands import KEY_VERBS, OPEN, Step, Verb
 from fleetward_schemas.enrol import Reason, State
 from fleetward_schemas.topics import DeviceId
-from fleetward_server.state import CertificateState, Command, Cut, Device, Presence, Use
+from fleetward_server.changes import Cut
+from fleetward_server.state import CertificateState, Command, Device, Presence, Use
 from fleetward_server.store import rows, tables
 from fleetward_server.store.ground import Ground
 from fleetward_server.store.lookups import ALL_DEVICES

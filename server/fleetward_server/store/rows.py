@@ -19,6 +19,7 @@ from fleetward_schemas.moment import EPOCH
 from fleetward_schemas.replay import WIDTH, ReplayWindow
 from fleetward_schemas.strict import read_object
 from fleetward_schemas.topics import DeviceId
+from fleetward_server.changes import PutWindow
 from fleetward_server.state import (
     AuditEntry,
     Certificate,
@@ -31,7 +32,6 @@ from fleetward_server.state import (
     Item,
     Model,
     Presence,
-    PutWindow,
     Report,
     Use,
 )

@@ -18,30 +18,25 @@ from fleetward_schemas.errors import Code, LocalMistake
 from fleetward_schemas.identity import may_serve
 from fleetward_schemas.topics import DeviceId
 from fleetward_server.audit import GENESIS, Link, follow
-from fleetward_server.mosip.encryption import EncryptionCertificate
-from fleetward_server.mosip.queue import Task
-from fleetward_server.state import (
+from fleetward_server.changes import (
     AddAudit,
     AddCertificates,
     AddReport,
     BindFtm,
-    Certificate,
-    CertificateState,
     Change,
     CountRefusal,
     Cut,
-    Device,
-    FtmRoot,
-    Model,
     PutChallenge,
     PutCommand,
     PutDevice,
     PutWindow,
-    Report,
     RevokeCertificates,
     Seen,
     TakeCertificates,
 )
+from fleetward_server.mosip.encryption import EncryptionCertificate
+from fleetward_server.mosip.queue import Task
+from fleetward_server.state import Certificate, CertificateState, Device, FtmRoot, Model, Report
 from fleetward_server.store import journal, mosip_tables, rows, tables
 from fleetward_server.store.lookups import LIVE, WindowKey
 from fleetward_server.store.memory import Memory
