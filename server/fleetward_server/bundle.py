@@ -27,12 +27,13 @@ from fleetward_schemas.topics import DeviceId, Direction, down, read_topic
 from fleetward_server import commands, encryption
 from fleetward_server.authority import Authority
 from fleetward_server.clock import sureness
-from fleetward_server.config import ConfigProblem, LimitsTable
+from fleetward_server.config import ConfigProblem
 from fleetward_server.generations import AuthorityProblem, own_anchors
 from fleetward_server.mass import MassOperator
 from fleetward_server.outgoing import Outgoing
 from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.run import policy_of
+from fleetward_server.settings import LimitsTable
 from fleetward_server.state import Command, Device
 from fleetward_server.store import Store, Unit
 from fleetward_server.turn import Reply

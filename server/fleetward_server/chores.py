@@ -17,9 +17,9 @@ from fleetward_schemas.topics import DeviceId
 from fleetward_schemas.upgrade import AHEAD_MS
 from fleetward_server import commands, enrol, retirement, rotation, upgrade
 from fleetward_server.changes import AddAudit, PutCommand, PutDevice
-from fleetward_server.config import RotationTable
 from fleetward_server.encryption import told
 from fleetward_server.outgoing import Outgoing
+from fleetward_server.settings import RotationTable
 from fleetward_server.state import AuditEntry, Command, Device, Presence
 from fleetward_server.store import Ahead, Store, Unit
 from fleetward_server.turn import Policy, Reply, Turn

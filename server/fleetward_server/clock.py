@@ -14,7 +14,7 @@ from fleetward_schemas.clock import TimeAnswer, TimeQuestion
 from fleetward_schemas.errors import LocalMistake
 from fleetward_schemas.moment import from_ms, show, to_ms
 from fleetward_schemas.topics import down
-from fleetward_server.config import TimeTable
+from fleetward_server.settings import TimeTable
 from fleetward_server.turn import Known, Policy, Reply, Said, Turn
 
 CHRONYC = ("chronyc", "-c", "-n")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from fleetward_schemas.envelope import Opened
 from fleetward_schemas.errors import Code, Refused
 from fleetward_server.caches import Lru
-from fleetward_server.config import LimitsTable
+from fleetward_server.settings import LimitsTable
 
 QUESTIONS = frozenset({"time", "hello", "csr"})
 DAY_S = 86_400

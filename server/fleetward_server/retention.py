@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from fleetward_schemas.messages import KINDS
-from fleetward_server.config import RetentionTable
+from fleetward_server.settings import RetentionTable
 from fleetward_server.store import Store
 
 ROWS = 1000

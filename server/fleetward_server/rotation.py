@@ -18,8 +18,8 @@ from fleetward_schemas.rotation import Csr
 from fleetward_schemas.strict import show_der
 from fleetward_schemas.topics import DeviceId, down
 from fleetward_server.changes import AddAudit, AddCertificates, PutDevice, Seen
-from fleetward_server.config import RotationTable
 from fleetward_server.enrol import csr_keys
+from fleetward_server.settings import RotationTable
 from fleetward_server.state import AuditEntry, Certificate, CertificateState, Use
 from fleetward_server.turn import Issued, IssuePair, Known, Policy, Reply, Said, Turn
 

@@ -15,7 +15,7 @@ from fleetward_schemas.jws import PublicKey
 from fleetward_schemas.shapes import Body
 from fleetward_schemas.topics import DeviceId
 from fleetward_server.changes import Change
-from fleetward_server.config import LimitsTable
+from fleetward_server.settings import LimitsTable
 from fleetward_server.state import Certificate, Challenge, Command, Device
 from fleetward_server.upgrade_state import Assignment, Upgrade
 

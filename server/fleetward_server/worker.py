@@ -30,11 +30,11 @@ from fleetward_server.caches import Caches, Lru, strangers
 from fleetward_server.changes import CountRefusal
 from fleetward_server.chores import Chores
 from fleetward_server.clock import stamp
-from fleetward_server.config import RotationTable
 from fleetward_server.desk import HANDLERS, ISSUED
 from fleetward_server.intake import Admitted, Anchorage, Duplicate, Uplink, anchored, know, take
 from fleetward_server.limits import Limits
 from fleetward_server.outgoing import Outgoing
+from fleetward_server.settings import RotationTable
 from fleetward_server.store import Store, Unit
 from fleetward_server.turn import Issued, IssuePair, Known, Policy, Reply, Said, Turn
 

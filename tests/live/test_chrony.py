@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from fleetward_server.clock import sureness
-from fleetward_server.config import TimeTable
+from fleetward_server.settings import TimeTable
 from tests.live.chronyhouse import chrony, free_port, wait
 
 pytestmark = [pytest.mark.live, pytest.mark.part]

@@ -9,7 +9,7 @@ from fleetward_schemas.clock import TimeAnswer, TimeQuestion
 from fleetward_schemas.moment import parse
 from fleetward_schemas.receipts import Ack
 from fleetward_server.clock import not_by_nts, on_time, read_tracking, stamp, sureness, tellable
-from fleetward_server.config import TimeTable
+from fleetward_server.settings import TimeTable
 from fleetward_server.turn import Known, Reply
 from tests.server.provider import NONCE, NOW, POLICY, Voice, ftm_speaker, said
 

@@ -16,11 +16,12 @@ from fleetward_schemas.strict import show_der
 from fleetward_schemas.topics import down
 from fleetward_server.changes import PutDevice
 from fleetward_server.chores import HANDED_A_TURN, Chores
-from fleetward_server.config import Config, ConfigProblem, ProviderTable
+from fleetward_server.config import Config, ConfigProblem
 from fleetward_server.encryption import bodies, told
 from fleetward_server.mosip.encryption import EncryptionCertificate
 from fleetward_server.mosip.settings import MosipTable
 from fleetward_server.presence import on_status
+from fleetward_server.settings import ProviderTable
 from fleetward_server.state import Presence
 from fleetward_server.store import Store, open_store
 from tests.chains import DAY, NOW, Made, Recipe, chain

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetward_schemas.errors import Code, Refused
-from fleetward_server.config import LimitsTable
 from fleetward_server.limits import DAY_S, Buckets, Rule, rules_of
+from fleetward_server.settings import LimitsTable
 from tests.server.test_worker import Bench
 
 RULE, OTHER = Rule(5, 1, "one a second"), Rule(5, 1, "another")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fleetward_server.changes import AddAudit, AddReport, PutChallenge
-from fleetward_server.config import RetentionTable
 from fleetward_server.retention import REPORTS, ROWS, Retention
+from fleetward_server.settings import RetentionTable
 from fleetward_server.store import AuditFilter, ReportFilter, Store
 from tests.server.register import FIRST, NOW, challenge, device, entry, kept, made, report
 

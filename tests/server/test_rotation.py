@@ -10,9 +10,9 @@ from fleetward_schemas.commands import ResultState, Step
 from fleetward_schemas.strict import b64_der
 from fleetward_server import rotation
 from fleetward_server.authority import Authority
-from fleetward_server.config import RotationTable
 from fleetward_server.operator import LocalOperator
 from fleetward_server.problem import OperatorProblem
+from fleetward_server.settings import RotationTable
 from fleetward_server.state import CertificateState, Command, Use
 from tests.device import TestDevice
 from tests.server.test_busy import Fickle

@@ -18,12 +18,13 @@ from fleetward_broker.signers import make_key
 from fleetward_schemas.identity import Environment
 from fleetward_schemas.jws import Alg
 from fleetward_schemas.strict import b64url
-from fleetward_server.config import Config, ProviderTable
+from fleetward_server.config import Config
 from fleetward_server.releases import making
 from fleetward_server.releases.files import NoRepository, Unverified
 from fleetward_server.releases.making import public_of
 from fleetward_server.releases.settings import ReleasesTable
 from fleetward_server.releases.shelf import Target, open_shelf
+from fleetward_server.settings import ProviderTable
 from tests.server.repository import DAY, NOW, Keyring, Repository, target
 from tests.server.tufclient import Client
 

@@ -11,7 +11,7 @@ from fleetward_server.problem import Kind, OperatorProblem
 
 if TYPE_CHECKING:
     from fleetward_schemas.identity import DigitalId
-    from fleetward_server.config import ProviderTable
+    from fleetward_server.settings import ProviderTable
 
 app = typer.Typer(help="Makes and models that may be registered.", no_args_is_help=True)
 COLUMNS = ("provider_id", "make", "model", "type", "sub_type", "approved")
