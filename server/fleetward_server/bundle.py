@@ -31,8 +31,8 @@ from fleetward_server.config import ConfigProblem
 from fleetward_server.generations import AuthorityProblem, own_anchors
 from fleetward_server.mass import MassOperator
 from fleetward_server.outgoing import Outgoing
+from fleetward_server.policy import policy_of
 from fleetward_server.problem import Kind, OperatorProblem
-from fleetward_server.run import policy_of
 from fleetward_server.settings import LimitsTable
 from fleetward_server.state import Command, Device
 from fleetward_server.store import Store, Unit

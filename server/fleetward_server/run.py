@@ -7,7 +7,6 @@ gives it all again, once there is room and the store takes a write. Source: arch
 import argparse
 import gc
 import logging
-import secrets
 import signal
 import sys
 import time
@@ -18,15 +17,13 @@ from pathlib import Path
 
 from fleetward_broker.halt import SignalEvent
 from fleetward_broker.key_problems import KeyUnavailable
-from fleetward_broker.line import Arrived, Connected, Delivered, Dial, Event, LineId, Lost, backoff_s
+from fleetward_broker.line import Arrived, Connected, Delivered, Event, Lost
 from fleetward_broker.link import SelectorLink
 from fleetward_broker.logs import FORMATS, LEVELS, start_logging
-from fleetward_broker.tls import client_context
-from fleetward_schemas.topics import ROOT
 from fleetward_server import encryption
 from fleetward_server.authority import Authority
-from fleetward_server.client_id import client_id_of
-from fleetward_server.clock import Sureness, sureness, tellable
+from fleetward_server.broker_line import BrokerLine
+from fleetward_server.clock import sureness, tellable
 from fleetward_server.clock_watch import Timekeeper
 from fleetward_server.config import Config, ConfigProblem, load
 from fleetward_server.cutting import Cutter
@@ -36,47 +33,21 @@ from fleetward_server.generations import AuthorityProblem, own_anchors
 from fleetward_server.health import forget_health, write_health
 from fleetward_server.key_watch import KeyWatch, opened
 from fleetward_server.outgoing import Outgoing
+from fleetward_server.policy import policy_of
 from fleetward_server.pulse import Pulse, write_pulse
 from fleetward_server.releases.duty import ReleaseDuty
 from fleetward_server.retention import Retention
 from fleetward_server.store import Store, StoreProblem, open_store
-from fleetward_server.turn import Policy
+from fleetward_server.timers import Duty, Timers
 from fleetward_server.worker import Worker
 
 log = logging.getLogger("fleetward.server")
 
 TURN_S = 0.2
-CHORE_S = 0.25
-CLEAN_S = 60.0
-ENCRYPTION_S = 5.0
 BREATH_S = 0.25
-ROOM_S = 1.0
-KEYS_S = 2.0
-SILENCE_S = 10.0
-CUTS_S = 1.0
-PLAN_S = 60.0
-TIMERS = ("beacon", "chores", "clean", "silence", "room", "keys", "cuts", "plan", "ends", "encryption")
-ENDS_S = 3600.0
 BATCH_MOST = 2000
 GATHER_S = 0.06
-KEEP_ALIVE_S = 20
-RETRY_MOST_S = 3.0
 EXIT_CONFIG = 2
-
-
-def policy_of(config: Config, sure: Sureness) -> Policy:
-    """Return what the handlers need of the configuration; radius 0 means: do not answer time."""
-    return Policy(
-        listing=config.enrol.policy,
-        environment=config.provider.environment,
-        provider=config.provider.name,
-        provider_id=config.provider.id,
-        telemetry_s=config.devices.telemetry_s,
-        time_s=config.devices.time_s,
-        radius_ms=sure.radius_ms or 0,
-        limits=config.limits,
-        retry_after_s=config.enrol.retry_after_s,
-    )
 
 
 class Server:
@@ -85,7 +56,6 @@ class Server:
     def __init__(self, config: Config, store: Store, port: int, authority: Authority | None = None) -> None:
         """Make the signing key of this start. port: where the broker listens now. authority: opened if left out."""
         self._config = config
-        self._port = port
         self._store = store
         self._link = SelectorLink(time.monotonic, gather_s=GATHER_S)
         self._time = Timekeeper(lambda: sureness(config.time))
@@ -94,12 +64,8 @@ class Server:
         self._worker = Worker(
             store, self._link, authority, policy_of(config, self._time.sure), own_anchors(config), _now()
         )
-        self._client_id = client_id_of(config.folder)
-        self._line: LineId | None = None
-        self._connected = False
-        self._attempts = 0
-        self._early: list[Arrived] = []
-        self._due = dict.fromkeys(TIMERS, 0.0)
+        self._line = BrokerLine(config, port, self._link)
+        self._timers = Timers(config.time.beacon_s)
         self._retention = Retention(config.retention)
         self._cutter = Cutter(config, store)
         self._releases = ReleaseDuty(config)
@@ -112,7 +78,7 @@ class Server:
         """Serve until ``stopped()``, then leave the line politely."""
         self._look()
         if not self._paused:
-            self._open(0.0)
+            self._line.open()
         while not stopped():
             self.turn(TURN_S)
         self.close()
@@ -126,34 +92,20 @@ class Server:
         for event in events:
             if not isinstance(event, Arrived):
                 self._line_event(event)
-        arrived = self._held_back(arrived)
+        arrived = self._line.answerable(arrived)
         try:
             self._take(arrived, now, monotonic)
-            self._timers(now, monotonic)
+            self._do_what_is_due(now, monotonic)
         except StoreProblem as problem:
             self._pause(str(problem))
-        if self._is_due("room", monotonic, ROOM_S):
+        if self._timers.due(Duty.ROOM, monotonic):
             self._look()
-        if self._is_due("keys", monotonic, KEYS_S) and self._keys.look():
+        if self._timers.due(Duty.KEYS, monotonic) and self._keys.look():
             self._tell_health()
-
-    def _held_back(self, arrived: list[Arrived]) -> list[Arrived]:
-        """Return what can be answered: what a kept session delivers before the line is whole waits until it is.
-
-        Where the line is lost meanwhile, it comes again: it was not acknowledged.
-        """
-        if self._connected and not self._early:
-            return arrived
-        self._early = [one for one in (*self._early, *arrived) if one.line == self._line]
-        if not self._connected:
-            return []
-        found, self._early = self._early, []
-        return found
 
     def close(self) -> None:
         """Disconnect and release what was opened."""
-        if self._line is not None:
-            self._link.close(self._line)
+        self._line.close()
         for _ in range(10):
             if any(isinstance(event, Lost) for event in self._link.poll(0.1)):
                 break
@@ -194,46 +146,48 @@ class Server:
             return None
 
     def _send(self, out: Outgoing) -> None:
-        if self._line is not None and (out.replies or out.receipts):
+        line = self._line.id
+        if line is not None and (out.replies or out.receipts):
             # A time answer says when it left, so this is a reading of its own; the clock may have stepped meanwhile.
             self._mind_clock()
             out.replies = tellable(out.replies, self._worker.policy.radius_ms)
-            self._worker.send(out, self._line, _now())
+            self._worker.send(out, line, _now())
 
-    def _timers(self, now: datetime, monotonic: float) -> None:
+    def _do_what_is_due(self, now: datetime, monotonic: float) -> None:
         self._worker.renew(now)
         if self._paused:
             return
         self._mind_releases(now, monotonic)
-        if self._connected and self._line is not None:
+        line = self._line.id
+        if self._line.stands and line is not None:
             # A server that does not know its own error tells no time, beacons included.
-            if self._is_due("beacon", monotonic, self._config.time.beacon_s) and self._worker.policy.radius_ms:
-                self._worker.beacon(self._line, now)
+            if self._timers.due(Duty.BEACON, monotonic) and self._worker.policy.radius_ms:
+                self._worker.beacon(line, now)
                 own = self._worker.seal
                 write_pulse(self._config.folder, Pulse(now, own.thumbprint, own.not_after))
-            if self._is_due("chores", monotonic, CHORE_S):
+            if self._timers.due(Duty.CHORES, monotonic):
                 self._send(self._worker.chores(now, assigns=self._releases.readable))
-        if self._is_due("silence", monotonic, SILENCE_S):
+        if self._timers.due(Duty.SILENCE, monotonic):
             self._worker.miss(now)
-        if self._is_due("cuts", monotonic, CUTS_S):
+        if self._timers.due(Duty.CUTS, monotonic):
             self._cutter.look(now)
-        if self._is_due("encryption", monotonic, ENCRYPTION_S):
+        if self._timers.due(Duty.ENCRYPTION, monotonic):
             self._mind_encryption(now)
-        if self._is_due("plan", monotonic, PLAN_S):
+        if self._timers.due(Duty.PLAN, monotonic):
             self._worker.plan_rotations(self._config.rotation, now)
-        if self._is_due("ends", monotonic, ENDS_S) and self._ends.look(self._config, self._store, now):
+        if self._timers.due(Duty.ENDS, monotonic) and self._ends.look(self._config, self._store, now):
             self._tell_health()
-        if monotonic >= self._due["clean"]:
-            more = self._retention.clean(self._store, now)
-            self._due["clean"] = monotonic + (BREATH_S if more else CLEAN_S)
+        if self._timers.due(Duty.CLEAN, monotonic) and self._retention.clean(self._store, now):
+            # There is more, and batches go in between.
+            self._timers.plan(Duty.CLEAN, monotonic + BREATH_S)
 
     def _mind_releases(self, now: datetime, monotonic: float) -> None:
         # A clock that is not known signs nothing that says until when it is good.
         known = self._worker.policy.radius_ms > 0
         if self._releases.look(self._worker.seal.thumbprint, now, monotonic, may_renew=known):
             self._tell_health()
-        line = self._line
-        if self._connected and line is not None:
+        line = self._line.id
+        if self._line.stands and line is not None:
             self._releases.send(lambda what: self._worker.tell_release(line, what.file, what.raw, now), now, monotonic)
 
     def _mind_clock(self) -> None:
@@ -248,35 +202,27 @@ class Server:
         except ConfigProblem as problem:
             log.error("no encryption certificates", extra={"detail": str(problem)})  # noqa: TRY400
 
-    def _is_due(self, timer: str, monotonic: float, every_s: float) -> bool:
-        if monotonic < self._due[timer]:
-            return False
-        self._due[timer] = monotonic + every_s
-        return True
-
     def _line_event(self, event: Event) -> None:
         match event:
             case Delivered(token=token):
                 self._releases.delivered(token)
                 return
             case Connected():
-                self._connected, self._attempts = True, 0
+                self._line.came_up()
                 self._releases.line_up()
                 log.info("line up", extra={"session_present": event.session_present})
                 self.on_ready()
-            case Lost(loss=loss, detail=detail) if event.line == self._line:
-                self._connected, self._line = False, None
-                self._attempts += 1
+            case Lost(loss=loss, detail=detail) if event.line == self._line.id:
+                self._line.lost()
                 log.warning("line lost", extra={"loss": loss, "detail": detail})
                 if not self._paused:
-                    chance = secrets.randbelow(1000) / 1000
-                    self._open(backoff_s(self._attempts, chance, first_s=0.2, most_s=RETRY_MOST_S))
+                    self._line.open_again()
             case _:
                 return
         self._tell_health()
 
     def _tell_health(self) -> None:
-        why = self._paused or ("" if self._connected else "no line to the broker")
+        why = self._paused or ("" if self._line.stands else "no line to the broker")
         why = why or self._keys.trouble or self._time.trouble
         told = (why, (*self._ends.warnings, *self._releases.warnings))
         if told != self._told:
@@ -293,8 +239,7 @@ class Server:
         # Paused is served too: whoever waits for the start must not give us up.
         self.on_ready()
         self._tell_health()
-        if self._line is not None:
-            self._link.close(self._line)
+        self._line.close()
 
     def _look(self) -> None:
         """Look at the disk: too little room is a pause, and one ends when there is room and the store takes a write."""
@@ -312,24 +257,8 @@ class Server:
         self._paused = ""
         log.info("goes on: there is room, and the store takes a write")
         self._tell_health()
-        if self._line is None:
-            self._open(0.0)
-
-    def _open(self, after_s: float) -> None:
-        self._line = self._link.open(self._dial, after_s=after_s)
-
-    def _dial(self) -> Dial:
-        pki = self._config.pki
-        return Dial(
-            host=self._config.broker.host,
-            port=self._port,
-            server_name=self._config.broker.host,
-            client_id=self._client_id,
-            context=client_context(pki / "root.pem", pki / "server.pem", pki / "server.key.pem"),
-            clean=False,
-            subscriptions=((f"{ROOT}/d/+/up/+", 1),),
-            keep_alive_s=KEEP_ALIVE_S,
-        )
+        if self._line.id is None:
+            self._line.open()
 
 
 def _now() -> datetime:

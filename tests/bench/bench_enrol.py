@@ -23,7 +23,7 @@ from fleetward_server.config import Config, load
 from fleetward_server.enrol import csr_keys
 from fleetward_server.generations import open_issuer, own_anchors
 from fleetward_server.init import Wish, make_provider
-from fleetward_server.run import policy_of
+from fleetward_server.policy import policy_of
 from fleetward_server.store import open_store
 from fleetward_server.worker import Worker
 from tests.device import TestDevice

@@ -35,7 +35,8 @@ from fleetward_server.generations import own_anchors
 from fleetward_server.init import Wish, make_provider
 from fleetward_server.outgoing import Outgoing
 from fleetward_server.parts import Part, spawn
-from fleetward_server.run import Server, policy_of
+from fleetward_server.policy import policy_of
+from fleetward_server.run import Server
 from fleetward_server.store import Store, open_store
 from fleetward_server.worker import Worker
 from tests.device import TestDevice
@@ -216,7 +217,7 @@ def connect(server: Server) -> None:
     """Let the server's session come to be."""
     ready: list[bool] = []
     server.on_ready = lambda: ready.append(True)
-    server._open(0.0)
+    server._line.open()
     while not ready:
         server.turn(0.1)
 
@@ -238,7 +239,7 @@ def drain(config: Config, store: Store, port: int) -> Rates:
         return batch(arrived, now, monotonic)
 
     server._worker.batch = counted  # type: ignore[method-assign]
-    server._open(0.0)
+    server._line.open()
     while not taken:
         server.turn(0.2)
     first, watch = taken, Watch()

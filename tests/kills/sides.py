@@ -25,7 +25,7 @@ from fleetward_server.clock import sureness
 from fleetward_server.config import load
 from fleetward_server.cutting import enforce
 from fleetward_server.generations import own_anchors
-from fleetward_server.run import policy_of
+from fleetward_server.policy import policy_of
 from fleetward_server.store import open_store
 from fleetward_server.worker import Worker
 from tests.kills.points import Points, install

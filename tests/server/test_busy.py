@@ -16,7 +16,7 @@ from fleetward_server.clock import sureness
 from fleetward_server.config import load
 from fleetward_server.generations import own_anchors
 from fleetward_server.init import Wish, make_provider
-from fleetward_server.run import policy_of
+from fleetward_server.policy import policy_of
 from fleetward_server.state import Certificate
 from fleetward_server.store import open_store
 from fleetward_server.turn import IssuePair
