@@ -1,4 +1,7 @@
-"""Who serves a provider's folder: a lock that tells a live process from a stale one, and what ``run.json`` says."""
+"""Who serves a provider's folder: a lock that tells a live process from a stale one, and what ``run.json`` says.
+
+Whoever serves is told here to take up what changed, and to end.
+"""
 
 import fcntl
 import json
@@ -9,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from fleetward_server.parts import STOP_S
 
 RUN = "run.json"
 LOCK = ".lock"
@@ -60,6 +65,26 @@ def reload_running(folder: Path) -> bool:
             raise Held(f"{folder}: it serves on with the former keys; see {folder}/server.log and what up says")
         time.sleep(LOOK_S)
     return False
+
+
+def down(folder: Path) -> int:
+    """Stop the ``up`` of this folder and wait for its end; return its process id.
+
+    Raises:
+        NotRunning: nothing serves the folder. Held: it does not end.
+    """
+    found = running(folder)
+    if found is None:
+        stale = " (its run.json is stale)" if (folder / RUN).exists() else ""
+        raise NotRunning(f"{folder}: nothing is running{stale}")
+    pid = int(found["pid"])
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 2 * STOP_S
+    while running(folder) is not None:
+        if time.monotonic() > deadline:
+            raise Held(f"process {pid} does not end; see {folder}/server.log and broker.log")
+        time.sleep(LOOK_S)
+    return pid
 
 
 @contextmanager

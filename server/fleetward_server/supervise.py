@@ -1,4 +1,4 @@
-"""``fleetward up`` and ``down``: one broker and one server worker on this host, watched, restarted, ended together.
+"""``fleetward up``: a broker, a server worker and what else is asked for on this host, watched and ended together.
 
 SIGHUP: configuration, keys and certificates are taken up as they are now; nobody's connection to the broker ends by it.
 
@@ -28,9 +28,9 @@ from fleetward_server.brokers import RUNNERS, NotInstalled
 from fleetward_server.config import Config, ConfigProblem, load
 from fleetward_server.generations import AuthorityProblem, roots
 from fleetward_server.lines import finish_lines
-from fleetward_server.parts import STOP_S, Part, StartFailed, spawn
+from fleetward_server.parts import Part, StartFailed, spawn
 from fleetward_server.releases.places import serves_bytes
-from fleetward_server.running import READY, RUN, Held, NotRunning, locked, running
+from fleetward_server.running import READY, RUN, locked
 from fleetward_server.upkeep import TROUBLES, publish_lists, renew_lines
 
 log = logging.getLogger("fleetward.up")
@@ -78,7 +78,7 @@ class Up:
         self._write_run()
 
     def watch(self, stopping: threading.Event | SignalEvent) -> None:
-        """Keep both running until told to stop."""
+        """Keep all of it running until told to stop."""
         while not stopping.wait(WATCH_S):
             for name, again in self._starters():
                 if not self.parts[name].alive and time.monotonic() >= self._wait_for(name):
@@ -280,26 +280,6 @@ def up(
             whole.stop()
             for number, handler in restore.items():
                 signal.signal(number, handler)
-
-
-def down(folder: Path) -> int:
-    """Stop the ``up`` of this folder and wait for its end; return its process id.
-
-    Raises:
-        NotRunning: nothing serves the folder. Held: it does not end.
-    """
-    found = running(folder)
-    if found is None:
-        stale = " (its run.json is stale)" if (folder / RUN).exists() else ""
-        raise NotRunning(f"{folder}: nothing is running{stale}")
-    pid = int(found["pid"])
-    os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + 2 * STOP_S
-    while running(folder) is not None:
-        if time.monotonic() > deadline:
-            raise Held(f"process {pid} does not end; see {folder}/server.log and broker.log")
-        time.sleep(0.05)
-    return pid
 
 
 def _on_signals(stop: threading.Event | SignalEvent, whole: Up) -> dict[signal.Signals, Any]:

@@ -85,9 +85,9 @@ def up(
 def down(folder: Dir = HERE, *, as_json: Json = False) -> None:
     """Stop what serves this folder, and wait for its end."""
     with telling(as_json=as_json), translated():
-        from fleetward_server import supervise
+        from fleetward_server import running
 
-        show.record({"stopped": supervise.down(folder)}, as_json=as_json)
+        show.record({"stopped": running.down(folder)}, as_json=as_json)
 
 
 def _lawful(label: str, text: str) -> None:
