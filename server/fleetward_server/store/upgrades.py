@@ -4,7 +4,7 @@ Of a device's assignments one counts; the others are history, by which late word
 Source: upgrade_state.py.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,19 +13,26 @@ from sqlalchemy import Select, bindparam, delete, func, insert, or_, select, upd
 from sqlalchemy.dialects import sqlite
 
 from fleetward_schemas.topics import DeviceId
-from fleetward_schemas.upgrade import Phase, Why
+from fleetward_schemas.upgrade import Phase
 from fleetward_server.store import rows
 from fleetward_server.store.ground import Ground
 from fleetward_server.store.lookups import slices
 from fleetward_server.store.masses import MassUnit
-from fleetward_server.store.rows import AnyRow, Values
+from fleetward_server.store.rows import Values
 from fleetward_server.store.statements import upsert
+from fleetward_server.store.upgrade_rows import (
+    from_assignment,
+    from_upgrade,
+    from_wanted,
+    to_assignment,
+    to_upgrade,
+    to_wanted,
+)
 from fleetward_server.store.upgrade_tables import assignment_releases, assignments, taken_assignments, upgrades
 from fleetward_server.upgrade_state import (
     Assignment,
     AssignmentSent,
     AssignmentWanted,
-    Committed,
     PutAssignment,
     PutUpgrade,
     TookAssignment,
@@ -95,7 +102,7 @@ class UpgradeUnit(MassUnit):
     def upgrade(self, device_id: DeviceId, name: str) -> Upgrade | None:
         """Return how far one piece of software got."""
         row = self._first(select(_upgrades).where(_upgrades.c.device_id == device_id, _upgrades.c.name == name))
-        return None if row is None else _to_upgrade(row)
+        return None if row is None else to_upgrade(row)
 
     def taken_version(self, device_id: DeviceId) -> int:
         """Return the highest assignment that a device spoke of, 0 for none."""
@@ -119,14 +126,14 @@ class UpgradeUnit(MassUnit):
         if row is None:
             return None
         own = select(_releases).where(_releases.c.device_id == row.device_id, _releases.c.version == row.version)
-        return _to_assignment(row, map(_to_wanted, self._all(own.order_by(_releases.c.name))))
+        return to_assignment(row, map(to_wanted, self._all(own.order_by(_releases.c.name))))
 
     def _put_assignment(self, change: PutAssignment) -> None:
         made = change.assignment
         own = update(_all).where(_all.c.device_id == made.device_id, _all.c.counts.is_(True))
         self._connection.execute(own.values(counts=False, send_at=None))
-        self._connection.execute(insert(_all), _from_assignment(made, change.send_at))
-        each = [_from_wanted(made, one) for one in made.wanted]
+        self._connection.execute(insert(_all), from_assignment(made, change.send_at))
+        each = [from_wanted(made, one) for one in made.wanted]
         if each:
             self._connection.execute(insert(_releases), each)
         caught_up = update(_taken).where(_taken.c.device_id == made.device_id, _taken.c.version < made.version)
@@ -157,7 +164,7 @@ class UpgradeUnit(MassUnit):
         )
 
     def _put_upgrade(self, change: PutUpgrade) -> None:
-        self._connection.execute(upsert(_upgrades), _from_upgrade(change.upgrade))
+        self._connection.execute(upsert(_upgrades), from_upgrade(change.upgrade))
 
 
 class UpgradeQueries(Ground):
@@ -185,7 +192,7 @@ class UpgradeQueries(Ground):
         found: list[Upgrade] = []
         for some in slices(list(devices)):
             wanted = select(_upgrades).where(_upgrades.c.device_id.in_(some))
-            found += map(_to_upgrade, self._all(wanted.order_by(_upgrades.c.device_id, _upgrades.c.name)))
+            found += map(to_upgrade, self._all(wanted.order_by(_upgrades.c.device_id, _upgrades.c.name)))
         return tuple(found)
 
     def assignments_of(self, devices: Sequence[DeviceId]) -> Mapping[DeviceId, Assignment]:
@@ -196,9 +203,9 @@ class UpgradeQueries(Ground):
             each = select(_releases).join(_all).where(_all.c.device_id.in_(some), _all.c.counts.is_(True))
             wanted: dict[str, list[Wanted]] = {}
             for row in self._all(each.order_by(_releases.c.device_id, _releases.c.name)):
-                wanted.setdefault(row.device_id, []).append(_to_wanted(row))
+                wanted.setdefault(row.device_id, []).append(to_wanted(row))
             for row in self._all(counting):
-                found[DeviceId(row.device_id)] = _to_assignment(row, wanted.get(row.device_id, ()))
+                found[DeviceId(row.device_id)] = to_assignment(row, wanted.get(row.device_id, ()))
         return found
 
     def upgrade_counts(self) -> dict[tuple[str, Phase], int]:
@@ -218,89 +225,3 @@ class UpgradeQueries(Ground):
                 own = delete(_all).where(_all.c.device_id == device_id, _all.c.version == version)
                 connection.execute(own.where(_all.c.counts.is_(False)))
         return len(gone)
-
-
-def _from_assignment(made: Assignment, send_at: datetime | None) -> Values:
-    begin, end = made.window or (None, None)
-    return {
-        "device_id": made.device_id,
-        "version": made.version,
-        "actor": made.actor,
-        "reason": made.reason,
-        "window_from": rows.maybe_stamp(begin),
-        "window_to": rows.maybe_stamp(end),
-        "created_at": rows.stamp(made.created_at),
-        "told_at": rows.maybe_stamp(made.told_at),
-        "send_at": rows.maybe_stamp(send_at),
-        "seen": made.seen,
-        "counts": True,
-    }
-
-
-def _to_assignment(row: AnyRow, wanted: Iterable[Wanted]) -> Assignment:
-    window = None if row.window_from is None else (rows.moment(row.window_from), rows.moment(row.window_to))
-    return Assignment(
-        device_id=DeviceId(row.device_id),
-        version=row.version,
-        wanted=tuple(wanted),
-        actor=row.actor,
-        reason=row.reason,
-        created_at=rows.moment(row.created_at),
-        window=window,
-        told_at=rows.maybe_moment(row.told_at),
-        seen=row.seen,
-    )
-
-
-def _from_wanted(made: Assignment, one: Wanted) -> Values:
-    return {
-        "device_id": made.device_id,
-        "version": made.version,
-        "name": one.name,
-        "target": one.target,
-        "counter": one.counter,
-        "label": one.version,
-        "sha256": one.sha256,
-        "length": one.length,
-        "url": one.url,
-    }
-
-
-def _to_wanted(row: AnyRow) -> Wanted:
-    return Wanted(row.name, row.target, row.counter, row.label, row.sha256, row.length, row.url)
-
-
-def _from_upgrade(one: Upgrade) -> Values:
-    held = one.committed
-    return {
-        "device_id": one.device_id,
-        "name": one.name,
-        "phase": one.phase,
-        "why": one.why,
-        "attempt": one.attempt,
-        "since": rows.stamp(one.since),
-        "assignment": one.assignment,
-        "word": one.word,
-        "committed_counter": None if held is None else held.counter,
-        "committed_label": None if held is None else held.version,
-        "committed_sha256": None if held is None else held.sha256,
-        "committed_at": None if held is None else rows.stamp(held.at),
-    }
-
-
-def _to_upgrade(row: AnyRow) -> Upgrade:
-    held = None
-    if row.committed_counter is not None:
-        at = rows.moment(row.committed_at)
-        held = Committed(row.committed_counter, row.committed_label, row.committed_sha256, at)
-    return Upgrade(
-        device_id=DeviceId(row.device_id),
-        name=row.name,
-        phase=Phase(row.phase),
-        why=None if row.why is None else Why(row.why),
-        attempt=row.attempt,
-        since=rows.moment(row.since),
-        assignment=row.assignment,
-        word=row.word,
-        committed=held,
-    )
