@@ -5,8 +5,8 @@ A filter is terms with spaces between, all of which hold: ``model:Slap-4 tag:sit
 is (``model:"Slap 4"``), ``-`` or ``not`` in front turns a term round. A word without a field is the beginning of an id
 or of a serial number. Nothing is every device.
 
-A filter is read at one moment, which its durations count from. ``holds`` says what it means; store/selecting.py says
-the same in SQL, and a property test holds the two together. Source: facts on fleet servers (one grammar for them all).
+A filter is read at one moment, which its durations count from. ``store/selecting.py`` says in SQL what it means, and a
+property test holds that against the same in plain Python (tests/server/meaning.py).
 """
 
 from collections.abc import Mapping
@@ -21,8 +21,7 @@ from fleetward_schemas.identity import SUB_TYPES, Certification, Purpose
 from fleetward_schemas.upgrade import Phase
 from fleetward_server.duration import EXPECTED, read_duration
 from fleetward_server.problem import Kind, OperatorProblem, nearest
-from fleetward_server.state import Device, Presence
-from fleetward_server.upgrade_state import Upgrade
+from fleetward_server.state import Presence
 
 if TYPE_CHECKING:
     from lark import Lark, Token, Tree
@@ -156,18 +155,6 @@ class Selection:
 EVERYTHING = Selection()
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A device as filters see it. certificate_ends: when the last of its live device certificates ends.
-
-    upgrades: how far its software got; ``runs`` is ``name@version`` or ``name@counter`` of what it committed.
-    """
-
-    device: Device
-    certificate_ends: datetime | None = None
-    upgrades: tuple[Upgrade, ...] = ()
-
-
 def parse(text: str, now: datetime) -> Selection:
     """Read a filter; its durations count from ``now``.
 
@@ -267,56 +254,3 @@ def _text(value: "Token") -> tuple[str, bool]:
     if "*" in plain:
         raise _wrong((value.start_pos or 0) + plain.index("*"), "'*': only at the end of a value, or in quotes")
     return plain, begins
-
-
-def holds(selection: Selection, candidate: Candidate) -> bool:
-    """Say whether a device is meant."""
-    return all(
-        any(_passes(term.field, test, candidate) for test in term.tests) != term.negated for term in selection.terms
-    )
-
-
-def _passes(field: Field, test: Test, candidate: Candidate) -> bool:
-    match test:
-        case Is(text):
-            return text in _words(field, candidate)
-        case Begins(text):
-            return any(word.startswith(text) for word in _words(field, candidate))
-        case Absent():
-            return _at(field, candidate) is None
-        case Before(limit):
-            return (at := _at(field, candidate)) is not None and at < limit
-        case After(limit):
-            return (at := _at(field, candidate)) is not None and at > limit
-
-
-def runs(one: Upgrade) -> tuple[str, ...]:
-    """Return how a filter may call what a device runs."""
-    held = one.committed
-    return () if held is None else (f"{one.name}@{held.version}", f"{one.name}@{held.counter}")
-
-
-def _at(field: Field, candidate: Candidate) -> datetime | None:
-    return candidate.device.seen_at if field is Field.SEEN else candidate.certificate_ends
-
-
-def _words(field: Field, candidate: Candidate) -> tuple[str, ...]:
-    device, identity = candidate.device, candidate.device.identity
-    several: dict[Field, tuple[str | None, ...]] = {
-        Field.NAME: (device.id, identity.serialNo),
-        Field.ID: (device.id,),
-        Field.SERIAL: (identity.serialNo,),
-        Field.MAKE: (identity.make,),
-        Field.MODEL: (identity.model,),
-        Field.TYPE: (identity.type,),
-        Field.PROVIDER: (identity.deviceProviderId,),
-        Field.STATE: (device.state, device.presence),
-        Field.LEVEL: (device.certification,),
-        Field.PURPOSE: (device.purpose,),
-        Field.REASON: (device.reason,),
-        Field.TAG: device.tags,
-        Field.VERSION: (device.agent_version,),
-        Field.RUNS: tuple(word for one in candidate.upgrades for word in runs(one)),
-        Field.UPGRADE: tuple(one.phase for one in candidate.upgrades),
-    }
-    return tuple(word for word in several[field] if word is not None)

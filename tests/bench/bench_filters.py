@@ -15,9 +15,10 @@ from pathlib import Path
 from fleetward_server.changes import AddCertificates
 from fleetward_server.mass import MassOperator
 from fleetward_server.mass_state import Action, MassWish
-from fleetward_server.selection import EVERYTHING, Candidate, Selection, holds, parse
+from fleetward_server.selection import EVERYTHING, Selection, parse
 from fleetward_server.state import Certificate, CertificateState, Device, Use
 from fleetward_server.store import Store
+from tests.server.meaning import Candidate, holds
 from tests.server.register import NOW, certificate, device, kept, made
 from tests.server.test_operator import CONFIG
 

@@ -16,21 +16,11 @@ from fleetward_schemas.identity import Certification, Purpose, may_serve
 from fleetward_schemas.upgrade import Phase
 from fleetward_server.changes import AddCertificates
 from fleetward_server.problem import Kind, OperatorProblem
-from fleetward_server.selection import (
-    ABSENT,
-    EVERYTHING,
-    FIELDS,
-    MOST_CHARS,
-    MOST_VALUES,
-    WORDS,
-    Candidate,
-    Field,
-    holds,
-    parse,
-)
+from fleetward_server.selection import ABSENT, EVERYTHING, FIELDS, MOST_CHARS, MOST_VALUES, WORDS, Field, parse
 from fleetward_server.state import Certificate, CertificateState, Device, Presence, Use
 from fleetward_server.store import Store, open_store
 from fleetward_server.upgrade_state import Committed, PutUpgrade, Upgrade
+from tests.server.meaning import Candidate, holds
 from tests.server.register import FIRST, NOW, certificate, device, identity, kept, made
 
 MODELS = ("Slap-4", "slap-4", "Slap 4", "Slap%", "Slap_4", 'Q"x*\\', "-x", "not", "a,b")

@@ -1,4 +1,4 @@
-"""A filter as a condition that the database evaluates: the same as ``selection.holds``, and a test holds them together.
+"""A filter as a condition that the database evaluates; a test holds it against the same in plain Python.
 
 Every part is true or false and never unknown, since NOT of unknown would lose a device. Nothing a person wrote becomes
 SQL; it is bound. Source: selection.py for the grammar.
