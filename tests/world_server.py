@@ -16,8 +16,9 @@ from fleetward_schemas import moment
 from fleetward_schemas.certificates import Anchors, Unit, common_name, public_key, read_certificate, thumbprint
 from fleetward_schemas.clock import TimeAnswer, TimeQuestion
 from fleetward_schemas.enrol import Challenge, Enrol, Enrolled, Hello, Settings
-from fleetward_schemas.envelope import Draft, Header, Members, Opened, open_sealed, read_body, seal
+from fleetward_schemas.envelope import Draft, Members, Opened, open_sealed, read_body, seal
 from fleetward_schemas.errors import Code, Refused
+from fleetward_schemas.header import Header
 from fleetward_schemas.identity import (
     Certification,
     DigitalId,

@@ -8,25 +8,20 @@ Source: C2 (signed both ways, moment in milliseconds inside, digital ID in every
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, Protocol
 
 from msgspec import Meta
 
 from fleetward_schemas import moment
-from fleetward_schemas.certificates import MAX_X5C, public_key, read_certificate
 from fleetward_schemas.errors import Code, LocalMistake, Refused
-from fleetward_schemas.jws import Alg, PrivateKey, PublicKey, alg_for, alg_of, compact, header_alg, split, verify
+from fleetward_schemas.header import TYP, Header, header_segment, read_header
+from fleetward_schemas.jws import PrivateKey, PublicKey, alg_for, alg_of, compact, split, verify
 from fleetward_schemas.messages import AHEAD_S, KINDS, Kind
 from fleetward_schemas.presence import Status
 from fleetward_schemas.replay import ReplayWindow
 from fleetward_schemas.shapes import Body, MessageId, Moment, UpBody
-from fleetward_schemas.strict import MAX_ENVELOPE_BYTES, b64_der, b64url, b64url_decode, read_object, show_der
+from fleetward_schemas.strict import MAX_ENVELOPE_BYTES, read_object, show_der
 from fleetward_schemas.topics import Address, Direction, Principal, Role, read_topic
-
-TYP = "fw1+jws"
-SHORT_HEADER_CHARS = 160
-"""A header by thumbprint has about 130 characters; one by chain has thousands."""
 
 
 class Members(UpBody, frozen=True, kw_only=True):
@@ -45,15 +40,6 @@ class Members(UpBody, frozen=True, kw_only=True):
 
 class DownMembers(Members, frozen=True, forbid_unknown_fields=False):
     """Downlink: an old agent ignores members it does not know."""
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """The protected header. Exactly one of x5c (DER, leaf first, root left out) and x5t (thumbprint) is set."""
-
-    alg: Alg
-    x5c: tuple[bytes, ...] | None
-    x5t: str | None
 
 
 class Opened(NamedTuple):
@@ -94,16 +80,12 @@ class Seal:
     @classmethod
     def by_chain(cls, key: PrivateKey, chain: tuple[bytes, ...]) -> "Seal":
         """Seal with the whole chain in ``x5c``: server messages, and those of ``f-`` principals."""
-        return cls(key, _header_segment({"alg": alg_of(key), "typ": TYP, "x5c": [show_der(der) for der in chain]}))
+        return cls(key, header_segment({"alg": alg_of(key), "typ": TYP, "x5c": [show_der(der) for der in chain]}))
 
     @classmethod
     def by_thumbprint(cls, key: PrivateKey, x5t: str) -> "Seal":
         """Seal with ``x5t#S256`` of the device certificate: messages of devices."""
-        return cls(key, _header_segment({"alg": alg_of(key), "typ": TYP, "x5t#S256": x5t}))
-
-
-def _header_segment(header: dict[str, Any]) -> bytes:
-    return b64url(json.dumps(header, separators=(",", ":")).encode()).encode()
+        return cls(key, header_segment({"alg": alg_of(key), "typ": TYP, "x5t#S256": x5t}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,45 +187,6 @@ def read_body(opened: Opened) -> Body:
         return opened.kind.body.read(opened.members.body)
     except Refused as refusal:
         raise Refused(Code.BAD_BODY, f"{opened.kind.name} {refusal.detail}") from None
-
-
-def read_header(segment: bytes) -> Header:
-    """Read a protected header: exactly alg, typ, and one of x5c and x5t#S256.
-
-    Raises:
-        Refused: ``malformed`` or ``bad-alg``.
-    """
-    return _short_header(segment) if len(segment) <= SHORT_HEADER_CHARS else _long_header(segment)
-
-
-# What fills these is not yet believed, so they are small: a hostile broker must not own a device's memory.
-@lru_cache(maxsize=8192)
-def _short_header(segment: bytes) -> Header:
-    return _header(segment)
-
-
-@lru_cache(maxsize=256)
-def _long_header(segment: bytes) -> Header:
-    return _header(segment)
-
-
-def _header(segment: bytes) -> Header:
-    header = read_object(b64url_decode(segment))
-    chain, x5t = header.get("x5c"), header.get("x5t#S256")
-    if header.keys() not in ({"alg", "typ", "x5c"}, {"alg", "typ", "x5t#S256"}) or header["typ"] != TYP:
-        # jku, jwk, x5u, kid and crit end here: what is not expected is never followed.
-        raise Refused(Code.MALFORMED, f"a header is alg, typ {TYP} and one of x5c, x5t#S256")
-    alg = header_alg(header)
-    if x5t is not None:
-        if not isinstance(x5t, str) or not x5t.isascii() or len(b64url_decode(x5t.encode())) != 32:
-            raise Refused(Code.MALFORMED, "x5t#S256 is 32 bytes in base64url")
-        return Header(alg, None, x5t)
-    if not isinstance(chain, list) or not 1 <= len(chain) <= MAX_X5C or not all(isinstance(c, str) for c in chain):
-        raise Refused(Code.MALFORMED, f"x5c is 1..{MAX_X5C} certificates")
-    ders = tuple(b64_der(c) for c in chain)
-    if alg_of(key := public_key(read_certificate(ders[0]))) is not alg:
-        raise Refused(Code.BAD_ALG, f"{alg} with a key for {alg_of(key)}")
-    return Header(alg, ders, None)
 
 
 def _direction(topic: str) -> Direction:

@@ -13,7 +13,8 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from fleetward_schemas.envelope import TYP, DownMembers, Members
+from fleetward_schemas.envelope import DownMembers, Members
+from fleetward_schemas.header import TYP
 from fleetward_schemas.identity import MAX_DIGITAL_ID_CHARS, DigitalId, ServerId
 from fleetward_schemas.inventory import DeviceInfo
 from fleetward_schemas.jws import Alg

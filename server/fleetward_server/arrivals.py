@@ -1,8 +1,8 @@
 """Whom arrivals speak of, before anything in them is believed: what to read at once, and whose counter moves."""
 
 from fleetward_broker.line import Arrived
-from fleetward_schemas.envelope import read_header
 from fleetward_schemas.errors import Refused
+from fleetward_schemas.header import read_header
 from fleetward_schemas.topics import DeviceId, Direction, read_topic
 from fleetward_server.store import Unit
 

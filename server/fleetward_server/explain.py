@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fleetward_schemas.certificates import Anchors, key_thumbprint, server_signer
-from fleetward_schemas.envelope import Header, Members, Opened, Trust, open_sealed, read_body
+from fleetward_schemas.envelope import Members, Opened, Trust, open_sealed, read_body
 from fleetward_schemas.errors import Code, Refused
+from fleetward_schemas.header import Header
 from fleetward_schemas.jws import PublicKey
 from fleetward_schemas.topics import Direction, Principal, read_topic
 from fleetward_server.caches import Caches

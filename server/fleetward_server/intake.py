@@ -23,9 +23,10 @@ from fleetward_schemas.certificates import (
 )
 from fleetward_schemas.commands import Result
 from fleetward_schemas.enrol import Enrol, State
-from fleetward_schemas.envelope import Header, Members, Opened, admit, read_body
+from fleetward_schemas.envelope import Members, Opened, admit, read_body
 from fleetward_schemas.errors import Code, LocalMistake, Refused
 from fleetward_schemas.foreign import Anchor, ForeignAnchors
+from fleetward_schemas.header import Header
 from fleetward_schemas.identity import Certification, SignedIdentity, device_id, read_identity
 from fleetward_schemas.inventory import Info
 from fleetward_schemas.jws import PublicKey

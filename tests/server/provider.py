@@ -12,7 +12,8 @@ from fleetward_broker.signers import make_key
 from fleetward_sandbox.factory import CHIP
 from fleetward_schemas.certificates import Unit, key_thumbprint, thumbprint
 from fleetward_schemas.enrol import State
-from fleetward_schemas.envelope import Header, Members, Opened
+from fleetward_schemas.envelope import Members, Opened
+from fleetward_schemas.header import Header
 from fleetward_schemas.identity import Certification, DigitalId, Environment, Purpose, SignedIdentity, device_id
 from fleetward_schemas.jws import Alg, PrivateKey
 from fleetward_schemas.messages import KINDS
