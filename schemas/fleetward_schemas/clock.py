@@ -15,7 +15,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from fleetward_schemas import moment
-from fleetward_schemas.drift import MILLION, NOTHING_MEASURED, Measuring, Rate, Sample, bound_ppm
+from fleetward_schemas.drift import MILLION, NOTHING_MEASURED, Measuring, Rate, Sample, bound_ppm, longest, shortest
 from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.shapes import Digest, DownBody, Moment, UpBody
 
@@ -100,11 +100,11 @@ class Clock:
 
     def earliest_at(self, boot_us: int) -> int:
         """Return the earliest true time possible now: our oscillator may run fast."""
-        return self.earliest_us + (0 if self.held else _shortest(max(0, boot_us - self.boot_us), self.bound_ppm))
+        return self.earliest_us + (0 if self.held else shortest(max(0, boot_us - self.boot_us), self.bound_ppm))
 
     def latest_at(self, boot_us: int) -> int:
         """Return the latest true time possible now: our oscillator may run slow."""
-        return min(FAR_FUTURE_US, self.latest_us + _longest(max(0, boot_us - self.boot_us), self.bound_ppm))
+        return min(FAR_FUTURE_US, self.latest_us + longest(max(0, boot_us - self.boot_us), self.bound_ppm))
 
     def wide_at(self, width_us: int) -> int:
         """Return the boot clock from which the interval is at least ``width_us`` wide, or within 1 % of it."""
@@ -176,7 +176,7 @@ def _sample(question: Question, answer: TimeAnswer, boot_us: int, drift_ppm: int
         raise Refused(Code.STALE, f"delay {delay // MILLISECOND_US} ms: 0..{most // MILLISECOND_US} ms count")
     radius = answer.radiusMs * MILLISECOND_US
     # received + elapsed is sent + delay; elapsed was measured by our oscillator, which may run slow.
-    return Sample(sent_us - radius, received_us + _longest(elapsed, drift_ppm) + radius, boot_us)
+    return Sample(sent_us - radius, received_us + longest(elapsed, drift_ppm) + radius, boot_us)
 
 
 def hold(clock: Clock, boot_us: int) -> Clock:
@@ -196,7 +196,7 @@ def wake(clock: Clock, boot_us: int, slept_us: int) -> Clock:
     if more < SLEEP_LEAST_US:
         return clock
     earliest = clock.earliest_at(boot_us)
-    earliest -= 0 if clock.held else min(SLEEP_ERROR_US, _shortest(more, clock.bound_ppm))
+    earliest -= 0 if clock.held else min(SLEEP_ERROR_US, shortest(more, clock.bound_ppm))
     latest = min(FAR_FUTURE_US, clock.latest_at(boot_us) + SLEEP_ERROR_US)
     awake = replace(clock, question=None, measuring=clock.measuring.broken(), slept_us=slept_us)
     return replace(awake, earliest_us=earliest, latest_us=latest, boot_us=boot_us)
@@ -248,21 +248,6 @@ def _raise(clock: Clock, floor_us: int, boot_us: int) -> Clock:
     return replace(
         clock, earliest_us=floor_us, latest_us=latest if floor_us <= latest else FAR_FUTURE_US, boot_us=boot_us
     )
-
-
-def _shortest(age_us: int, drift_ppm: int) -> int:
-    """Return the shortest true stretch behind ``age_us``: a fast oscillator shows (1 + drift) of it."""
-    return age_us - _share(age_us, drift_ppm, MILLION + drift_ppm)
-
-
-def _longest(age_us: int, drift_ppm: int) -> int:
-    """Return the longest true stretch behind ``age_us``: a slow oscillator shows only (1 - drift) of it."""
-    return age_us + _share(age_us, drift_ppm, MILLION - drift_ppm)
-
-
-def _share(age_us: int, part: int, whole: int) -> int:
-    """Return age x part / whole, rounded up."""
-    return -(-age_us * part // whole)
 
 
 def _us(at: datetime) -> int:

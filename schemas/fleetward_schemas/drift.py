@@ -59,6 +59,21 @@ def bound_ppm(configured_ppm: int, rate: Rate | None) -> int:
     return min(MOST_PPM, rate.most_ppm)
 
 
+def shortest(age_us: int, drift_ppm: int) -> int:
+    """Return the shortest true stretch behind ``age_us``: a fast oscillator shows (1 + drift) of it."""
+    return age_us - _share(age_us, drift_ppm, MILLION + drift_ppm)
+
+
+def longest(age_us: int, drift_ppm: int) -> int:
+    """Return the longest true stretch behind ``age_us``: a slow oscillator shows only (1 - drift) of it."""
+    return age_us + _share(age_us, drift_ppm, MILLION - drift_ppm)
+
+
+def _share(age_us: int, part: int, whole: int) -> int:
+    """Return age x part / whole, rounded up."""
+    return -(-age_us * part // whole)
+
+
 @dataclass(frozen=True, slots=True)
 class Measuring:
     """A measurement under way. since: the answer it counts from. rate: the best there is."""
