@@ -8,20 +8,21 @@ import sqlite3
 from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
 
-from fleetward_agent import clock, desk, dialing, presence, receipts, sending, upgrade_reading
+from fleetward_agent import clock, desk, dialing, presence, sending, upgrade_reading
 from fleetward_agent.birth import born, with_suffixes
+from fleetward_agent.commit import commit
 from fleetward_agent.crafts import Crafts
 from fleetward_agent.due import due_us
 from fleetward_agent.hands import SlowWork
 from fleetward_agent.instant import SECOND_US, Instant
 from fleetward_agent.known import known_to
-from fleetward_agent.listening import Listening
 from fleetward_agent.origin import Origin
+from fleetward_agent.own_line import OwnLine
 from fleetward_agent.parts import Options, Parts
 from fleetward_agent.pool import Job
 from fleetward_agent.session import Session
 from fleetward_agent.trust import Chains
-from fleetward_agent.turn import Effect, Note, Say, Spent, Turn
+from fleetward_agent.turn import Effect, Note, Say, Turn
 from fleetward_agent.upgrade_effects import UpgradeEffect, UpgradeOutcome
 from fleetward_agent.walk import DOORS, Door, Stage
 from fleetward_agent.world import World
@@ -29,7 +30,6 @@ from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.line import Arrived, Connected, Delivered, Dial, Event, LineId, Link, Loss, Lost, Will
 from fleetward_schemas.errors import LocalMistake, Refused
 from fleetward_schemas.presence import StatusReason
-from fleetward_schemas.receipts import AlertCode
 from fleetward_schemas.topics import DeviceId, up
 
 __all__ = ["Device", "Options", "Parts"]
@@ -47,7 +47,6 @@ class Device:
         self.parts = parts
         self.options = options or Options()
         self.id: DeviceId = origin.device_id
-        self.line: LineId | None = None
         self.shutting = False
         self.slow = SlowWork(parts.hands)
         self._chains = Chains(origin.anchors)
@@ -55,9 +54,13 @@ class Device:
         self._stalled_us = 0
         self._session: Session | None = None
         self._world: World | None = None
-        self._link: Link | None = None
+        self._line = OwnLine()
         self._lines: MutableMapping[LineId, Device] = {}
-        self._listening = Listening()
+
+    @property
+    def line(self) -> LineId | None:
+        """Its line, if there is one."""
+        return self._line.id
 
     @property
     def session(self) -> Session:
@@ -87,7 +90,8 @@ class Device:
         Raises:
             StateProblem: the state is damaged. OSError, sqlite3.Error: it cannot be read or written.
         """
-        self._link, self._world, self._lines = link, world, lines
+        self._line.begin(link)
+        self._world, self._lines = world, lines
         at = world.instant()
         self.parts.state.sweep()
         kept = self.parts.state.load()
@@ -115,7 +119,8 @@ class Device:
         if self._apply(desk.step(self.session, at), at):
             self._pump(at)
             self._match(at)
-            self._listen()
+            if self.session.connected:
+                self._line.listen(upgrade_reading.topics(self.session))
 
     def on_event(self, event: Event, at: Instant) -> None:
         """Take one event of this device's line."""
@@ -129,7 +134,7 @@ class Device:
                 self._apply(replace(turn, notes=(*turn.notes, Note("line", (("detail", detail[:200]),)))), at)
             case Arrived(line=line) if line == self.line:
                 self._spend(event.topic, event.payload)
-                self._listening.heard(event.topic)
+                self._line.heard(event.topic)
                 self._take(event, at)
             case Delivered() | _:
                 # A broker's word proves nothing end to end; a line we left has nothing to tell.
@@ -156,8 +161,7 @@ class Device:
         self._apply(desk.keep_clock(self.session, at), at)
         self.shutting = True
         self.slow.stop()
-        if self.line is not None and self._link is not None:
-            self._link.close(self.line)
+        self._line.close()
 
     def _take(self, arrived: Arrived, at: Instant) -> None:
         if not desk.may_look(self.session, arrived.topic, at):
@@ -180,8 +184,8 @@ class Device:
         """Commit, acknowledge, speak, act; say whether the commit held."""
         if not self._commit(turn, at):
             return False
-        if arrived is not None and arrived.qos and self._link is not None:
-            self._link.ack(arrived)
+        if arrived is not None:
+            self._line.ack(arrived)
         for note in turn.notes:
             self._log(note)
         for say in turn.says:
@@ -192,19 +196,11 @@ class Device:
 
     def _commit(self, turn: Turn, at: Instant) -> bool:
         try:
-            if turn.session.kept != self.session.kept:
-                self.parts.state.save(turn.session.kept)
-            budget = self.session.budget
-            changes = (*turn.changes, Spent(budget.day, budget.spent)) if budget.bytes_per_day else turn.changes
-            gone = self.parts.outbox.commit(changes) if turn.changes else 0
+            self._session = commit(turn, self.session, self.parts, at)
         except (sqlite3.Error, OSError) as error:
             where = self.parts.outbox.path or "memory"
             self._stall(at, Note("storage-failed", (("file", str(where)), ("problem", str(error)))))
             return False
-        self._session = turn.session
-        if gone:
-            tallied = receipts.tally(turn.session, AlertCode.OUTBOX_FULL, at, gone)
-            self._session = replace(tallied, open_report=None)
         return True
 
     def _act(self, effect: Effect, at: Instant) -> None:
@@ -235,7 +231,7 @@ class Device:
 
     def _say(self, say: Say, at: Instant) -> None:
         """Seal and publish; what belongs to another door than the open one is not said."""
-        if self._link is None or self.line is None or DOORS[self.stage] != self.session.door:
+        if self.line is None or DOORS[self.stage] != self.session.door:
             return
         try:
             sealed = self._crafts.seal(self.session, say, at)
@@ -244,7 +240,7 @@ class Device:
             return
         topic = up(self.session.principal, say.kind)
         self._spend(topic, sealed)
-        self._link.publish(self.line, topic, sealed)
+        self._line.publish(topic, sealed)
 
     def _match(self, at: Instant) -> None:
         """Make the line fit the stage: close one at the wrong door, open one where there is none."""
@@ -255,7 +251,7 @@ class Device:
             self._open(door, at)
 
     def _open(self, door: Door, at: Instant) -> None:
-        if self._link is None or self._world is None:
+        if self._world is None:
             raise LocalMistake("the device was not begun")
         try:
             shown = self._crafts.shown_at(door, self.session)
@@ -265,8 +261,7 @@ class Device:
             return
         self._session = dialing.opening(self.session, door)
         bare = dialing.dial(self.session, door, self.options, context)
-        self.line = self._link.open(lambda: self._dial(bare))
-        self._lines[self.line] = self
+        self._lines[self._line.open(lambda: self._dial(bare))] = self
 
     def _dial(self, bare: Dial) -> Dial:
         """Return the dial with a will signed this moment, where there is to be one."""
@@ -283,22 +278,15 @@ class Device:
 
     def _hang_up(self, at: Instant, loss: Loss | None = None) -> None:
         """Close the line; after a failure of our own, wait as after a loss."""
-        if self.line is not None and self._link is not None:
-            self._link.close(self.line)
+        self._line.close()
         self._forget_line()
         after = dialing.hung_up(self.session) if loss is None else dialing.on_lost(self.session, loss, at).session
         self._session = replace(after, dial_us=max(after.dial_us, at.boot_us))
 
-    def _listen(self) -> None:
-        """Listen to what is wanted of the release repository, on a line that stands."""
-        if self.line is not None and self._link is not None and self.session.connected:
-            self._listening.match(self._link, self.line, upgrade_reading.topics(self.session))
-
     def _forget_line(self) -> None:
         if self.line is not None:
-            self._listening.reopened()
             self._lines.pop(self.line, None)
-        self.line = None
+        self._line.forget()
 
     def _stall(self, at: Instant, note: Note) -> None:
         self._stalled_us = at.after_s(STALL_S)

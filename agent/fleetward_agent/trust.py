@@ -11,8 +11,9 @@ from datetime import datetime
 
 from fleetward_schemas.certificates import Anchors, Chain, server_signer, thumbprint
 from fleetward_schemas.clock import Clock, accept_signer
-from fleetward_schemas.envelope import Header, Members
+from fleetward_schemas.envelope import Members
 from fleetward_schemas.errors import Code, Refused
+from fleetward_schemas.header import Header
 from fleetward_schemas.identity import Environment, ServerId
 from fleetward_schemas.jws import PublicKey, header_alg, split, verify
 from fleetward_schemas.moment import parse
