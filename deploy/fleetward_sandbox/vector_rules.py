@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from fleetward_sandbox.vector_author import digest
 from fleetward_sandbox.vector_cases import ACCEPTED, DUPLICATE, dumps, sealed, signer
-from fleetward_sandbox.vector_good import digest
 from fleetward_sandbox.vector_pki import IDENTITY_A, IDENTITY_B, Cast
 from fleetward_schemas.errors import Code
 from fleetward_schemas.identity import device_id

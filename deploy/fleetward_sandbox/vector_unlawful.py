@@ -8,8 +8,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from fleetward_sandbox.vector_author import SEQ, message_id
 from fleetward_sandbox.vector_cases import Case, Spoiler
-from fleetward_sandbox.vector_good import SEQ, message_id
 from fleetward_sandbox.vector_pki import IDENTITY_A, NOW, Cast
 from fleetward_schemas.errors import Code
 from fleetward_schemas.identity import sign_identity

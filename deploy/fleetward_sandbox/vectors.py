@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from fleetward_sandbox import vector_forged, vector_rules, vector_speakers, vector_unlawful, vector_upgrades
+from fleetward_sandbox.vector_author import Author
 from fleetward_sandbox.vector_cases import Case
-from fleetward_sandbox.vector_good import Author, accepted
+from fleetward_sandbox.vector_good import accepted
 from fleetward_sandbox.vector_pki import assemble
 
 KEYS = "keys"

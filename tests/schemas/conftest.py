@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetward_sandbox.vector_good import Author
+from fleetward_sandbox.vector_author import Author
 from fleetward_sandbox.vector_pki import assemble
 
 FOLDER = Path(__file__).parents[2] / "schemas" / "vectors"

@@ -7,13 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleetward_sandbox.vector_author import SEQ, message_id
 from fleetward_sandbox.vector_cases import Spoiler, dumps
-from fleetward_sandbox.vector_good import OFFLINE, ONLINE, READING, SEQ, message_id
+from fleetward_sandbox.vector_good import OFFLINE, ONLINE, READING
 from fleetward_sandbox.vector_pki import NOW
 from fleetward_schemas.certificates import public_key, read_certificate, thumbprint
 from fleetward_schemas.clock import Beacon, TimeQuestion
-from fleetward_schemas.envelope import Draft, Seal, admit, open_sealed, read_body, read_header, seal
+from fleetward_schemas.envelope import Draft, Seal, admit, open_sealed, read_body, seal
 from fleetward_schemas.errors import Code, LocalMistake, Refused
+from fleetward_schemas.header import read_header
 from fleetward_schemas.replay import WIDTH, ReplayWindow
 from fleetward_schemas.strict import b64url
 from fleetward_schemas.telemetry import MAX_READINGS, METRICS, Telemetry
