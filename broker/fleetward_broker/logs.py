@@ -1,10 +1,12 @@
 """Log lines: one per event, its name and its fields, as text or JSON, to stderr. Never a payload, key or PIN.
 
-What a field may hold is bounded: a long or binary value is shown by its length. Source: architecture style 8; C10.
+What a line may hold is bounded: a long value is cut, and what is binary or opaque is shown by its length, however deep
+it lies and whoever says it, a library's exception too. Source: architecture style 8; C10.
 """
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 from typing import TextIO
@@ -12,6 +14,10 @@ from typing import TextIO
 FORMATS = ("text", "json")
 LEVELS = ("debug", "info", "warning", "error")
 MOST_CHARS = 300
+MOST_RUN = 200
+"""Longer than any name, hash or key's thumbprint, and than the path of a file should be."""
+_OPAQUE = re.compile(rf"[A-Za-z0-9+/_=-]{{{MOST_RUN + 1},}}")
+_BYTES = re.compile(r"""\bb(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -30,7 +36,7 @@ class EventFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[0] is not None:
             fields["error"] = record.exc_info[0].__name__
             fields["detail"] = _plain(str(record.exc_info[1]))
-        event = _plain(record.getMessage())
+        event = _quiet(record.getMessage())
         if self._json:
             return json.dumps({"at": at, "level": record.levelname.lower(), "event": event, **fields}, default=str)
         shown = " ".join(f"{name}={_quoted(value)}" for name, value in fields.items())
@@ -42,12 +48,19 @@ def _plain(value: object) -> object:
         return f"<{len(value)} bytes>"
     if isinstance(value, (bool, int, float)) or value is None:
         return value
-    text = str(value)
-    return text if len(text) <= MOST_CHARS else f"{text[:MOST_CHARS]}... ({len(text)} characters)"
+    return _quiet(str(value))
+
+
+def _quiet(text: str) -> str:
+    """Return a text on one line, without what is binary or opaque in it, and cut."""
+    text = _BYTES.sub("<bytes>", text)
+    text = _OPAQUE.sub(lambda found: f"<{len(found[0])} characters>", text)
+    shown = "".join(one if one.isprintable() else " " for one in text[:MOST_CHARS])
+    return shown if len(text) <= MOST_CHARS else f"{shown}... ({len(text)} characters)"
 
 
 def _quoted(value: object) -> str:
-    text = str(value).replace("\n", " ")
+    text = str(value)
     return f'"{text}"' if " " in text or not text else text
 
 

@@ -1,9 +1,11 @@
-"""A log line is an event and its fields: bounded, on one line, never bytes, never a trace (C10)."""
+"""A log line is an event and its fields: bounded, on one line, never bytes, nothing opaque, never a trace (C10)."""
 
+import base64
 import io
 import json
 import logging
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -20,8 +22,40 @@ def test_bytes_are_told_by_their_number_alone() -> None:
     assert json.loads(EventFormatter("json").format(record(payload=b"secret")))["payload"] == "<6 bytes>"
 
 
+SECRETS = b"\xff\xd8\xff\xe0'quoted\"\\"
+
+
 @pytest.mark.parametrize("form", ["text", "json"])
-@pytest.mark.parametrize("value", ["x" * 10_000, {"inner": "x" * 10_000}, ["x" * 10_000]])
+@pytest.mark.parametrize("value", [[SECRETS], {"inner": {"deep": SECRETS}}, (1, bytearray(SECRETS)), KeyError(SECRETS)])
+def test_bytes_are_not_shown_however_deep_they_lie(form: str, value: object) -> None:
+    line = EventFormatter(form).format(record(detail=value))
+    assert "quoted" not in line
+    assert "<bytes>" in line
+
+
+def test_what_a_library_says_of_bytes_is_not_shown_either() -> None:
+    said = logging.LogRecord("paho", logging.DEBUG, __file__, 1, "received %s", ([SECRETS],), None)
+    assert "received [<bytes>]" in EventFormatter("text").format(said)
+    try:
+        raise ValueError(SECRETS)
+    except ValueError:
+        line = EventFormatter("json").format(record(exc_info=sys.exc_info()))
+    assert json.loads(line)["detail"] == "<bytes>"
+
+
+@pytest.mark.parametrize("alphabet", [base64.b64encode, base64.urlsafe_b64encode, bytes.hex])
+def test_an_opaque_run_is_told_by_its_length_alone(alphabet: Callable[[bytes], bytes | str]) -> None:
+    made = alphabet(bytes(range(256)))
+    run = made if isinstance(made, str) else made.decode()
+    line = EventFormatter("text").format(record(detail=f"before {run} behind"))
+    assert f'detail="before <{len(run)} characters> behind"' in line
+    thumbprint, path = "A" * 64, "/var/lib/fleetward/" + "a" * 100
+    assert thumbprint in EventFormatter("text").format(record(detail=thumbprint))
+    assert path in EventFormatter("text").format(record(detail=path))
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("value", ["x y" * 10_000, "x" * 10_000, {"inner": "x y" * 10_000}, ["x y" * 10_000]])
 def test_a_long_value_is_cut_wherever_it_lies(form: str, value: object) -> None:
     assert len(EventFormatter(form).format(record(detail=value))) < MOST_CHARS + 200
 
@@ -31,7 +65,9 @@ def test_a_short_value_is_shown() -> None:
 
 
 def test_a_line_is_one_line() -> None:
+    said = logging.LogRecord("library", logging.INFO, __file__, 1, "two\r\nlines\x1b[2J", None, None)
     assert "\n" not in EventFormatter("text").format(record(detail="two\nlines"))
+    assert EventFormatter("text").format(said).endswith("two  lines [2J")
 
 
 def test_an_exception_is_named_without_the_values_around_it() -> None:
