@@ -16,6 +16,7 @@ from fleetward_schemas.enrol import State
 from fleetward_schemas.errors import Code, LocalMistake, Refused
 from fleetward_schemas.identity import Certification, Environment, Purpose
 from fleetward_schemas.moment import show
+from fleetward_schemas.strict import b64url
 from fleetward_schemas.topics import DeviceId
 from fleetward_server import doctor
 from fleetward_server.changes import PutDevice
@@ -26,7 +27,7 @@ from fleetward_server.mosip import answers, queue
 from fleetward_server.mosip.answers import Fault, Meaning, faults, judged, meaning
 from fleetward_server.mosip.encryption import EncryptionCertificate
 from fleetward_server.mosip.exchange import Answer
-from fleetward_server.mosip.profiles import Told, Voice, code_found, hotlist_id, is_fresh
+from fleetward_server.mosip.profiles import Told, Voice, about, code_found, hotlist_id, is_fresh
 from fleetward_server.mosip.queue import NEXT, Act, Due, Task, TaskEvent, TaskState, due, new_task
 from fleetward_server.mosip.settings import MosipTable, Profile
 from fleetward_server.mosip.signing import ProviderSeal, loose, read_unsigned_answer
@@ -220,9 +221,13 @@ def test_errors_are_found_however_they_are_spelled(body):
     assert faults(Answer(200, body, {})) == (Fault("A-1", "m"),)
 
 
-@pytest.mark.parametrize(
-    "body", [{}, {"errors": []}, {"errors": None}, {"errors": "x"}, {"errors": [{"message": "x"}]}]
-)
+@pytest.mark.parametrize("body", [{"errors": "x"}, {"errors": [{"message": "x"}]}, {"errors": 7}, {"error": [None]}])
+def test_an_error_that_cannot_be_read_is_one(body):
+    (fault,) = faults(Answer(200, body, {}))
+    assert (fault.code, meaning(fault)) == (answers.UNREADABLE, Meaning.UNKNOWN)
+
+
+@pytest.mark.parametrize("body", [{}, {"errors": []}, {"errors": None}, {"error": "invalid_client"}, {"error": {}}])
 def test_no_error_is_none(body):
     assert faults(Answer(200, body, {})) == ()
 
@@ -372,10 +377,11 @@ def masterdata_answer(**said: Any) -> str:
 
 
 def test_masterdatas_three_segments_are_read_though_they_are_no_jws():
-    text = masterdata_answer(status="REGISTERED", deviceCode="c")
-    assert read_unsigned_answer(text) == {"status": "REGISTERED", "deviceCode": "c"}
+    identity = b64url(L0.identity.json().encode())
+    text = masterdata_answer(status="REGISTERED", deviceCode="c", digitalId=identity)
+    assert read_unsigned_answer(text) == {"status": "REGISTERED", "deviceCode": "c", "digitalId": identity}
     answer = Answer(200, {"response": text, "errors": None}, {})
-    assert voice(Profile.MASTERDATA).told(task(), answer, NOW) == Told("c")
+    assert voice(Profile.MASTERDATA).told(task(), answer, NOW) == Told("c", about(L0.identity))
 
 
 @pytest.mark.parametrize(
@@ -389,6 +395,8 @@ def test_masterdatas_three_segments_are_read_though_they_are_no_jws():
         masterdata_answer(status="OTHER", deviceCode="c"),
         masterdata_answer(status="Registered"),
         masterdata_answer(status="Registered", deviceCode="c" * 37),
+        masterdata_answer(status="Registered", deviceCode="c"),
+        masterdata_answer(status="Registered", deviceCode="c", digitalId=7),
     ],
 )
 def test_an_answer_that_says_nothing_is_refused(response):
@@ -473,6 +481,8 @@ def test_an_operator_sees_what_was_refused_with_its_code_and_has_it_told_again(p
     [
         (("retry",), 2),
         (("retry", "1", "--all"), 2),
+        (("retry", "1", "--device-code", "k\u00f6d"), 2),
+        (("retry", "1", "--device-code", "c" * 37), 2),
         (("retry", "--all", "--device-code", "x"), 2),
         (("retry", "9"), 3),
         (("retry", "3"), 5),

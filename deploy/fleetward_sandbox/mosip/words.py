@@ -66,6 +66,21 @@ PARTNERS = {
     "future": ("KER-PMS-020", "Future Dated Certificate not allowed to upload."),
     "short": ("KER-KMS-021", "The PARTNER Certificate validity is less than required minimum validity"),
 }
+CHIPS = {
+    "field": ("PMS_PRT_500", "value is empty or null"),
+    "no maker": ("PMP_AUT_030", "The FTP provider is either inactive or does not exist."),
+    "no chip": ("PMP_AUT_031", "ftp chip id not exists."),
+    "exists": ("PMP_AUT_032", "FTM Chip details already exists for the same make and model"),
+    "another's": ("PMP_AUT_034", "Ftp chip detail id and ftp provider id not mappped. "),
+    "status": (
+        "PMP_AUT_038",
+        (
+            "The certificate can only be uploaded for FTM that is either pending certificate upload or has an approved "
+            "status."
+        ),
+    ),
+    "deactivated": ("PMP_AUT_039", "FTM chip is deactivated."),
+}
 AUTH = ("KER-ATH-401", "Authentication Failed")
 LOGIN = ("KER-ATH-003", "Invalid clientid or secretkey")
 KEYMANAGER = {"unknown": ("KER-KMS-002", "ApplicationId not found in Key Policy. Key/CSR generation not allowed.")}

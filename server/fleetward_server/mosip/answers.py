@@ -1,6 +1,7 @@
 """What MOSIP's codes mean for a task: done after all, again later, with fresher data, or not before somebody acts.
 
-HTTP 200 says nothing; ``errors`` does, and two codes mean two things each, told apart by their text. Source: partner
+HTTP 200 says nothing; ``errors`` does, and two codes mean two things each, told apart by their text. What MOSIP says is
+cut and made printable before it is kept or shown. Source: partner
 management 1.1.5 and 1.2.2, masterdata 1.0.9 and 1.1.3, hotlist 1.2, keymanager and the authentication adapter, as
 published; tests/server/test_mosip_codes.py holds the lists.
 """
@@ -71,10 +72,19 @@ AGAIN = {
     "PMS_PRT_500": "Unable to process the request",
     "KER-KMS-500": "the keymanager failed",
     "KER-MSD-500": "masterdata failed",
+    "KER-ATH-001": "Error occur while parsing error from response: its login service could not be read",
+    "KER-ATH-002": "Fail to connect to auth service",
+    "KER-ATH-021": "Error Occured while getting access token from keycloak",
+    "KER-ATH-025": "Exception occured while consuming service",
+    "KER-ATH-500": "Server error occured: its login service failed",
 }
 TOKEN = {
+    "KER-ATH-006": "Cookies are empty",
+    "KER-ATH-007": "Token is not present in cookies",
+    "KER-ATH-008": "Token is not present in datastore",
     "KER-ATH-401": "Authentication Failed",
     "KER-ATH-402": "the token expired",
+    "KER-ATH-403": "Forbidden: the role that this takes is not given to [mosip] client_id there",
     "PMS-ATH-401": "Authentication Failed",
     "ADM-HTL-012": "Authorization Failed",
     "ADM-HTL-013": "Authentication Failed",
@@ -158,6 +168,12 @@ REFUSED = {
     "KER-KMS-012": "no key for this application and reference",
     "KER-KMS-013": "no unique key for this application and reference",
     "KER-ATH-003": "Invalid clientid or secretkey",
+    "KER-ATH-004": "Error while validating the request",
+    "KER-ATH-005": "Incorrect Password: [mosip] secret_file",
+    "KER-ATH-022": "User not found: [mosip] client_id",
+    "KER-ATH-023": "Invalid Credentials: [mosip] client_id or secret_file",
+    "KER-ATH-026": "Realm not found: [mosip] realm or app_id",
+    "KER-ATH-501": "Client error occured at its login service",
     "ADM-HTL-001": "Missing Input Parameter",
     "ADM-HTL-002": "Invalid Input Parameter",
     "ADM-HTL-003": "Input IdType not allowed to hotlist",
@@ -190,6 +206,22 @@ REFUSED = {
     "KER-JWS-107": "Signature verification certificate not valid",
     "KER-JWS-108": "Signing data not allowed for the authenticated token",
 }
+UNREADABLE = "unreadable-error"
+OWN = {
+    "bad-answer": "an answer that cannot be read, is not signed by whom [mosip] anchors lead to, or is about another",
+    "bad-certificate": "what was given is no encryption certificate of MOSIP's own that holds now",
+    "bad-token": "what came at the login cannot be sent in a header",
+    "key-away": "the provider's key cannot be used now: its token is away",
+    "no-device-code": "MOSIP's code for the device is not known: fleetward mosip retry NUMBER --device-code CODE",
+    "no-device-info": "the device was asked for device info and sent none that is fresh",
+    "no-file": "[mosip] encryption_file cannot be read",
+    "no-secret": "[mosip] secret_file cannot be read, or others may read it",
+    "no-source": "[mosip] encryption names no source",
+    "no-trust-provider": "an L1 device needs [mosip] trust_provider_id",
+    "own-mistake": "our own code stumbled over it: see the log",
+    UNREADABLE: "there were errors in the answer, and none that names its code",
+}
+"""Our own words, for what no service has a code."""
 SIGNATURE = frozenset({"PMS_AUT_021", "PMS_AUT_022"})
 """Codes that may mean a chain which MOSIP's caches do not know yet."""
 BY_CODE: dict[str, Meaning] = {
@@ -219,24 +251,32 @@ def judged(faults: tuple[Fault, ...]) -> tuple[Meaning, Fault]:
 
 def faults(answer: Answer) -> tuple[Fault, ...]:
     """Return the errors of an answer: ``errors`` as the services spell it, ``error`` as the specification does."""
-    said = answer.body.get("errors") or answer.body.get("error") or ()
-    each = said if isinstance(said, (list, tuple)) else (said,)
-    found = []
-    for one in each:
-        if isinstance(one, dict) and one.get("errorCode"):
-            text = one.get("message") or one.get("errorMessage") or one.get("errorInfo") or ""
-            found.append(Fault(str(one["errorCode"])[:64], str(text)[:300]))
-    return tuple(found)
+    said, spelled = answer.body.get("errors"), answer.body.get("error")
+    # An ``error`` that is a mere word is a gateway's or Keycloak's, beside its status.
+    said = said or (spelled if isinstance(spelled, dict | list) else ()) or ()
+    return tuple(map(_fault, said if isinstance(said, list | tuple) else (said,)))
+
+
+def _fault(one: object) -> Fault:
+    """Read one error. Whoever says that something is wrong, and not what, has not said that all is well."""
+    if not isinstance(one, dict) or not one.get("errorCode"):
+        return Fault(UNREADABLE, printable(one, 300))
+    text = one.get("message") or one.get("errorMessage") or one.get("errorInfo") or ""
+    return Fault(printable(one["errorCode"], 64), printable(text, 300))
 
 
 def errors_of(answer: Answer) -> tuple[Fault, ...]:
     """Return what is wrong: MOSIP's own words, or HTTP's where it has none."""
     if found := faults(answer):
         return found
-    if answer.status == 401:
-        return (Fault("KER-ATH-401", "HTTP 401"),)
+    if answer.status in {401, 403}:
+        return (Fault(f"KER-ATH-{answer.status}", f"HTTP {answer.status}"),)
     if answer.status >= 300:
-        return (
-            Fault(f"http-{answer.status}", str(answer.body.get("message") or answer.body.get("error") or "")[:200]),
-        )
+        said = answer.body.get("message") or answer.body.get("error") or ""
+        return (Fault(f"http-{answer.status}", printable(said, 200)),)
     return ()
+
+
+def printable(said: object, most: int) -> str:
+    """Return what somebody else said in at most ``most`` characters, none of which moves a cursor or breaks a store."""
+    return "".join(one if one.isprintable() else "?" for one in str(said)[:most])

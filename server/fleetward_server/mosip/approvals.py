@@ -16,7 +16,7 @@ from typing import Any
 
 from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.moment import parse_loose
-from fleetward_server.mosip.answers import errors_of
+from fleetward_server.mosip.answers import errors_of, printable
 from fleetward_server.mosip.exchange import Answer, Asked, Unreachable
 from fleetward_server.mosip.profiles import info_of, wrapped
 from fleetward_server.mosip.settings import MosipTable
@@ -32,12 +32,14 @@ MODELS = "/v1/partnermanager/devicedetail/search"
 SERVICES = "/v1/partnermanager/securebiometricinterface/search"
 MAPPINGS = "/v1/partnermanager/securebiometricinterface/devicedetails/map/search"
 APPROVED, MISSING, INACTIVE, EXPIRED = "approved", "not-there", "inactive", "expired"
+NO_EXPIRY = "expiry-unreadable"
 MAPPED, NOT_MAPPED = "mapped", "not-mapped"
 AGREES, DIFFERS, NOT_DECLARED = "agrees", "differs", "not-declared"
 GOOD = frozenset({APPROVED, MAPPED, AGREES, NOT_DECLARED})
 HEXADECIMAL = re.compile("[0-9a-fA-F]{32,}")
 """The least that MOSIP must have been told of a SHA-256: its field holds 36 characters, not all 64."""
 MOST_ROWS = 1000
+MOST_STATE = 36
 Row = Mapping[str, Any]
 
 
@@ -201,12 +203,15 @@ def _model_of(device: Device) -> Model:
 def _state(row: Row | None, now: datetime) -> str:
     if row is None:
         return MISSING
-    said = str(row.get("approvalStatus") or MISSING).lower()
+    said = printable(row.get("approvalStatus") or MISSING, MOST_STATE).lower()
     if said != APPROVED:
         return said
     end = row.get("swExpiryDateTime")
-    if isinstance(end, str) and parse_loose(end) <= now:
-        return EXPIRED
+    try:
+        if end is not None and parse_loose(str(end)) <= now:
+            return EXPIRED
+    except Refused:
+        return NO_EXPIRY
     return APPROVED if row.get("isActive") is True else INACTIVE
 
 

@@ -19,7 +19,7 @@ from fleetward_schemas.ids import RANDOM_BYTES, next_id
 from fleetward_schemas.moment import EPOCH
 from fleetward_server.changes import AddAudit, PutCommand, PutDevice
 from fleetward_server.mosip import queue
-from fleetward_server.mosip.answers import STALE, Fault, Meaning, errors_of, faults
+from fleetward_server.mosip.answers import STALE, Fault, Meaning, errors_of
 from fleetward_server.mosip.exchange import Answer, Asked, Unreachable
 from fleetward_server.mosip.profiles import Told, Voice, code_found, is_about, is_fresh, search
 from fleetward_server.mosip.queue import ASK_LIFE, Act, Task, TaskEvent, TaskState
@@ -198,13 +198,10 @@ class Connector:
         try:
             answer = self._tokens.ask(asked, now)
         except Unreachable as why:
-            self._away(task, Fault(why.code, why.detail), now)
+            self._away(task, Fault(why.code, why.detail), now, timedelta(seconds=why.again_s))
             return None
         except NoToken as why:
             self._away(task, why.fault, now)
-            return None
-        if answer.status >= 500 and not faults(answer):
-            self._away(task, Fault("bad-status", f"HTTP {answer.status}"), now)
             return None
         self.pause = Pause()
         return answer
@@ -272,10 +269,10 @@ class Connector:
         self._keep(queue.advance(task, TaskEvent.AGAIN, now, next_at=now + self._wait(refusals), **said))
         log.warning("not taken", extra={"act": task.act, "device": task.device_id, "code": fault.code})
 
-    def _away(self, task: Task, fault: Fault, now: datetime) -> None:
-        """MOSIP, or our key, is away: everybody waits, and the task is what it was."""
+    def _away(self, task: Task, fault: Fault, now: datetime, least: timedelta = timedelta()) -> None:
+        """MOSIP, or our key, is away: everybody waits, ``least`` at least, and the task is what it was."""
         failures = self.pause.failures + 1
-        self.pause = Pause(failures, now + self._wait(failures), fault)
+        self.pause = Pause(failures, now + max(self._wait(failures), least), fault)
         self._keep(queue.advance(task, TaskEvent.AGAIN, now, next_at=now, code=fault.code, detail=fault.detail))
         log.warning("MOSIP is away", extra={"code": fault.code, "detail": fault.detail, "failures": failures})
 

@@ -9,12 +9,13 @@ from typing import Any, Protocol
 
 
 class Unreachable(Exception):  # noqa: N818 - says what is so
-    """There was no answer of MOSIP's. code: our own word for why, see ``WHYS``."""
+    """There was no answer of MOSIP's. code: our own word for why, see ``WHYS``. again_s: when it says to come again."""
 
-    def __init__(self, code: str, detail: str) -> None:
+    def __init__(self, code: str, detail: str, again_s: float = 0) -> None:
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail
+        self.again_s = again_s
 
 
 WHYS = {
@@ -42,11 +43,12 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came. body: one JSON object."""
+    """What came. body: one JSON object. headers: by name in lower case."""
 
     status: int
     body: dict[str, Any]
     cookies: dict[str, str]
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Exchange(Protocol):

@@ -8,7 +8,7 @@ answer at IDA or at the keymanager, or hand a file over. Source: E1, E2; C2 iii;
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,12 @@ GETTERS = {
 
 
 class NotGiven(Exception):  # noqa: N818 - says what is so
-    """A source gave no certificate that holds."""
+    """A source gave no certificate that holds. again_s: when it says to come again."""
 
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: Fault, again_s: float = 0) -> None:
         super().__init__(f"{fault.code}: {fault.detail}")
         self.fault = fault
+        self.again_s = again_s
 
 
 class Fetching:
@@ -82,19 +83,21 @@ class Fetching:
         return False
 
     def _fetched(self, row: EncryptionCertificate, now: datetime) -> EncryptionCertificate:
-        faults = []
+        faults, again_s = [], 0.0
         for word in self._voice.table.encryption:
             try:
                 found = self._from(Source(word), row, now)
                 return taken(row, best(found, self._anchors, now), word, now)
             except NotGiven as why:
                 faults.append(replace(why.fault, detail=f"{word}: {why.fault.detail}"))
+                again_s = max(again_s, why.again_s)
             except Refused as refusal:
                 faults.append(Fault("bad-certificate", f"{word}: {refusal.code}: {refusal.detail}"))
         # The first source is the one that should have had it.
         fault = faults[0] if faults else Fault("no-source", "[mosip] encryption names none")
         log.warning("no encryption certificate", extra={"domain": row.domain_uri, "code": fault.code})
-        return missed(row, fault, now, self._chance())
+        new = missed(row, fault, now, self._chance())
+        return replace(new, next_at=max(new.next_at, now + timedelta(seconds=again_s)))
 
     def _keep(self, row: EncryptionCertificate, new: EncryptionCertificate, now: datetime) -> None:
         with self._store.unit() as unit:
@@ -158,7 +161,7 @@ class Fetching:
         try:
             answer = self._tokens.ask(asked, now)
         except Unreachable as why:
-            raise NotGiven(Fault(why.code, why.detail)) from None
+            raise NotGiven(Fault(why.code, why.detail), why.again_s) from None
         except NoToken as why:
             raise NotGiven(why.fault) from None
         found = errors_of(answer)

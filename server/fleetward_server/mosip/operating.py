@@ -9,6 +9,7 @@ from typing import Any
 from fleetward_server.config import Config
 from fleetward_server.mosip import answers, queue
 from fleetward_server.mosip.exchange import WHYS
+from fleetward_server.mosip.profiles import DEVICE_CODE
 from fleetward_server.mosip.queue import OPEN, Task, TaskEvent, TaskState
 from fleetward_server.mosip.settings import Profile
 from fleetward_server.mosip.watching import approved
@@ -18,7 +19,8 @@ from fleetward_server.store import Store
 FILE = "mosip.json"
 COLUMNS = ("number", "device_id", "act", "state", "attempts", "code", "detail", "device_code", "next_at")
 CERTIFICATES = ("env", "domain_uri", "thumbprint", "not_after", "source", "fetched_at", "next_at", "code", "detail")
-_MEANINGS = {**answers.DONE_BY_CODE, **answers.STALE, **answers.AGAIN, **answers.TOKEN, **answers.REFUSED, **WHYS}
+_MEANINGS = {**answers.DONE_BY_CODE, **answers.STALE, **answers.AGAIN, **answers.TOKEN, **answers.REFUSED}
+_MEANINGS |= {**WHYS, **answers.OWN}
 
 
 def status(config: Config, store: Store) -> dict[str, Any]:
@@ -61,7 +63,8 @@ def again(store: Store, number: int, now: datetime, device_code: str | None = No
     """Return a refused task, due now.
 
     Raises:
-        OperatorProblem: ``not-found``, or ``conflict``: it is not refused, or something else is told of its device.
+        OperatorProblem: ``not-found``; ``conflict``: it is not refused, or something else is told of its device;
+            ``invalid``: no device code.
     """
     task = store.mosip_task(number)
     if task is None:
@@ -71,6 +74,8 @@ def again(store: Store, number: int, now: datetime, device_code: str | None = No
     others = [one.number for one in store.mosip_tasks(device_id=task.device_id) if one.state in OPEN]
     if others:
         raise OperatorProblem(Kind.CONFLICT, f"task {others[0]} of the same device is open")
+    if device_code is not None and DEVICE_CODE.fullmatch(device_code) is None:
+        raise OperatorProblem(Kind.INVALID, f"--device-code {device_code!r}: expected 1..36 printable ASCII characters")
     code = task.device_code if device_code is None else device_code
     return queue.advance(task, TaskEvent.RETRY, now, next_at=now, refusals=0, asked=None, device_code=code)
 

@@ -12,6 +12,7 @@ Source: S2; partner management 1.1.5, masterdata 1.1.3, hotlist 1.2; ``answers.p
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,7 +26,7 @@ from fleetward_schemas.inventory import DeviceInfo, read_spelling
 from fleetward_schemas.jws import split
 from fleetward_schemas.moment import parse, parse_loose, show
 from fleetward_schemas.strict import b64_der, read_object
-from fleetward_server.mosip.answers import SIGNATURE, Fault, Meaning, errors_of, judged
+from fleetward_server.mosip.answers import SIGNATURE, Fault, Meaning, errors_of, judged, printable
 from fleetward_server.mosip.exchange import Answer, Asked
 from fleetward_server.mosip.queue import Act, Task
 from fleetward_server.mosip.settings import MosipTable, Profile
@@ -39,6 +40,8 @@ PATHS = {
 PAST, AHEAD = timedelta(seconds=100), timedelta(minutes=4)
 """How old, and how far ahead of us, the moment in device info may be: MOSIP's window, less what the way takes."""
 MOST_CODE = 36
+DEVICE_CODE = re.compile(r"[\x20-\x7e]{1,36}")
+"""What a device can be told: ``enrolled`` says it again, and what no message may hold would stop the server."""
 BLOCKED, UNBLOCKED = "BLOCKED", "UNBLOCKED"
 NO_RECORD = "ADM-HTL-007"
 """Who is not on the hotlist is off it."""
@@ -213,8 +216,9 @@ def code_found(answer: Answer, device: Device) -> Found:
     data = response.get("data") if isinstance(response, dict) else None
     rows = [row for row in data or () if isinstance(row, dict) and row.get("serialNo") == device.identity.serialNo]
     alive = [row for row in rows if str(row.get("statusCode")).lower() == "registered"]
-    ours = [row for row in alive if row.get("deviceId") == device.id and row.get("code")]
-    return Found(str(ours[0]["code"]) if len(ours) == 1 else None, others=bool(alive))
+    ours = [row.get("code") for row in alive if row.get("deviceId") == device.id]
+    code = str(ours[0]) if len(ours) == 1 and isinstance(ours[0], str | int) else ""
+    return Found(code if DEVICE_CODE.fullmatch(code) else None, others=bool(alive))
 
 
 def hotlist_id(device: Device) -> str:
@@ -231,7 +235,8 @@ def _of_hotlist(response: object, wanted: str) -> Told:
     if not isinstance(response, Mapping):
         raise Refused(Code.MALFORMED, "an answer of the hotlist is one object")
     if response.get("status") != wanted:
-        raise Refused(Code.MALFORMED, f"the hotlist says {response.get('status')!r}: expected {wanted!r}")
+        said = printable(response.get("status"), MOST_CODE)
+        raise Refused(Code.MALFORMED, f"the hotlist says {said!r}: expected {wanted!r}")
     return Told()
 
 
@@ -239,14 +244,16 @@ def _of_register(said: object, task: Task) -> Told:
     """Statuses differ in case between the services."""
     if not isinstance(said, Mapping):
         raise Refused(Code.MALFORMED, "an answer is one object")
-    status, code = str(said.get("status")).lower(), said.get("deviceCode")
+    status, code = printable(said.get("status"), MOST_CODE).lower(), said.get("deviceCode")
     wanted = "registered" if task.act is Act.REGISTER else "success"
     if status != wanted:
         raise Refused(Code.MALFORMED, f"status {status!r}: expected {wanted!r}")
-    if not isinstance(code, str) or not 1 <= len(code) <= MOST_CODE:
-        if task.act is Act.REGISTER:
-            raise Refused(Code.MALFORMED, f"a device code has 1..{MOST_CODE} characters")
+    if task.act is Act.DEREGISTER:
+        if code not in (None, task.device_code):
+            raise Refused(Code.MALFORMED, "it is about another device code than was asked")
         return Told()
+    if not isinstance(code, str) or DEVICE_CODE.fullmatch(code) is None:
+        raise Refused(Code.MALFORMED, f"a device code has 1..{MOST_CODE} printable characters")
     return Told(code, _about(said.get("digitalId")))
 
 
@@ -255,14 +262,14 @@ def about(identity: DigitalId) -> tuple[str, ...]:
     return identity.deviceProviderId, identity.make, identity.model, identity.serialNo
 
 
-def _about(text: object) -> tuple[str, ...] | None:
-    """Read the digital ID that an answer repeats: a JWS of MOSIP's at partner management, base64 at masterdata."""
-    if not isinstance(text, str):
-        return None
-    found = read_json(loose(text.split(".")[1] if text.count(".") == 2 else text))
+def _about(said: object) -> tuple[str, ...]:
+    """Read the digital ID that an answer repeats: base64, or a JWS, or the object itself."""
+    found = said
+    if isinstance(said, str):
+        found = read_json(loose(said.split(".")[1] if said.count(".") == 2 else said))
     if not isinstance(found, Mapping):
-        raise Refused(Code.MALFORMED, "the digital ID of an answer is one object")
-    return tuple(str(found.get(name)) for name in ("deviceProviderId", "make", "model", "serialNo"))
+        raise Refused(Code.MALFORMED, "an answer repeats the digital ID that it is about")
+    return tuple(printable(found.get(name), 64) for name in ("deviceProviderId", "make", "model", "serialNo"))
 
 
 def is_about(told: Told | tuple[Fault, ...], device: Device) -> None:

@@ -123,6 +123,9 @@ def read_answer(text: str, anchors: MosipAnchors, now: datetime) -> Any:
     """
     token = split(text.encode("ascii", "replace"))
     header = token.header
+    if "crit" in header:
+        # RFC 7515 section 4.1.11: what must be understood, and is not, makes the whole invalid.
+        raise Refused(Code.MALFORMED, "its header says that more must be understood than we do")
     signer = _signer(header, anchors)
     key = public_key(signer)
     if header_alg(header) is not alg_of(key):

@@ -3,6 +3,7 @@
 Source: kernel authmanager ``/authenticate/clientidsecretkey`` (the token is a cookie); Keycloak, RFC 6749 section 4.4.
 """
 
+import re
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,14 +13,19 @@ from fleetward_broker.pins import read_pin
 from fleetward_schemas.errors import Refused
 from fleetward_schemas.moment import EPOCH, show
 from fleetward_schemas.strict import b64url_decode, read_object
-from fleetward_server.mosip.answers import Fault, Meaning, errors_of, faults, meaning
-from fleetward_server.mosip.exchange import Answer, Asked, Exchange, Unreachable
+from fleetward_server.mosip.answers import Fault, Meaning, errors_of, faults, meaning, printable
+from fleetward_server.mosip.exchange import Answer, Asked, Exchange
 from fleetward_server.mosip.settings import Login, MosipTable
 
 EARLY = timedelta(seconds=30)
 """How long before its end a token is not used any more."""
 SHORT = timedelta(minutes=1)
 """How long a token is used that does not say when it ends."""
+MOST_S = 86_400
+"""The longest that one is used, whatever it says."""
+SECOND = timedelta(seconds=1)
+SENDABLE = re.compile(r"[\x21-\x7e]{1,16384}")
+BEARER = "Bearer "
 
 
 class NoToken(Exception):  # noqa: N818 - says what is so
@@ -75,9 +81,13 @@ class Tokens:
             text = answer.body.get("access_token")
         else:
             answer = self._wire.ask(self._authmanager(secret, now))
-            text = answer.cookies.get("Authorization")
+            # Both of it; clients of MOSIP's own read the header, and a cookie of another domain is none of ours.
+            text = answer.cookies.get("Authorization") or answer.headers.get("authorization")
         if not isinstance(text, str) or not text:
             raise NoToken(_why(answer))
+        text = text.strip('"').removeprefix(BEARER)
+        if SENDABLE.fullmatch(text) is None:
+            raise NoToken(Fault("bad-token", "expected 1..16384 printable characters without a space"))
         return Token(text, _until(text, answer.body.get("expires_in"), now))
 
     def _authmanager(self, secret: str, now: datetime) -> Asked:
@@ -95,17 +105,18 @@ def _why(answer: Answer) -> Fault:
     if found:
         return found[0]
     said = answer.body.get("error_description") or answer.body.get("error") or "no token in the answer"
-    if answer.status >= 500:
-        raise Unreachable("bad-status", f"HTTP {answer.status}")
-    return Fault(f"http-{answer.status}", str(said)[:200])
+    return Fault(f"http-{answer.status}", printable(said, 200))
 
 
 def _until(text: str, expires_in: object, now: datetime) -> datetime:
-    if isinstance(expires_in, int):
-        return now + timedelta(seconds=expires_in) - EARLY
+    left_s = expires_in if isinstance(expires_in, int) else _left_s(text, now)
+    return now + SHORT if left_s is None else now + min(max(left_s, 0), MOST_S) * SECOND - EARLY
+
+
+def _left_s(text: str, now: datetime) -> int | None:
     try:
         # Whose token it is and whether it is good, MOSIP judges; here its end is read, and nothing else.
         end = read_object(b64url_decode(text.split(".")[1].encode())).get("exp")
     except (Refused, IndexError):
-        end = None
-    return EPOCH + timedelta(seconds=end) - EARLY if isinstance(end, int) else now + SHORT
+        return None
+    return end - (now - EPOCH) // SECOND if isinstance(end, int) else None

@@ -1,25 +1,34 @@
 """One exchange with MOSIP over HTTPS: bounded in time and in size whatever the other side does, no thread ever stuck.
 
 A deadline covers the whole exchange, from the name's look-up to the last byte, so that neither silence nor an answer
-that drips can hold us. Certificates are verified always; proxies of the environment are honoured. Source: S2, C2 ii.
+that drips can hold us. Certificates are verified always; proxies of the environment are honoured; a redirection is not
+followed, since what we send is signed and carries a token. Source: S2, C2 ii; RFC 9110 sections 10.2.3 and 15.
 """
 
 import asyncio
 import json
 import ssl
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
+from fleetward_server.mosip.answers import UNREADABLE, faults
 from fleetward_server.mosip.exchange import Answer, Asked, Unreachable
 from fleetward_server.mosip.settings import MosipTable
 
 MOST_BYTES = 1 << 20
 EARLIER = 0.9
 ROUNDS = 5
+MOST_AGAIN_S = 3600.0
+"""The longest that we let ourselves be sent away for."""
+PASSING = frozenset({408, 425, 429})
+"""What a gateway says when it is too much, whatever else stands in the answer."""
+BARRED = frozenset({401, 403})
+"""A token that is not good; a gateway says so without a word of MOSIP's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +126,11 @@ class Wire:
             raw = await _bounded(response)
         finally:
             await response.aclose()
-        return Answer(response.status_code, _object(response.status_code, raw), dict(response.cookies))
+        # Not by the mapping, which raises where a name stands twice.
+        cookies = {one.name: one.value or "" for one in response.cookies.jar}
+        body = _object(raw)
+        answer = Answer(response.status_code, body or {}, cookies, dict(response.headers))
+        return _heard(answer, is_object=body is not None)
 
 
 async def _bounded(response: httpx.Response) -> bytes:
@@ -129,16 +142,42 @@ async def _bounded(response: httpx.Response) -> bytes:
     return bytes(raw)
 
 
-def _object(status: int, raw: bytes) -> dict[str, Any]:
+def _object(raw: bytes) -> dict[str, Any] | None:
+    """Return the JSON object of an answer, if it is one."""
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError):
         value = None
-    if isinstance(value, dict):
-        return value
-    if status >= 300:
-        raise Unreachable("bad-status", f"HTTP {status}")
-    raise Unreachable("not-json", f"HTTP {status}, {len(raw)} bytes")
+    return value if isinstance(value, dict) else None
+
+
+def _heard(answer: Answer, *, is_object: bool) -> Answer:
+    """Return an answer that is MOSIP's, or that says our token is not good.
+
+    Raises:
+        Unreachable: ``bad-status``, ``not-json``: somebody else's.
+    """
+    status = answer.status
+    silent = all(fault.code == UNREADABLE for fault in faults(answer))
+    passing = 300 <= status < 400 or status in PASSING or (status >= 500 and silent)
+    if passing or not (is_object or status in BARRED):
+        code = "bad-status" if status >= 300 else "not-json"
+        raise Unreachable(code, f"HTTP {status}", _again_s(answer))
+    return answer
+
+
+def _again_s(answer: Answer) -> float:
+    """Return when to come again: seconds, or a moment held against that server's own clock; 0 where nothing is said."""
+    said, date = answer.headers.get("retry-after", ""), answer.headers.get("date", "")
+    try:
+        seconds = int(said) if said.isdecimal() else _apart_s(date, said)
+    except (ValueError, TypeError, OverflowError):
+        return 0
+    return min(max(float(seconds), 0), MOST_AGAIN_S)
+
+
+def _apart_s(first: str, last: str) -> float:
+    return (parsedate_to_datetime(last) - parsedate_to_datetime(first)).total_seconds()
 
 
 def _is_tls(error: BaseException) -> bool:
