@@ -1,11 +1,12 @@
-"""The house rules, read from the source: who may import whom, and where the outside world may be touched.
+"""The house rules, read from the source: who may import whom, where the outside world is touched, how long things are.
 
 ``violations`` is a plain function over a source tree, so that each rule is shown to bite on a planted violation.
 """
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,8 @@ MAY_IMPORT = {
 ONE_ROOM_ONLY = {"paho": "fleetward_broker", "sqlalchemy": "fleetward_server", "tinydb": "fleetward_agent"}
 OUTSIDE_WORLD = {"time", "socket", "ssl", "os", "pathlib", "logging", "threading", "asyncio", "subprocess", "random"}
 OUTSIDE_WORLD |= {"secrets", "selectors", "tempfile", "shutil", "io", "sys", "signal", "urllib", "http"}
+MOST_LINES = 300
+MOST_BODY_LINES = 40
 CLOCK_CALLS = {"now", "utcnow", "today"}
 MAY_CATCH_ALL = {"run.py"}
 # A library that raises what it likes, and a command of another distribution that does: both tell it and go on.
@@ -43,10 +46,12 @@ MAY_CATCH_ALL_IN = {
 
 @dataclass(frozen=True)
 class Module:
-    """One source file. room: its package."""
+    """One source file. room: its package; name: as an import spells it."""
 
     room: str
     path: Path
+    name: str
+    text: str
     tree: ast.Module
 
     def imports(self) -> Iterator[tuple[int, str]]:
@@ -56,6 +61,18 @@ class Module:
             elif isinstance(node, ast.ImportFrom) and node.module is not None and node.level == 0:
                 yield node.lineno, node.module
 
+    def within(self, known: Mapping[str, "Module"]) -> Iterator[str]:
+        """Yield which of the ``known`` modules this one imports, wherever in the file it does."""
+        here = self.name.split(".") if self.path.stem == "__init__" else self.name.split(".")[:-1]
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names if alias.name in known)
+            elif isinstance(node, ast.ImportFrom):
+                above = here[: len(here) - node.level + 1] if node.level else []
+                base = ".".join([*above, *([node.module] if node.module else [])])
+                parts = [f"{base}.{alias.name}" for alias in node.names if f"{base}.{alias.name}" in known]
+                yield from parts or ([base] if base in known else [])
+
     def at(self, line: int, what: str) -> str:
         return f"{self.room}/{self.path.name}:{line}: {what}"
 
@@ -63,13 +80,15 @@ class Module:
 def modules(house: Path) -> Iterator[Module]:
     for room, folder in ROOMS.items():
         for path in sorted((house / folder / room).rglob("*.py")):
-            yield Module(room, path, ast.parse(path.read_text(), str(path)))
+            name = ".".join(path.relative_to(house / folder).with_suffix("").parts).removesuffix(".__init__")
+            yield Module(room, path, name, path.read_text(), ast.parse(path.read_text(), str(path)))
 
 
 def violations(house: Path) -> list[str]:
     """Return every breach of the house rules below ``house``, as ``room/file:line: what``."""
-    rules = (directions, purity, reading_the_clock, asserts, catching_everything)
-    return [found for module in modules(house) for rule in rules for found in rule(module)]
+    rules = (directions, purity, reading_the_clock, asserts, catching_everything, sizes)
+    whole = list(modules(house))
+    return [found for module in whole for rule in rules for found in rule(module)] + list(circles(whole))
 
 
 def directions(module: Module) -> Iterator[str]:
@@ -121,6 +140,29 @@ def catching_everything(module: Module) -> Iterator[str]:
             yield module.at(handler.lineno, "only run.py catches everything")
 
 
+def sizes(module: Module) -> Iterator[str]:
+    if (lines := len(module.text.splitlines())) > MOST_LINES:
+        yield module.at(lines, f"a file has at most {MOST_LINES} lines")
+    for node in ast.walk(module.tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and body_lines(node) > MOST_BODY_LINES:
+            yield module.at(node.lineno, f"{node.name}: a function has at most {MOST_BODY_LINES} lines")
+
+
+def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    own = function.body if ast.get_docstring(function) is None else function.body[1:]
+    return (own[-1].end_lineno or 0) - own[0].lineno + 1 if own else 0
+
+
+def circles(whole: Sequence[Module]) -> Iterator[str]:
+    """Yield one circle of each room that has any: to read one of its files, each of them must be read first."""
+    for room in ROOMS:
+        known = {module.name: module for module in whole if module.room == room}
+        try:
+            TopologicalSorter({name: set(module.within(known)) for name, module in known.items()}).prepare()
+        except CycleError as circle:
+            yield f"{room}: a circle of imports: {' <- '.join(circle.args[1])}"
+
+
 def handlers(tree: ast.AST, function: str = "") -> Iterator[tuple[str, ast.ExceptHandler]]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.ExceptHandler):
@@ -160,13 +202,17 @@ PLANTED = [
     ("fleetward_agent", "a.py", "try:\n    x = 1\nexcept (ValueError, BaseException):\n    pass", "catches everything"),
     ("fleetward_agent", "a.py", "try:\n x = 1\nexcept Exception as e:\n raise ValueError from e", "catches everything"),
     ("fleetward_schemas", "certificates.py", "try:\n    x = 1\nexcept Exception:\n    pass", "catches everything"),
+    ("fleetward_agent", "a.py", "x = 1\n" * 301, "a file has at most 300 lines"),
+    ("fleetward_server", "a.py", "def f():\n" + "    x = 1\n" * 41, "f: a function has at most 40 lines"),
+    ("fleetward_sandbox", "a.py", "class A:\n async def f():\n  '''Do.'''\n" + "  x = 1\n" * 41, "at most 40 lines"),
+    ("fleetward_broker", "a.py", "import fleetward_broker.a", "a circle of imports: fleetward_broker.a"),
 ]
 
 
 def plant(house: Path, room: str, name: str, source: str) -> None:
-    folder = house / ROOMS[room] / room
-    folder.mkdir(parents=True)
-    (folder / name).write_text(source)
+    path = house / ROOMS[room] / room / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(source)
 
 
 @pytest.mark.parametrize(("room", "name", "source", "said"), PLANTED)
@@ -175,9 +221,39 @@ def test_a_planted_violation_is_found(tmp_path, room, name, source, said):
     assert [said in found for found in violations(tmp_path)] == [True]
 
 
+BACK = [
+    "import fleetward_broker.a",
+    "from fleetward_broker import a",
+    "from fleetward_broker.a import x",
+    "from . import a",
+    "from .a import x",
+    "def f():\n    from fleetward_broker.a import x",
+]
+
+
+@pytest.mark.parametrize("back", BACK)
+def test_a_planted_circle_is_found(tmp_path, back):
+    plant(tmp_path, "fleetward_broker", "a.py", "from fleetward_broker.b import x")
+    plant(tmp_path, "fleetward_broker", "b.py", "import fleetward_broker.c.d")
+    plant(tmp_path, "fleetward_broker", "c/__init__.py", "")
+    plant(tmp_path, "fleetward_broker", "c/d.py", back.replace("from .", "from .."))
+    (found,) = violations(tmp_path)
+    assert all(name in found for name in ("circle", "fleetward_broker.a", "fleetward_broker.b", "fleetward_broker.c.d"))
+
+
+@pytest.mark.parametrize("back", BACK)
+def test_a_line_of_imports_is_none(tmp_path, back):
+    plant(tmp_path, "fleetward_broker", "a.py", "")
+    plant(tmp_path, "fleetward_broker", "b.py", back)
+    plant(tmp_path, "fleetward_broker", "c.py", "from fleetward_broker import a, b")
+    assert violations(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     ("room", "name", "source"),
     [
+        ("fleetward_agent", "a.py", "x = 1\n" * 300),
+        ("fleetward_agent", "a.py", "def f():\n    '''Do.\n\n    It.\n    '''\n" + "    x = 1\n" * 40),
         ("fleetward_schemas", "a.py", "from datetime import UTC, datetime\nx = datetime(2026, 3, 1, tzinfo=UTC)"),
         (
             "fleetward_schemas",
