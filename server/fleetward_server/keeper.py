@@ -69,7 +69,8 @@ class Keeper(LocalReader):
             OperatorProblem: as ``import_mosip_chain``; what was signed is kept, and the message says where.
         """
         subject = hand.path[0].subject.rfc4514_string()
-        self._note("mosip-certificate-uploaded", subject, reason, f"{hand.domain} {hand.partner_id}")
+        chip = "" if hand.chip is None else f" {hand.chip.name}"
+        self._note("mosip-certificate-uploaded", subject, reason, f"{hand.domain} {hand.partner_id}{chip}")
         if hand.domain is not Domain.DEVICE:
             return None
         write_durably(self.config.folder / SIGNED, signed)

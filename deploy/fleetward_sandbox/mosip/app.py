@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from fleetward_broker.profiles import DAY, Issuer
 from fleetward_broker.signers import make_key
+from fleetward_sandbox.mosip import chips
 from fleetward_sandbox.mosip.approvals import Approvals
 from fleetward_sandbox.mosip.flaws import not_minimal
 from fleetward_sandbox.mosip.partners import Partners
@@ -191,6 +192,7 @@ class SandboxMosip:
             "/v1/hotlist/block": self.block,
             "/v1/hotlist/unblock": self.unblock,
         }
+        acts |= chips.acts(lambda: self.partners)
         routes = [Route(path, self._post(act), methods=["POST"]) for path, act in acts.items()]
         getters = ("/idauthentication/v1/internal/getCertificate", "/v1/keymanager/getCertificate")
         routes += [Route(path, self._get_certificate, methods=["GET"]) for path in getters]

@@ -28,14 +28,31 @@ DOMAINS = ("AUTH", "DEVICE", "FTM", "MISP")
 SUCCESS = "Upload Success."
 
 
+@dataclass(frozen=True, slots=True)
+class ChipRow:
+    """One chip of an FTM maker's. certificate: what was handed to it, PEM. See ``chips.py``."""
+
+    id: str
+    provider: str
+    make: str
+    model: str
+    status: str
+    active: bool = False
+    certificate: str = ""
+
+
 @dataclass
 class Partners:
-    """organisations: name by partner id. trusted: authorities by domain. signed: what partners were given, by id."""
+    """organisations: name by partner id. trusted: authorities by domain. signed: what partners were given, by id.
+
+    chips: of FTM makers, by their rows' ids.
+    """
 
     pki: MosipPki
     organisations: dict[str, str] = field(default_factory=dict)
     trusted: dict[str, list[x509.Certificate]] = field(default_factory=dict)
     signed: dict[str, x509.Certificate] = field(default_factory=dict)
+    chips: dict[str, ChipRow] = field(default_factory=dict)
 
     def upload_authority(self, request: Body, now: datetime) -> Body:
         """POST /v1/partnermanager/partners/certificate/ca/upload: one certificate.

@@ -133,6 +133,11 @@ def upload(
         str,
         typer.Option("--partner-id", help="The FTM maker's id there, if not trust_provider_id of fleetward.toml."),
     ] = "",
+    make: Annotated[
+        str, typer.Option("--make", help="Of a chip of the maker's: the certificate is handed to it.")
+    ] = "",
+    model: Annotated[str, typer.Option("--model", help="Of that chip.")] = "",
+    purpose: Annotated[str, typer.Option("--purpose", help="Of the devices it is in: Registration, Auth.")] = "",
     folder: Dir = HERE,
     reason: Reason = "",
     actor: Actor = "",
@@ -144,17 +149,21 @@ def upload(
     with acting(folder, as_json=as_json, actor=actor) as operator, translated():
         from datetime import UTC, datetime
 
+        from fleetward_schemas.identity import Purpose
         from fleetward_server.mosip import uploading
         from fleetward_server.mosip.onboarding import Domain
 
         word, config, now = one_of("--domain", domain.upper(), Domain), operator.config, datetime.now(UTC)
-        pem = None if file is None else file.read_bytes()
+        of, pem = one_of("--purpose", purpose, Purpose), None if file is None else file.read_bytes()
+        chip = (make, model, Purpose(of or Purpose.REGISTRATION)) if make or model or of else None
         if word == Domain.DEVICE:
+            if chip is not None:
+                raise OperatorProblem(Kind.INVALID, "--make, --model, --purpose are an FTM chip's: --domain ftm")
             hand = uploading.of_provider(config, pem)
         elif pem is None:
             raise OperatorProblem(Kind.INVALID, "--file is missing: expected the FTM maker's certificate, PEM")
         else:
-            hand = uploading.of_maker(config, pem, partner_id)
+            hand = uploading.of_maker(config, pem, partner_id, chip)
         steps = uploading.foreseen(hand, now) if dry_run else _uploaded(operator, hand, reason, now)
         show.rows(uploading.COLUMNS, map(show.plain, steps), as_json=as_json)
         refused = [f"{one.subject}: {one.code}: {one.detail}" for one in steps if one.state == "to-upload" and one.code]

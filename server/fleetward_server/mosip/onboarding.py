@@ -26,6 +26,7 @@ from fleetward_server import amend
 from fleetward_server.config import Config
 from fleetward_server.encryption import anchors_of
 from fleetward_server.generations import Generation, in_office, open_issuer
+from fleetward_server.mosip.chips import Chip
 from fleetward_server.problem import Kind, OperatorProblem
 
 OVERLAP = timedelta(hours=48)
@@ -41,11 +42,15 @@ class Domain(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hand:
-    """What is handed over. path: the certificate, then each above it, the last one signed by itself."""
+    """What is handed over. path: the certificate, then each above it, the last one signed by itself.
+
+    chip: the make and model of a maker's that it is for; None: the partner's own.
+    """
 
     domain: Domain
     partner_id: str
     path: tuple[x509.Certificate, ...]
+    chip: Chip | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Handing MOSIP the provider's certificate, or an FTM maker's, and all above it; taking back what it signed.
 
 Authorities go up one at a time, the root first, since of several in one upload a service says only that some failed.
-Those it has already are no failure. What it would refuse by its own rules can be foreseen without asking. Source:
-partner management ``certificate/ca/upload``, ``certificate/upload``; keymanager
+Those it has already are no failure, nor is a chip's row. What it would refuse by its own rules can be foreseen without
+asking. Source: partner management ``certificate/ca/upload``, ``certificate/upload``, ``ftpchipdetail``; keymanager
 ``PartnerCertificateManagerServiceImpl``; S2.
 """
 
@@ -26,9 +26,11 @@ from fleetward_schemas.certificates import (
     read_pem_certificates,
 )
 from fleetward_schemas.errors import Code, Refused
+from fleetward_schemas.identity import Purpose
 from fleetward_server.config import Config
 from fleetward_server.generations import open_issuer, roots
 from fleetward_server.mosip.answers import Meaning, errors_of, judged
+from fleetward_server.mosip.chips import KNOWN, Chip
 from fleetward_server.mosip.encryption import PEM
 from fleetward_server.mosip.exchange import Answer, Asked, Unreachable
 from fleetward_server.mosip.onboarding import Domain, Hand
@@ -49,7 +51,10 @@ LEAST_BITS = 2048
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One certificate of a hand. what: authority or certificate. state: to-upload, uploaded, there-already, signed."""
+    """One certificate of a hand, or its chip's row. what: authority, chip or certificate.
+
+    state: to-upload, uploaded, made, there-already, signed.
+    """
 
     what: str
     subject: str
@@ -77,11 +82,13 @@ def of_provider(config: Config, pem: bytes | None) -> Hand:
     return Hand(Domain.DEVICE, config.provider.id, _path(ours[0], handed))
 
 
-def of_maker(config: Config, pem: bytes, partner_id: str) -> Hand:
+def of_maker(config: Config, pem: bytes, partner_id: str, chip: tuple[str, str, Purpose] | None = None) -> Hand:
     """Return the hand of an FTM maker. pem: its certificate and what leads to its root, in any order.
 
+    chip: make, model and purpose, if the certificate is one of its chips' there.
+
     Raises:
-        OperatorProblem: ``invalid``: more than one of them certifies no other, no path, or no partner id.
+        OperatorProblem: ``invalid``: more than one of them certifies no other, no path, no partner id, or no such chip.
     """
     handed = _read(pem)
     last = [one for one in handed if not any(one != other and is_signed_by(other, one) for other in handed)]
@@ -91,17 +98,23 @@ def of_maker(config: Config, pem: bytes, partner_id: str) -> Hand:
     named = partner_id or config.mosip.trust_provider_id
     if not named:
         raise OperatorProblem(Kind.INVALID, "whose is it? give --partner-id, or [mosip] trust_provider_id")
-    return Hand(Domain.FTM, named, _path(last[0], handed))
+    wanted = None if chip is None else Chip(named, *chip)
+    if wanted is not None and not wanted.lawful:
+        raise OperatorProblem(Kind.INVALID, "--make and --model: expected both, of 1..36 characters each")
+    return Hand(Domain.FTM, named, _path(last[0], handed), wanted)
 
 
 def foreseen(hand: Hand, now: datetime) -> tuple[Step, ...]:
     """Return what would be handed over, in order, each with the code by which MOSIP's own rules would refuse it."""
     certificate, *above = hand.path
     codes = [_authority_code(one, now) for one in reversed(above)] + [_partner_code(certificate, now)]
-    return tuple(
+    steps = [
         _step(hand, one, "to-upload", code, explained(code) if code else "")
         for one, code in zip(reversed(hand.path), codes, strict=True)
-    )
+    ]
+    if hand.chip is not None:
+        steps.insert(-1, Step("chip", hand.chip.name, certificate.not_valid_after_utc, "to-upload"))
+    return tuple(steps)
 
 
 def upload(tokens: Tokens, hand: Hand, now: datetime) -> tuple[tuple[Step, ...], bytes]:
@@ -120,27 +133,49 @@ def upload(tokens: Tokens, hand: Hand, now: datetime) -> tuple[tuple[Step, ...],
         done.append(_step(hand, one, "there-already" if known else "uploaded", known[0].code if known else ""))
         if not known and _member(answer, "status") != UPLOADED:
             raise OperatorProblem(Kind.FAILED, f"{_name(one)}: MOSIP says {_member(answer, 'status')!r}")
-    request = {"certificateData": _pem(certificate), "partnerDomain": hand.domain, "partnerId": hand.partner_id}
-    answer = _ask(tokens, PARTNER, request, certificate, now)
+    if hand.chip is None:
+        request = {"certificateData": _pem(certificate), "partnerDomain": hand.domain, "partnerId": hand.partner_id}
+        answer = _ask(tokens, PARTNER, request, certificate, now)
+    else:
+        row, state = _chip_row(tokens, hand.chip, now)
+        done.append(Step("chip", hand.chip.name, certificate.not_valid_after_utc, state))
+        asked = hand.chip.handed(row, _pem(certificate), _organisation(certificate), now)
+        answer = _answered(tokens, asked, hand.chip.name, now)
     signed = _signed(certificate, _member(answer, "signedCertificateData"))
     done.append(_step(hand, certificate, "signed"))
     return tuple(done), b"".join(one.public_bytes(Encoding.PEM) for one in signed)
 
 
-def _ask(tokens: Tokens, path: str, request: dict[str, str], of: x509.Certificate, now: datetime) -> Answer:
-    """Ask; what it knows already is an answer."""
+def _chip_row(tokens: Tokens, chip: Chip, now: datetime) -> tuple[str, str]:
+    """Return the id of a chip's row there, making it where it is not, and which of the two it was."""
     try:
-        answer = tokens.ask(Asked("POST", path, wrapped("io.mosip.certificate.upload", request, now)), now)
+        answer = _answered(tokens, chip.made(now), chip.name, now, KNOWN)
+        if not errors_of(answer):
+            return chip.row_made(answer), "made"
+        return chip.row_found(_answered(tokens, chip.searched(now), chip.name, now)), "there-already"
+    except Refused as refusal:
+        raise OperatorProblem(Kind.FAILED, f"{chip.name}: {refusal.detail}") from None
+
+
+def _ask(tokens: Tokens, path: str, request: dict[str, str], of: x509.Certificate, now: datetime) -> Answer:
+    asked = Asked("POST", path, wrapped("io.mosip.certificate.upload", request, now))
+    return _answered(tokens, asked, _name(of), now)
+
+
+def _answered(tokens: Tokens, asked: Asked, name: str, now: datetime, known: frozenset[str] = frozenset()) -> Answer:
+    """Ask; what it knows already is an answer. known: codes that say so here."""
+    try:
+        answer = tokens.ask(asked, now)
     except Unreachable as why:
-        raise OperatorProblem(Kind.FAILED, f"{_name(of)}: {why.code}: {why.detail}") from None
+        raise OperatorProblem(Kind.FAILED, f"{name}: {why.code}: {why.detail}") from None
     except NoToken as why:
         raise OperatorProblem(Kind.FAILED, f"{why.fault.code}: {why.fault.detail}") from None
     found = errors_of(answer)
     if found:
         means, fault = judged(found)
-        if means is not Meaning.DONE:
+        if means is not Meaning.DONE and fault.code not in known:
             kind = Kind.HELD if means is Meaning.REFUSED else Kind.FAILED
-            raise OperatorProblem(kind, f"{_name(of)}: {fault.code}: {fault.detail} ({explained(fault.code)})")
+            raise OperatorProblem(kind, f"{name}: {fault.code}: {fault.detail} ({explained(fault.code)})")
     return answer
 
 
@@ -229,6 +264,11 @@ def _step(hand: Hand, one: x509.Certificate, state: str, code: str = "", detail:
 def _member(answer: Answer, name: str) -> object:
     response = answer.body.get("response")
     return response.get(name) if isinstance(response, dict) else None
+
+
+def _organisation(one: x509.Certificate) -> str:
+    named = one.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    return str(named[0].value) if named else ""
 
 
 def _name(one: x509.Certificate) -> str:
