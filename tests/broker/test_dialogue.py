@@ -90,3 +90,18 @@ def test_nothing_counts_after_disconnect(dialogue):
     dialogue.take(rawmqtt.connect(CLIENT_ID), NOW)
     owed = dialogue.take(rawmqtt.DISCONNECT + rawmqtt.publish("forbidden"), NOW)
     assert (dialogue.is_over, owed.cost) == (True, 1)
+
+
+def test_a_filter_asked_for_a_thousand_times_in_one_turn_has_its_retained_messages_once_and_pays_for_them():
+    town, line = Town(), FakeLine()
+    for number in range(10):
+        town.publish(f"fw/v1/fleet/release/{number}.bin-0a", retain=True)
+    dialogue = Dialogue(principal(DEVICE), town.router, line)
+    dialogue.take(rawmqtt.connect(CLIENT_ID), NOW).then[0]()
+    wanted = [rawmqtt.subscribe("#", mid=1), *[rawmqtt.subscribe(*["fw/v1/fleet/#"] * 10, mid=2)] * 100]
+    owed = dialogue.take(b"".join(wanted), NOW)
+    before = owed.cost
+    for step in owed.then:
+        step()
+    assert len(line.heard()) == 10
+    assert (before, owed.cost) == (2 + 100 * 11, 2 + 100 * 11 + 10)

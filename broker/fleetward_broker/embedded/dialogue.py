@@ -9,11 +9,12 @@ Source: protocol section 2; MQTT 3.1.1 sections 3 and 4.8.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from fleetward_broker.embedded import wire
 from fleetward_broker.embedded.router import Router
 from fleetward_broker.embedded.session import Line, Session
-from fleetward_broker.embedded.wire import Answer, Connect, Kind, Unwelcome
+from fleetward_broker.embedded.wire import REFUSED, Answer, Connect, Kind, Unwelcome
 from fleetward_broker.framing import Packet, Splitter
 from fleetward_broker.gate import Action, may
 from fleetward_broker.packets import Publish, puback, read_puback, read_publish
@@ -27,11 +28,14 @@ _SUFFIX = re.compile(r"-[A-Za-z0-9]{16,64}", re.ASCII)
 class Owed:
     """What a turn leaves to do once it is committed: replies first, then what they open the way for.
 
-    cost: packets taken, and members of those that have members: what the client's pace is charged.
+    granted: filters whose retained messages follow, with their QoS; each once a turn, however often it was asked for.
+    cost: packets taken, members of those that have members, and retained messages given: what the client's pace is
+    charged.
     """
 
     replies: bytearray = field(default_factory=bytearray)
     then: list[Callable[[], None]] = field(default_factory=list)
+    granted: dict[str, int] = field(default_factory=dict)
     durable: bool = False
     cost: int = 0
 
@@ -133,7 +137,13 @@ class Dialogue:
         codes = self._router.subscribe(session, wishes)
         self._owed.replies += wire.suback(packet_id, codes)
         self._owed.durable |= session.kept
-        self._owed.then.append(lambda: self._router.send_retained(session, wishes, codes))
+        granted = {wanted: code for (wanted, _), code in zip(wishes, codes, strict=True) if code != REFUSED}
+        if granted and not self._owed.granted:
+            self._owed.then.append(partial(self._give_retained, session, self._owed))
+        self._owed.granted |= granted
+
+    def _give_retained(self, session: Session, owed: Owed) -> None:
+        owed.cost += self._router.send_retained(session, owed.granted)
 
     def _unsubscribe(self, session: Session, packet: Packet) -> None:
         packet_id, filters = wire.read_unsubscribe(packet)

@@ -6,6 +6,7 @@ Source: protocol section 2; MQTT 3.1.1 sections 3.1.2.4, 3.3.1.3, 3.8.4 and 4.
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 
 from fleetward_broker.embedded.config import Limits
@@ -104,14 +105,16 @@ class Router:
             log.warning("refused", extra=fields | {"filter": ascii(refused[0])[:80]})
         return codes
 
-    def send_retained(self, session: Session, wishes: list[tuple[str, int]], codes: list[int]) -> None:
-        """Send the retained messages of what was granted just now."""
-        for (wanted, _), code in zip(wishes, codes, strict=True):
-            topics = [] if code == REFUSED else sorted(self._retained_topics.match(wanted))
-            for topic in topics:
+    def send_retained(self, session: Session, granted: Mapping[str, int]) -> int:
+        """Send the retained messages of filters that were granted just now, with their QoS; return how many."""
+        count = 0
+        for wanted, qos in granted.items():
+            for topic in sorted(self._retained_topics.match(wanted)):
                 if may(session.principal, Action.RECEIVE, topic):
                     message = self._retained[topic]
-                    self._deliver(session, message, min(message.qos, code), retain=True)
+                    self._deliver(session, message, min(message.qos, qos), retain=True)
+                    count += 1
+        return count
 
     def unsubscribe(self, session: Session, filters: list[str]) -> None:
         """End subscriptions; unknown ones are nothing to end."""
@@ -172,10 +175,11 @@ class Router:
             self._store.write(DropSession(session.client_id))
 
     def _subscribe(self, session: Session, wanted: str, qos: int) -> int:
-        known = wanted in session.subscriptions
+        if session.subscriptions.get(wanted) == qos:
+            return qos  # Granted before: nothing to write down.
         if not may(session.principal, Action.SUBSCRIBE, wanted):
             return REFUSED
-        if not known and len(session.subscriptions) >= session.limits.subscriptions:
+        if wanted not in session.subscriptions and len(session.subscriptions) >= session.limits.subscriptions:
             return REFUSED
         session.subscriptions[wanted] = qos
         self._subscriptions.add(wanted, session.client_id, qos)
