@@ -150,11 +150,12 @@ class Knock:
         left = self._addresses()
         while left:
             family, where = left.popleft()
-            self._tcp = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-            self._tcp.setblocking(False)
-            # Small packets both ways: without it a round trip waits for the peer's delayed acknowledgement.
-            self._tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             try:
+                # In here: a process without a free descriptor has no line, and tries again later.
+                self._tcp = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+                self._tcp.setblocking(False)
+                # Small packets both ways: without it a round trip waits for the peer's delayed acknowledgement.
+                self._tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._tcp.connect(where)
             except BlockingIOError:
                 return EVENT_WRITE

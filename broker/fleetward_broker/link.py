@@ -69,10 +69,15 @@ class SelectorLink(Link):
         return line
 
     def publish(self, line: LineId, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> Token | None:
-        """Queue a publish for the next turn; None when the line is not connected, or 4 MiB wait on it already."""
+        """Queue a publish for the next turn; None when the line is not connected, or 4 MiB wait on it already.
+
+        With 16 MiB that the broker took and never acknowledged, the line ends.
+        """
         wire = self._wires.get(line)
         token = Token(next(self._tokens))
         if wire is None or not wire.publish(token, topic, payload, qos=qos, retain=retain):
+            if wire is not None:
+                self._lose_if_ended(wire)
             return None
         return token
 

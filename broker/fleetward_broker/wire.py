@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from paho.mqtt.properties import Properties
 
 MOST_UNSENT_BYTES = 4 * 1024 * 1024
+MOST_UNACKNOWLEDGED_BYTES = 16 * 1024 * 1024
+A_MESSAGE_BYTES = 512  # what one costs beside its bytes while it is remembered
 REFUSED = 0x80  # in SUBACK
 
 
@@ -50,7 +52,8 @@ class Wire:
         self._answered = False
         self._session_present = False
         self._half_closed = False
-        self._tokens: dict[int, Token] = {}
+        self._tokens: dict[int, tuple[Token, int]] = {}
+        self._unacknowledged_bytes = 0
         self._client = self._start(wants)
 
     def _start(self, wants: Callable[["Wire"], None]) -> FedClient:
@@ -82,16 +85,24 @@ class Wire:
             self._half_close()
 
     def publish(self, token: Token, topic: str, payload: bytes, *, qos: int, retain: bool) -> bool:
-        """Queue a publish; False when the line takes none: not connected, or too much is unsent."""
+        """Queue a publish; False when the line takes none: not connected, or too much is unsent.
+
+        A broker that acknowledges nothing ends the line: what it owes would be remembered for ever.
+        """
         if not self.is_connected or self.end is not None or self._client.unsent_bytes > MOST_UNSENT_BYTES:
             return False
         if 4 + len(topic.encode()) + len(payload) > MAX_PACKET_BYTES:
             raise LocalMistake(f"{topic}: {len(payload)} bytes, a packet holds {MAX_PACKET_BYTES}")
+        if self._unacknowledged_bytes > MOST_UNACKNOWLEDGED_BYTES:
+            self.finish(Loss.DROPPED, f"{len(self._tokens)} publishes were not acknowledged")
+            return False
         info = self._client.publish(topic, payload, qos, retain)
         if info.rc is not MQTTErrorCode.MQTT_ERR_SUCCESS:
             return False
         if qos:
-            self._tokens[info.mid] = token
+            size_bytes = len(topic) + len(payload) + A_MESSAGE_BYTES
+            self._tokens[info.mid] = token, size_bytes
+            self._unacknowledged_bytes += size_bytes
         return True
 
     def ack(self, arrived: Arrived) -> None:
@@ -201,6 +212,7 @@ class Wire:
 
     def _on_publish(self, client: Client, data: object, mid: int, *_: Any) -> None:
         del client, data
-        token = self._tokens.pop(mid, None)
+        token, size_bytes = self._tokens.pop(mid, (None, 0))
+        self._unacknowledged_bytes -= size_bytes
         if token is not None:
             self._tell(Delivered(self.line, token))

@@ -397,6 +397,22 @@ def test_a_broker_that_stops_reading_fills_no_memory(provider, broker, owner):
     assert 4_000_000 < taken < 16_000_000
 
 
+def test_a_broker_that_acknowledges_nothing_is_left_before_what_it_owes_fills_the_memory(provider, broker, owner):
+    broker.manners = Manners(is_acknowledging=False)
+    line = owner.connect(dial_of(provider, broker.port))
+    taken = 0
+    while owner.link.publish(line, "up/x", bytes(60_000)) is not None:
+        taken += 60_000
+        owner.told += owner.link.poll(0.001)
+    assert 16_000_000 < taken < 18_000_000
+    assert "not acknowledged" in owner.wait_for(Lost, line)[0].detail
+
+    broker.manners = Manners()
+    again = owner.connect(dial_of(provider, broker.port))
+    assert owner.link.publish(again, "up/x", b"x") is not None
+    owner.wait_for(Delivered, again)
+
+
 # Fairness
 
 
