@@ -1,13 +1,16 @@
 """Log lines: one per event, its name and its fields, as text or JSON, to stderr. Never a payload, key or PIN.
 
 What a line may hold is bounded: a long value is cut, and what is binary or opaque is shown by its length, however deep
-it lies and whoever says it, a library's exception too. Source: architecture style 8; C10.
+it lies and whoever says it, a library's exception too. So is how often one event is told: who is refused a thousand
+times a second fills no disk. Source: architecture style 8; C10.
 """
 
 import json
 import logging
 import re
 import sys
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -18,6 +21,8 @@ MOST_RUN = 200
 """Longer than any name, hash or key's thumbprint, and than the path of a file should be."""
 _OPAQUE = re.compile(rf"[A-Za-z0-9+/_=-]{{{MOST_RUN + 1},}}")
 _BYTES = re.compile(r"""\bb(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
+BURST, PER_S = 2000, 20
+MOST_EVENTS = 1000
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -64,10 +69,34 @@ def _quoted(value: object) -> str:
     return f'"{text}"' if " " in text or not text else text
 
 
+class Calm(logging.Filter):
+    """Lets one event through 2000 times at once and 20 times a second; the next line says how many were held back."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """monotonic: seconds."""
+        super().__init__()
+        self._monotonic = monotonic
+        self._told: dict[str, tuple[float, float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether the line is told."""
+        event, now = f"{record.name} {record.msg}", self._monotonic()
+        if event not in self._told and len(self._told) >= MOST_EVENTS:
+            self._told.clear()
+        left, at, held = self._told.get(event, (float(BURST), now, 0))
+        left = min(float(BURST), left + (now - at) * PER_S)
+        is_told = left >= 1.0
+        self._told[event] = (left - is_told, now, 0 if is_told else held + 1)
+        if is_told and held:
+            record.held_back = held
+        return is_told
+
+
 def start_logging(level: str, form: str, stream: TextIO | None = None) -> None:
     """Send all log lines to ``stream`` (stderr) from now on."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(EventFormatter(form))
+    handler.addFilter(Calm())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     # What libraries say is for whoever looks for a fault of theirs.

@@ -4,15 +4,22 @@ Children end with their supervisor, however it ends.
 """
 
 import ctypes
+import logging
+import os
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+log = logging.getLogger("fleetward.up")
 
 PR_SET_PDEATHSIG = 1
 STOP_S = 15.0
+MOST_LOG_BYTES = 64 * 1024 * 1024
 
 
 class StartFailed(Exception):  # noqa: N818 - says what is so
@@ -53,6 +60,16 @@ class Part:
             raise StartFailed(f"{self.name}: {self.last_words}")
         return line
 
+    def trim(self) -> None:
+        """Begin its log anew when that has grown long; what stood in it lies beside it as ``.1``."""
+        try:
+            if self.log.stat().st_size > MOST_LOG_BYTES:
+                shutil.copyfile(self.log, self.log.with_name(f"{self.log.name}.1"))
+                # It appends: what it says next stands at the new beginning.
+                os.truncate(self.log, 0)
+        except OSError as error:
+            log.warning("log not trimmed", extra={"part": self.name, "detail": str(error)})
+
     def end(self) -> None:
         """Ask it to end, and wait; after a while, end it."""
         if self.alive:
@@ -75,11 +92,14 @@ def spawn(name: str, command: Sequence[str], log: Path, folder: Path | None = No
             stderr=output,
             text=True,
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=partial(_die_with, os.getpid()),
         )
     return Part(name, process, log, time.monotonic())
 
 
-def _die_with_parent() -> None:
+def _die_with(parent: int) -> None:
     """In the child: be ended when the supervisor is, even by SIGKILL."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        # It was ended before it could be said.
+        os._exit(1)

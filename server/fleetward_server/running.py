@@ -21,6 +21,8 @@ READY = ".server-ready"
 """There once the server has its line."""
 RELOAD_S = 60.0
 LOOK_S = 0.05
+GLANCE_S = 1.0
+"""How long somebody who only looks may keep the lock."""
 
 
 class Held(Exception):  # noqa: N818 - says what is so
@@ -32,17 +34,22 @@ class NotRunning(Exception):  # noqa: N818
 
 
 def running(folder: Path) -> dict[str, Any] | None:
-    """Return what ``run.json`` says while its process holds the lock, else None."""
+    """Return what ``run.json`` says of the process that holds the lock, else None.
+
+    Of one that is only starting, or ending, the process id alone: a ``run.json`` that another left behind is not its.
+    """
     if not (folder / LOCK).exists():
         return None
-    with (folder / LOCK).open("r+") as file:
-        if _try_lock(file):
+    with (folder / LOCK).open() as file:
+        # Shared: who looks at the same moment is not taken for a holder.
+        if _try_lock(file, fcntl.LOCK_SH):
             return None
+        pid = _holder(file)
     try:
         found = json.loads((folder / RUN).read_bytes())
     except (OSError, ValueError):
-        return {"pid": int((folder / LOCK).read_text().strip() or 0)}
-    return found if isinstance(found, dict) else None
+        found = None
+    return found if isinstance(found, dict) and found.get("pid") == pid else {"pid": pid}
 
 
 def reload_running(folder: Path) -> bool:
@@ -78,6 +85,8 @@ def down(folder: Path) -> int:
         stale = " (its run.json is stale)" if (folder / RUN).exists() else ""
         raise NotRunning(f"{folder}: nothing is running{stale}")
     pid = int(found["pid"])
+    if not pid:
+        raise Held(f"{folder}: it is only beginning to serve; try again")
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + 2 * STOP_S
     while running(folder) is not None:
@@ -95,20 +104,30 @@ def locked(folder: Path) -> Iterator[None]:
         Held: another process holds it.
     """
     with (folder / LOCK).open("a+") as file:
-        if not _try_lock(file):
-            file.seek(0)
-            raise Held(
-                f"{folder}: process {file.read().strip()} is serving it; stop it with: fleetward down --dir {folder}"
-            )
+        deadline = time.monotonic() + GLANCE_S
+        while not _try_lock(file, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                raise Held(
+                    f"{folder}: process {_holder(file)} is serving it; stop it with: fleetward down --dir {folder}"
+                )
+            # Somebody may only be looking.
+            time.sleep(LOOK_S)
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         yield
 
 
-def _try_lock(file: IO[str]) -> bool:
+def _try_lock(file: IO[str], how: int) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
+
+
+def _holder(file: IO[str]) -> int:
+    """Return the process id in a lock; 0 while its holder has not written it yet."""
+    file.seek(0)
+    said = file.read().strip()
+    return int(said) if said.isdecimal() else 0

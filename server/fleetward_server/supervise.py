@@ -39,6 +39,7 @@ START_S = 30.0
 WATCH_S = 0.2
 STEADY_S = 2.0
 RENEW_S = 24 * 3600.0
+TRIM_S = 10.0
 MOST_WAIT_S = 3.0
 
 
@@ -58,6 +59,7 @@ class Up:
     parts: dict[str, Part] = field(default_factory=dict)
     wait_until: dict[str, float] = field(default_factory=dict)
     renew_at: float = field(default_factory=lambda: time.monotonic() + RENEW_S)
+    trim_at: float = 0.0
     untold: bool = False
     hears: bool = False
     asked: SignalEvent = field(default_factory=SignalEvent)
@@ -87,11 +89,18 @@ class Up:
                 self._begin_artifacts()
             if self.untold:
                 self._tell()
+            if time.monotonic() >= self.trim_at:
+                self._trim()
             if self.asked.is_set():
                 self.asked.clear()
                 self.reload()
             if time.monotonic() >= self.renew_at:
                 self.renew_lists()
+
+    def _trim(self) -> None:
+        self.trim_at = time.monotonic() + TRIM_S
+        for part in self.parts.values():
+            part.trim()
 
     def _starters(self) -> list[tuple[str, Callable[[], None]]]:
         known = {"broker": self._start_broker, "server": self._start_server, "mosip": self._start_mosip}
@@ -271,6 +280,7 @@ def up(
     with locked(folder):
         if (folder / RUN).exists():
             log.warning("stale run.json", extra={"detail": "its process is gone; starting anew"})
+            (folder / RUN).unlink()
         whole = Up(config, broker, log_level, log_format)
         restore = _on_signals(stop, whole) if stopping is None else {}
         try:

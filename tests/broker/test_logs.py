@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fleetward_broker.logs import MOST_CHARS, EventFormatter, start_logging
+from fleetward_broker.logs import BURST, MOST_CHARS, MOST_EVENTS, PER_S, Calm, EventFormatter, start_logging
 
 
 def record(**fields: object) -> logging.LogRecord:
@@ -68,6 +68,30 @@ def test_a_line_is_one_line() -> None:
     said = logging.LogRecord("library", logging.INFO, __file__, 1, "two\r\nlines\x1b[2J", None, None)
     assert "\n" not in EventFormatter("text").format(record(detail="two\nlines"))
     assert EventFormatter("text").format(said).endswith("two  lines [2J")
+
+
+def test_what_a_peer_chose_speaks_to_no_terminal() -> None:
+    line = EventFormatter("text").format(record(topic="fw/\x1b[2Jx\r2026 info forged\u2028é"))
+    assert line.isprintable()
+    assert "é" in EventFormatter("text").format(record(name_of="José"))
+
+
+def test_an_event_told_too_often_is_held_back_and_counted_while_others_are_told() -> None:
+    now = [0.0]
+    calm = Calm(lambda: now[0])
+    assert sum(calm.filter(record()) for _ in range(BURST + 50)) == BURST
+    other = logging.LogRecord("fleetward.x", logging.INFO, __file__, 1, "connected", None, None)
+    assert calm.filter(other)
+    now[0] = 1.0
+    told = [one for one in [record() for _ in range(PER_S + 5)] if calm.filter(one)]
+    assert [vars(one).get("held_back") for one in told] == [50] + [None] * (PER_S - 1)
+
+
+def test_events_nobody_foresaw_are_forgotten_not_collected() -> None:
+    calm = Calm(lambda: 0.0)
+    for number in range(5 * MOST_EVENTS):
+        calm.filter(logging.LogRecord("fleetward.x", logging.INFO, __file__, 1, f"event {number}", None, None))
+    assert len(calm._told) <= MOST_EVENTS
 
 
 def test_an_exception_is_named_without_the_values_around_it() -> None:
