@@ -177,7 +177,9 @@ class Server:
             self._worker.plan_rotations(self._config.rotation, now)
         if self._timers.due(Duty.ENDS, monotonic) and self._ends.look(self._config, self._store, now):
             self._tell_health()
-        if self._timers.due(Duty.CLEAN, monotonic) and self._retention.clean(self._store, now):
+        # A clock that is not known does not say either what is old enough to be thrown away.
+        known = self._worker.policy.radius_ms > 0
+        if known and self._timers.due(Duty.CLEAN, monotonic) and self._retention.clean(self._store, now):
             # There is more, and batches go in between.
             self._timers.plan(Duty.CLEAN, monotonic + BREATH_S)
 
@@ -243,7 +245,7 @@ class Server:
 
     def _look(self) -> None:
         """Look at the disk: too little room is a pause, and one ends when there is room and the store takes a write."""
-        lacking = self._room.lacking()
+        lacking = self._room.lacking() or self._store.astray()
         if lacking:
             self._pause(lacking)
         elif self._paused:
@@ -281,7 +283,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         config = load(wanted.dir)
         authority = opened(config, stopping)
-        server = Server(config, open_store(config.store_path, create=True), wanted.port, authority)
+        server = Server(config, open_store(config.store_path, migrate=True), wanted.port, authority)
     except (ConfigProblem, StoreProblem, AuthorityProblem, KeyUnavailable) as problem:
         log.error("cannot start", extra={"detail": str(problem)})  # noqa: TRY400
         return EXIT_CONFIG

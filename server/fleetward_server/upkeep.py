@@ -28,7 +28,7 @@ def renew_lines(config: Config, now: datetime) -> None:
             with alone(config):
                 made = renew_line(config, name, now)
             log.info("certificate renewed", extra={"part": name, "until": made.not_valid_after_utc.isoformat()})
-            with open_store(config.store_path, create=True) as store, store.unit() as unit:
+            with open_store(config.store_path, migrate=True) as store, store.unit() as unit:
                 unit.apply([AddAudit(AuditEntry(now, "server", ROTATED, name, "its end was near", name))])
     except TROUBLES as problem:
         log.error("certificates not renewed", extra={"detail": str(problem)})  # noqa: TRY400
@@ -41,7 +41,7 @@ def publish_lists(config: Config, now: datetime) -> None:
         StoreProblem, AuthorityProblem, KeyUnavailable, OSError: they are as they were.
     """
     try:
-        with open_store(config.store_path, create=True) as store:
+        with open_store(config.store_path, migrate=True) as store:
             publish(config, store, now)
     except FormerKeyAway as problem:
         # What it issued is judged by its last list, which is good for a year; everybody else has a new one.

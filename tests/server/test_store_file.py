@@ -22,6 +22,24 @@ def test_a_missing_store_names_the_command_that_makes_one(tmp_path: Path) -> Non
         open_store(tmp_path / "server.db")
 
 
+def test_who_serves_makes_no_empty_register_in_the_place_of_a_lost_one(tmp_path: Path) -> None:
+    with pytest.raises(StoreProblem, match="restore it from a backup"):
+        open_store(tmp_path / "server.db", migrate=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_taken_away_or_exchanged_is_missed_and_one_put_back_is_not(tmp_path: Path) -> None:
+    path, away = tmp_path / "server.db", tmp_path / "away.db"
+    with made(tmp_path) as store:
+        assert store.astray() == ""
+        path.rename(away)
+        assert "not the file that was opened" in store.astray()
+        path.touch()
+        assert "not the file that was opened" in store.astray()
+        away.replace(path)
+        assert store.astray() == ""
+
+
 def test_a_store_opens_again_with_what_it_held(tmp_path: Path) -> None:
     kept(made(tmp_path), device()).close()
     with open_store(tmp_path / "server.db") as store:
@@ -51,7 +69,7 @@ def test_a_database_without_our_schema_is_refused_until_it_is_brought_up(tmp_pat
     path.touch()
     with pytest.raises(StoreProblem, match=r"schema none.*needs"):
         open_store(path)
-    open_store(path, create=True).close()
+    open_store(path, migrate=True).close()
     open_store(path).close()
 
 

@@ -148,7 +148,7 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(number, lambda *_: stopping.set())
     try:
         config = load(wanted.dir)
-        with open_store(config.store_path, create=True) as store, opened_wire(config) as wire:
+        with open_store(config.store_path, migrate=True) as store, opened_wire(config) as wire:
             works = waiting_for_key(config, store, wire, stopping)
             if works is not None:
                 serve(config, works, stopping)

@@ -81,12 +81,12 @@ class Store(Queries, MassQueries, EndingQueries, UpgradeQueries, Duties, MosipRo
         self.close()
 
 
-def open_store(path: Path, *, create: bool = False, patience_s: float = PATIENCE_S) -> Store:
-    """Open the store at ``path``. create: make it, and bring an older schema up; otherwise both are refused.
+def open_store(path: Path, *, create: bool = False, migrate: bool = False, patience_s: float = PATIENCE_S) -> Store:
+    """Open the store at ``path``. migrate: bring an older schema up; create: that, and make it; else both are refused.
 
     patience_s: how long to wait for another process's transaction.
 
     Raises:
         StoreProblem: missing, unreadable, full, held by another, or of a schema that is not ours.
     """
-    return Store(open_engine(path, create=create, patience_s=patience_s), path)
+    return Store(open_engine(path, create=create, migrate=migrate, patience_s=patience_s), path)

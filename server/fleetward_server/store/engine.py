@@ -69,8 +69,10 @@ def _problem(path: Path, error: BaseException | None) -> StoreProblem:
     return (StoreHeld if code in _HELD else StoreProblem)(f"{path}: {said}")
 
 
-def open_engine(path: Path, *, create: bool, patience_s: float) -> Engine:
+def open_engine(path: Path, *, create: bool, migrate: bool, patience_s: float) -> Engine:
     """Open the file and see to its schema.
+
+    Who serves a folder migrates and never creates: an empty register in the place of a lost one knows no device.
 
     Raises:
         StoreProblem: missing, unreadable, held, or of another schema.
@@ -80,7 +82,7 @@ def open_engine(path: Path, *, create: bool, patience_s: float) -> Engine:
     event.listen(engine, "begin", _begin)
     try:
         with translated(path):
-            _bring_up(engine, path, create=create)
+            _bring_up(engine, path, migrate=migrate or create)
     except StoreProblem:
         engine.dispose()
         raise
@@ -96,7 +98,11 @@ def _present(path: Path, *, create: bool) -> None:
     if path.is_file():
         return
     if path.exists() or not create:
-        hint = "not a file" if path.exists() else f"not there; run: fleetward init --dir {path.parent}"
+        hint = (
+            "not a file"
+            if path.exists()
+            else f"not there; restore it from a backup, or run: fleetward init --dir {path.parent}"
+        )
         raise StoreProblem(f"{path}: {hint}")
     try:
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, _PRIVATE))
@@ -116,14 +122,14 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get(_BEGINS, "BEGIN"))
 
 
-def _bring_up(engine: Engine, path: Path, *, create: bool) -> None:
+def _bring_up(engine: Engine, path: Path, *, migrate: bool) -> None:
     with engine.connect() as connection:
         found = _version(connection)
     if found == HEAD:
         return
     if found is not None and found > HEAD:
         raise StoreProblem(f"{path}: schema {found} is newer than this version's {HEAD}; install the newer Fleetward")
-    if not create:
+    if not migrate:
         raise StoreProblem(f"{path}: schema {found or 'none'}, this version needs {HEAD}; fleetward up migrates it")
     with writing(engine).begin() as connection:
         _migrate(connection)

@@ -22,6 +22,13 @@ class Ground:
         self._engine = engine
         self._writer: Connection | None = None
         self.path = path
+        self._file = _file_at(path)
+
+    def astray(self) -> str:
+        """Say what is wrong when another file, or none, is where ours was: what is written to it is lost at our end."""
+        if _file_at(self.path) == self._file:
+            return ""
+        return f"{self.path}: not the file that was opened; put it back, or restore it from a backup and start again"
 
     def close(self) -> None:
         """Close every connection."""
@@ -46,3 +53,12 @@ class Ground:
     def _first(self, statement: Select[Any]) -> AnyRow | None:
         with translated(self.path), self._engine.connect() as connection:
             return connection.execute(statement).first()
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Return which file stands at ``path``; None when there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
