@@ -22,10 +22,20 @@ from fleetward_broker.profiles import Issuer, Profile, Subject
 from fleetward_broker.signers import key_pem, make_key
 from fleetward_schemas.certificates import Unit
 from fleetward_schemas.jws import Alg
-from tests.live.rawmqtt import WAIT_S, RawClient, WillOf
+from tests.live.rawmqtt import WAIT_S, Closed, RawClient, WillOf
 
 HOUR = timedelta(hours=1)
 SUFFIX = "0123456789abcdef"
+ALL_UP = "fw/v1/d/+/up/#"
+NARROW = """
+[limits]
+connect_s = 1
+[limits.device]
+queue_messages = 50
+burst = 200
+packets_per_s = 400
+"""
+"""Limits within a test's reach."""
 _numbers = itertools.count(1)
 
 
@@ -249,3 +259,21 @@ def spawn(config: Path, log: Path) -> "subprocess.Popen[str]":
             stderr=errors,
             text=True,
         )
+
+
+def up(name: str, kind: str = "telemetry") -> str:
+    return f"fw/v1/d/{name}/up/{kind}"
+
+
+def down(name: str, kind: str = "command") -> str:
+    return f"fw/v1/d/{name}/down/{kind}"
+
+
+def is_turned_away(broker: BrokerProcess, context: ssl.SSLContext, name: str) -> bool:
+    """Say whether a client gets no CONNACK: in TLS 1.3 a refusal may come after the client's own handshake."""
+    try:
+        with RawClient(broker.port, context) as client:
+            client.enter(f"{name}-{SUFFIX}")
+    except (Closed, ConnectionError, ssl.SSLError):
+        return True
+    return False

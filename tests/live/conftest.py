@@ -1,4 +1,7 @@
-"""What live tests share: software tokens, all in one folder, since a process's PKCS#11 module knows one folder."""
+"""What live tests share: an embedded broker, and software tokens.
+
+Tokens lie all in one folder, since a process's PKCS#11 module knows one folder.
+"""
 
 import os
 from collections.abc import Callable, Iterator
@@ -8,6 +11,7 @@ import pytest
 from fleetward_broker.token_keys import make_token_key
 from fleetward_sandbox.softhsm import CONFIGURATION, SoftToken, make_token
 from fleetward_schemas.jws import Alg
+from tests.live.brokerhouse import NARROW, BrokerProcess
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +31,17 @@ def hsm(tokens: Callable[[str], SoftToken]) -> SoftToken:
     for alg in Alg:
         make_token_key(made.key(alg), alg)
     return made
+
+
+@pytest.fixture(scope="module")
+def running_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    """Run one embedded broker for a file of tests."""
+    with BrokerProcess(tmp_path_factory.mktemp("broker"), NARROW) as running:
+        yield running
+
+
+@pytest.fixture
+def broker(running_broker: BrokerProcess) -> Iterator[BrokerProcess]:
+    """Give it, and close every line that the test left open."""
+    yield running_broker
+    running_broker.hang_up()

@@ -19,15 +19,14 @@ import pytest
 from fleetward_broker import profiles
 from fleetward_broker.mosquitto import ADMIN, ADMIN_TOPIC
 from fleetward_schemas.certificates import Unit
-from tests.live.brokerhouse import SUFFIX, Badge, BrokerProcess, Pki, fresh_id
+from tests.live.brokerhouse import ALL_UP, SUFFIX, Badge, BrokerProcess, Pki, down, fresh_id, is_turned_away, up
 from tests.live.mosquittohouse import MosquittoProcess
+from tests.live.mutating import mutated
 from tests.live.rawmqtt import DISCONNECT, PUBACK, Closed, RawClient, WillOf, connect, packet, publish, subscribe, text
-from tests.live.test_embedded_broker import down, is_turned_away, mutated, up
 
 pytestmark = pytest.mark.live
 
 LIMITS = "\n[limits.device]\npackets_per_s = 0\n"
-ALL_UP = "fw/v1/d/+/up/#"
 SEED = int(os.environ.get("FLEETWARD_SEED", "20261124"))
 MIB = 1 << 20
 CONNACK_WELCOME = b"\x20\x02\x00\x00"
