@@ -54,6 +54,10 @@ def test_the_wire_speaks_of_every_code(code):
     assert f"| `{code}` |" in WIRE.read_text()
 
 
+def test_a_member_that_is_an_object_or_null_shows_its_own_members():
+    assert {"| `window.from` | moment | yes |", "| `window.to` | moment | yes |"} <= set(docs.bodies().splitlines())
+
+
 def test_the_wire_speaks_of_every_file_of_vectors():
     for name in vectors.RULES:
         assert f"`{name}.json`" in WIRE.read_text()

@@ -44,9 +44,16 @@ def _rows(schema: Schema, part: Schema, path: str) -> Iterable[tuple[str, str, s
     for name, inner in part["properties"].items():
         inner = _resolved(schema, inner)
         yield f"`{path}{name}`", _type(schema, inner), "yes" if name in part.get("required", ()) else "no"
-        within = _resolved(schema, inner.get("items", inner))
+        within = _resolved(schema, inner.get("items", _present(schema, inner)))
         if within.get("type") == "object" and "properties" in within and name != "metrics":
             yield from _rows(schema, within, f"{path}{name}{'[]' if 'items' in inner else ''}.")
+
+
+def _present(schema: Schema, part: Schema) -> Schema:
+    """Return what a member is where it may be null and is not."""
+    options = [_resolved(schema, option) for option in part.get("anyOf", ())]
+    objects: list[Schema] = [option for option in options if option.get("type") == "object"]
+    return objects[0] if objects else part
 
 
 def _resolved(schema: Schema, part: Schema) -> Schema:

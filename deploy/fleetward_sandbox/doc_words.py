@@ -67,18 +67,34 @@ CODES: dict[Code, tuple[str, str, str]] = {
     Code.WRONG_TOPIC: ("signed topic or kind is not where it arrived", _UNTOLD, _ALERT),
     Code.UNKNOWN_KIND: ("no such kind in this direction", _UNTOLD, _ALERT),
     Code.NOT_ALLOWED: (
-        "the kind is not for this principal",
-        _UNTOLD,
+        "the kind is not for this principal; a `csr` for which no order is open",
+        "is never told; a `csr`: `failed`, `csr-refused`",
         "ignores it, counts it, `alert` as `unknown-kind`",
     ),
-    Code.STALE: ("too old, over 30 s ahead, expired; a time answer delayed by more than 5 s", _UNTOLD, _ALERT),
+    Code.STALE: (
+        "too old, over 30 s ahead, `expires` has come; a time answer delayed by more than 5 s",
+        _UNTOLD,
+        _ALERT,
+    ),
     Code.UNKNOWN_SIGNER: ("uplink: no certificate of this principal, or not valid now", _UNTOLD, _NONE),
-    Code.WRONG_SERVER: ("downlink: not the server's signing certificate, or an old one", _NONE, _ALERT),
+    Code.WRONG_SERVER: (
+        "downlink: not the server's signing certificate, one 7 days older than the newest accepted, or another `env`",
+        _NONE,
+        _ALERT,
+    ),
     Code.BAD_SIGNATURE: ("the signature does not fit", _UNTOLD, _ALERT),
-    Code.REPLAYED: ("a number 128 or more below the highest", _AGAIN, _ALERT),
+    Code.REPLAYED: ("a number 128 or more below the highest, 0, or one used for another report", _AGAIN, _ALERT),
     Code.BAD_BODY: ("the body does not have its kind's shape", _DROP, _ALERT),
-    Code.BAD_DIGITAL_ID: ("not readable, signed by another key, or not the current one", _AGAIN, _ALERT),
-    Code.MISMATCH: ("another device's digital ID, or a claim that differs from the record", _AGAIN, _NONE),
+    Code.BAD_DIGITAL_ID: (
+        "not readable, signed by another key, older than the current one, not it, or other members than on record",
+        _AGAIN,
+        _ALERT,
+    ),
+    Code.MISMATCH: (
+        "the digital ID of another device id; in first contact, a claim that differs from the record",
+        f"{_AGAIN}; is told by `enrolled`",
+        _NONE,
+    ),
     Code.CLONE: ("an FTM key that is bound to another device", "is told by `enrolled`", _NONE),
     Code.BAD_NONCE: ("answers no question that is open", "is told by `enrolled`", "ignores it, counts it"),
     Code.BAD_CSR: (
@@ -89,7 +105,7 @@ CODES: dict[Code, tuple[str, str, str]] = {
     Code.CLOCK_JUMP: ("a time answer that cannot be true together with what is known", _NONE, _ALERT),
     Code.TOO_OFTEN: (
         "more than one `time`, `hello` or `csr` a second, or more reports than the server allows",
-        "a report: signs anew, sends again later",
+        "a report or `csr`: signs anew, sends again later; else is never told",
         _NONE,
     ),
 }
