@@ -1,6 +1,7 @@
 """A running server's duties with the repository: told at a pace, said anew in time, and troubles told once."""
 
 import logging
+from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from fleetward_broker.line import LineId, Token
 from fleetward_schemas.strict import MAX_ENVELOPE_BYTES
 from fleetward_schemas.topics import release
+from fleetward_server.config import load
 from fleetward_server.ending import release_warnings
 from fleetward_server.releases import online
 from fleetward_server.releases.duty import BURST, FILES_PER_S, ReleaseDuty
@@ -147,3 +149,27 @@ def test_the_longest_file_fits_in_an_envelope(bench: Bench, provider: Path) -> N
     topic, sealed = bench.link.sent[-1]
     assert topic == release("1.bin-00")
     assert len(sealed) < MAX_ENVELOPE_BYTES - 2048
+
+
+def test_a_release_is_readable_once_the_broker_has_all_of_it(maker):
+    duty, tokens = ReleaseDuty(maker.config), count(1)
+    on_the_way = []
+
+    def publish(_):
+        on_the_way.append(Token(next(tokens)))
+        return on_the_way[-1]
+
+    for counter in (7, 8):
+        maker.release(counter)
+        assert not duty.readable
+        duty.look("seal", maker.now, 1000 * counter, may_renew=True)
+        for second in range(60):
+            duty.send(publish, maker.now, 1000 * counter + second)
+            assert not on_the_way or not duty.readable
+            while on_the_way:
+                duty.delivered(on_the_way.pop())
+        assert duty.readable
+
+
+def test_without_a_repository_nothing_waits_for_one(provider, tmp_path):
+    assert ReleaseDuty(replace(load(provider), folder=tmp_path)).readable
