@@ -5,7 +5,7 @@ Keys are made once a process, since RSA is what MOSIP's services read and RSA ke
 
 import json
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -23,9 +23,13 @@ from fleetward_schemas.inventory import LEVELS, DeviceInfo, DeviceStatus, sign_i
 from fleetward_schemas.jws import Alg, PrivateKey, compact, split
 from fleetward_schemas.moment import show
 from fleetward_schemas.strict import b64url, show_der
+from fleetward_schemas.topics import DeviceId
+from fleetward_server.mosip.queue import Act, Task, TaskState, new_task
+from fleetward_server.mosip.settings import Profile
 from fleetward_server.state import Device, Presence
 
 NAME, PROVIDER_ID = "Acme Ltd", "acme"
+NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 
 
 @cache
@@ -134,3 +138,8 @@ def signed(payload: dict[str, Any], by: Issuer, **header: Any) -> str:
     whole = {"alg": "RS256", "typ": "JWT", "x5c": [show_der(der(by.certificate))]} | header
     segment = b64url(json.dumps(whole).encode()).encode()
     return compact(segment, json.dumps(payload).encode(), by.key).decode()
+
+
+def task(act: Act = Act.REGISTER, state: TaskState = TaskState.WAITING, **changes: Any) -> Task:
+    """Return a task, of nobody there is unless ``changes`` say of whom."""
+    return replace(new_task(DeviceId("a" * 26), Profile.PMS, act, NOW), state=state, **changes)
