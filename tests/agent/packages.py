@@ -1,5 +1,6 @@
 """Packages made for tests, places to install them in, and a process that dies at the n-th thing it does to the disk."""
 
+import gzip
 import hashlib
 import io
 import os
@@ -45,12 +46,13 @@ def tar(files: Mapping[str, str | bytes], form: str = "w:gz") -> bytes:
 
 
 def tar_of(entries: list[tuple[tarfile.TarInfo, bytes]], form: str = "w:gz") -> bytes:
+    """Return an archive, the same bytes whenever it is made: gzip would write down when."""
     out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode=form) as made:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=out, mode="w" if form == "w:gz" else form) as made:  # type: ignore[call-overload]
         for info, raw in entries:
             info.size = len(raw) if info.isreg() else info.size
             made.addfile(info, io.BytesIO(raw))
-    return out.getvalue()
+    return gzip.compress(out.getvalue(), mtime=0) if form == "w:gz" else out.getvalue()
 
 
 def _info(name: str) -> tarfile.TarInfo:
