@@ -5,11 +5,11 @@ in ``admit``, since the replay window belongs to the receiver's state. Nothing i
 Source: C2 (signed both ways, moment in milliseconds inside, digital ID in every message), C6; RFC 7515, RFC 8725.
 """
 
-import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any, NamedTuple, Protocol
 
+import msgspec
 from msgspec import Meta
 
 from fleetward_schemas import moment
@@ -125,7 +125,7 @@ def seal(draft: Draft, with_seal: Seal, now: datetime) -> bytes:
     if draft.expires is not None:
         payload["expires"] = moment.show(draft.expires)
     payload["body"] = draft.body.checked()
-    sealed = compact(with_seal.header_segment, json.dumps(payload, separators=(",", ":")).encode(), with_seal.key)
+    sealed = compact(with_seal.header_segment, msgspec.json.encode(payload), with_seal.key)
     if len(sealed) > MAX_ENVELOPE_BYTES:
         raise LocalMistake(f"{len(sealed)} bytes sealed: at most {MAX_ENVELOPE_BYTES}")
     return sealed
@@ -235,10 +235,11 @@ def _fresh(kind: Kind, members: Members, moments: tuple[datetime, datetime | Non
     at, expires = moments
     if now is None or kind.max_age_s is None:
         return
-    if at > now + timedelta(seconds=AHEAD_S):
-        raise Refused(Code.STALE, f"stamped {(at - now).total_seconds():.0f} s ahead: at most {AHEAD_S}")
-    if at < now - timedelta(seconds=kind.max_age_s) and not _is_will(kind, members):
-        raise Refused(Code.STALE, f"stamped {(now - at).total_seconds():.0f} s ago: at most {kind.max_age_s}")
+    age_s = (now - at).total_seconds()
+    if age_s < -AHEAD_S:
+        raise Refused(Code.STALE, f"stamped {-age_s:.0f} s ahead: at most {AHEAD_S}")
+    if age_s > kind.max_age_s and not _is_will(kind, members):
+        raise Refused(Code.STALE, f"stamped {age_s:.0f} s ago: at most {kind.max_age_s}")
     if expires is not None and expires <= now:
         raise Refused(Code.STALE, "expired")
 

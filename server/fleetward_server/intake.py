@@ -34,6 +34,7 @@ from fleetward_schemas.moment import parse_loose
 from fleetward_schemas.presence import Status
 from fleetward_schemas.replay import ReplayWindow
 from fleetward_schemas.rotation import Csr
+from fleetward_schemas.telemetry import Telemetry
 from fleetward_schemas.topics import DeviceId, Principal, Role
 from fleetward_schemas.upgrade import Progress
 from fleetward_server.caches import Caches
@@ -229,6 +230,8 @@ def know(said: Said, rows: Rows, random: bytes) -> Known:
     """Read what the store knows that this message touches."""
     device = rows.device(said.device_id)
     match said.body:
+        case Telemetry():
+            return Known(device)
         case Result(commandId=command_id):
             return Known(device, command=rows.command(command_id))
         case Status():

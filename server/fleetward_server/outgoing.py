@@ -38,7 +38,9 @@ class Outgoing:
 
     def ack(self, device_id: DeviceId, digital_id: str, ids: Iterable[str], refused: Iterable[tuple[str, str]]) -> None:
         """Add to the receipts this device gets for the batch; the digital ID is the one it has by the batch's end."""
-        receipts = self.receipts.setdefault(device_id, Receipts())
+        receipts = self.receipts.get(device_id)
+        if receipts is None:
+            receipts = self.receipts[device_id] = Receipts()
         receipts.digital_id = digital_id
         receipts.ids.extend(ids)
         receipts.refused.extend(refused)

@@ -126,14 +126,18 @@ class Worker:
         random = secrets.token_bytes(NONCE_BYTES) if said.opened.kind.name == "hello" else b""
         known = know(said, rows, random)
         turn = HANDLERS[said.opened.kind.name](said, known, self.policy)
-        turns = [turn, *(self._perform(effect, said, known, now) for effect in turn.effects)]
+        turns = [turn]
+        if turn.effects:
+            turns.extend(self._perform(effect, said, known, now) for effect in turn.effects)
+        acks: list[str] = []
+        refused: list[tuple[str, Code]] = []
         for each in turns:
             rows.apply(each.changes)
-            out.replies.extend(each.replies)
+            out.replies += each.replies
+            acks += each.acks
+            refused += each.refused
         if admitted.window is not None:
             rows.apply((admitted.window,))
-        acks = [one for each in turns for one in each.acks]
-        refused = [one for each in turns for one in each.refused]
         if refused:
             log.warning("report refused", extra={"device": said.device_id, "codes": [code for _, code in refused]})
             out.refusals += [(said.opened.members.topic, Refused(code)) for _, code in refused]

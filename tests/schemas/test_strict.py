@@ -178,3 +178,34 @@ def test_nothing_is_read_that_strict_json_would_refuse(text):
     except Refused:
         return
     assert json.loads(json.dumps(value, allow_nan=False)) == json.loads(text)
+
+
+def verdict(raw):
+    try:
+        return repr(strict.read_object(raw))
+    except Refused as refusal:
+        return refusal.code
+
+
+@given(
+    st.dictionaries(st.text(max_size=4), JSON | st.floats() | st.integers(), max_size=4),
+    st.booleans(),
+    st.tuples(
+        st.integers(0, 60), st.sampled_from(['"', "\\", "{", "}", "[", ",", ":", "0", "1", "e", ".", "-", '"":0,'])
+    ),
+)
+def test_compact_json_is_judged_as_any_other(value, escaped, blot):
+    """What is spelled in another way than we spell it has another reader; the same is asked of both."""
+    text = json.dumps(value, ensure_ascii=escaped, separators=(",", ":"))
+    raw = f"{text[: blot[0]]}{blot[1]}{text[blot[0] :]}".encode()
+
+    assert verdict(text.encode()) == verdict(text.encode() + b" ")
+    assert verdict(raw) == verdict(raw + b" ")
+
+
+@pytest.mark.parametrize("number", ["9007199254740991", "9007199254740992", "-9007199254740992", "1e400", "1.0", "1E2"])
+@pytest.mark.parametrize("depth", [1, 8, 9])
+def test_numbers_and_depth_are_judged_alike_in_any_spelling(number, depth):
+    raw = b'{"a":' * depth + number.encode() + b"}" * depth
+
+    assert verdict(raw) == verdict(raw + b" ")
