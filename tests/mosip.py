@@ -17,6 +17,7 @@ from fleetward_broker.profiles import DAY, Issuer, Subject
 from fleetward_broker.signers import make_key
 from fleetward_sandbox.factory import CHIP
 from fleetward_schemas.certificates import Unit
+from fleetward_schemas.encryption import MosipAnchors
 from fleetward_schemas.enrol import State
 from fleetward_schemas.identity import Certification, DigitalId, Environment, Purpose, device_id, sign_identity
 from fleetward_schemas.inventory import LEVELS, DeviceInfo, DeviceStatus, sign_info, sign_words
@@ -24,8 +25,10 @@ from fleetward_schemas.jws import Alg, PrivateKey, compact, split
 from fleetward_schemas.moment import show
 from fleetward_schemas.strict import b64url, show_der
 from fleetward_schemas.topics import DeviceId
+from fleetward_server.mosip.profiles import Voice
 from fleetward_server.mosip.queue import Act, Task, TaskState, new_task
-from fleetward_server.mosip.settings import Profile
+from fleetward_server.mosip.settings import MosipTable, Profile
+from fleetward_server.mosip.signing import ProviderSeal
 from fleetward_server.state import Device, Presence
 
 NAME, PROVIDER_ID = "Acme Ltd", "acme"
@@ -143,3 +146,10 @@ def signed(payload: dict[str, Any], by: Issuer, **header: Any) -> str:
 def task(act: Act = Act.REGISTER, state: TaskState = TaskState.WAITING, **changes: Any) -> Task:
     """Return a task, of nobody there is unless ``changes`` say of whom."""
     return replace(new_task(DeviceId("a" * 26), Profile.PMS, act, NOW), state=state, **changes)
+
+
+def voice(profile: Profile) -> Voice:
+    """Return the provider's voice at a MOSIP of this age."""
+    provider = authority("device", NOW)
+    table = MosipTable(profile, "https://x", trust_provider_id="ftp-1")
+    return Voice(table, ProviderSeal(provider.key, provider.certificate), MosipAnchors(()), "Stage")

@@ -33,8 +33,7 @@ from fleetward_server.mosip.queue import Act
 from fleetward_server.mosip.settings import Profile
 from fleetward_server.mosip.signing import read_answer, read_unsigned_answer
 from tests.conftest import MOSIP_VECTORS
-from tests.mosip import Scanner, authority
-from tests.server.test_mosip import task, voice
+from tests.mosip import Scanner, authority, task, voice
 
 pytestmark = pytest.mark.live
 WRONG, MALFORMED = PMS["signature"], PMS["saving"]

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from fleetward_schemas.encryption import MosipAnchors
 from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.identity import Certification, Purpose
 from fleetward_schemas.moment import show
@@ -15,11 +14,11 @@ from fleetward_schemas.strict import b64url
 from fleetward_server.mosip import answers
 from fleetward_server.mosip.answers import Fault, Meaning, faults, judged, meaning
 from fleetward_server.mosip.exchange import Answer
-from fleetward_server.mosip.profiles import Told, Voice, about, code_found, hotlist_id, is_fresh
+from fleetward_server.mosip.profiles import Told, about, code_found, hotlist_id, is_fresh
 from fleetward_server.mosip.queue import Act
-from fleetward_server.mosip.settings import MosipTable, Profile
-from fleetward_server.mosip.signing import ProviderSeal, loose, read_unsigned_answer
-from tests.mosip import NOW, Scanner, authority, task
+from fleetward_server.mosip.settings import Profile
+from fleetward_server.mosip.signing import loose, read_unsigned_answer
+from tests.mosip import NOW, Scanner, task, voice
 
 
 @pytest.mark.parametrize(
@@ -83,12 +82,6 @@ def test_no_error_is_none(body):
 
 
 L0, L1 = Scanner(1), Scanner(2, Certification.L1, Purpose.AUTH)
-
-
-def voice(profile: Profile) -> Voice:
-    provider = authority("device", NOW)
-    table = MosipTable(profile, "https://x", trust_provider_id="ftp-1")
-    return Voice(table, ProviderSeal(provider.key, provider.certificate), MosipAnchors(()), "Stage")
 
 
 def payload(token: str) -> dict[str, Any]:
