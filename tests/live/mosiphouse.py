@@ -13,6 +13,7 @@ from fleetward_sandbox.mosip.serve import CLIENT, Served, open_sandbox
 from fleetward_schemas.commands import OPEN, Step
 from fleetward_schemas.encryption import MosipAnchors
 from fleetward_schemas.enrol import State
+from fleetward_schemas.identity import Certification, Purpose
 from fleetward_schemas.topics import DeviceId
 from fleetward_server.changes import PutCommand, PutDevice
 from fleetward_server.mosip.connector import Connector
@@ -28,6 +29,7 @@ from tests.mosip import Scanner, authority, rsa
 
 START = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 MOST_STEPS = 500
+L0, L1 = Scanner(1), Scanner(2, Certification.L1, Purpose.AUTH)
 
 
 @dataclass

@@ -18,23 +18,12 @@ from fleetward_schemas.jws import split
 from fleetward_schemas.moment import show
 from fleetward_server.mosip.encryption import EncryptionCertificate
 from fleetward_server.mosip.settings import Profile, Source
-from tests.live.mosiphouse import START, Clock, Office, fresh, office, serving
+from tests.live.mosiphouse import START, Clock, Office, fresh, office
 from tests.mosip import authority
 
 pytestmark = pytest.mark.live
 DOMAIN, ENV = "https://id.example.org", Environment.DEVELOPER
 ONLINE = (Source.AS_SPECIFIED, Source.IDA, Source.KEYMANAGER)
-
-
-@pytest.fixture(scope="module")
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, clock: Clock) -> Iterator[Served]:
-    with serving(tmp_path_factory.mktemp("mosip"), clock) as running:
-        yield running
 
 
 @pytest.fixture

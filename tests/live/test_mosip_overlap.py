@@ -16,24 +16,13 @@ from fleetward_server.mosip.onboarding import OVERLAP
 from fleetward_server.mosip.profiles import Voice
 from fleetward_server.mosip.settings import Profile, Source
 from fleetward_server.mosip.signing import Former, ProviderSeal
-from tests.live.mosiphouse import START, Clock, Office, fresh, office, serving
+from tests.live.mosiphouse import START, Clock, Office, fresh, office
 from tests.mosip import Scanner, authority
 
 pytestmark = pytest.mark.live
 OLD, NEW = authority("device", START), authority("device 2", START)
 UNTIL = START + OVERLAP
 DOMAIN = "https://id.example.org"
-
-
-@pytest.fixture(scope="module")
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, clock: Clock) -> Iterator[Served]:
-    with serving(tmp_path_factory.mktemp("mosip"), clock) as running:
-        yield running
 
 
 def speaking(made: Office) -> Voice:
