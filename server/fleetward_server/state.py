@@ -6,7 +6,6 @@ Source: S5 (central repository of approved devices), protocol section 5.
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
 
 from fleetward_schemas.commands import Step
 from fleetward_schemas.enrol import Reason, State
@@ -135,7 +134,8 @@ class Challenge:
     used_by: tuple[str, str] | None = None
 
 
-class Report(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Report:
     """One stored report of a device; stored once per (device, id). body: canonical JSON text, already in its shape."""
 
     device_id: DeviceId

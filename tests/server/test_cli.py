@@ -291,7 +291,7 @@ def test_a_root_shows_what_people_compare(fleetward: Fleetward, store: Store, tm
 def test_reports_are_listed_and_exported(fleetward: Fleetward, store: Store, tmp_path: Path) -> None:
     body = '{"readings":[{"metrics":{"uptimeS":5},"observedAt":"2026-05-01T12:00:00.000Z","uncertaintyMs":9}]}'
     with store.unit() as unit:
-        unit.apply([AddReport(report(number)._replace(body=body)) for number in range(3)])
+        unit.apply([AddReport(replace(report(number), body=body)) for number in range(3)])
     assert isinstance(listed := fleetward("telemetry", "list", "--json").json, list)
     assert len(listed) == 3
     assert len(fleetward("telemetry", "export", "--format", "csv").out.splitlines()) == 4
