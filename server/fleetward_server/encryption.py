@@ -6,8 +6,7 @@ already does nothing, so saying it again costs a message. Source: E1, E2.
 
 from datetime import datetime
 
-from cryptography import x509
-
+from fleetward_schemas.certificates import read_certificate
 from fleetward_schemas.encryption import Encryption, MosipAnchors, der
 from fleetward_schemas.errors import Refused
 from fleetward_schemas.shapes import MAX_CHAIN
@@ -53,7 +52,7 @@ def bodies(config: Config, store: Store, now: datetime) -> tuple[Encryption, ...
 
 def _body(row: EncryptionCertificate, anchors: MosipAnchors, now: datetime) -> Encryption | None:
     try:
-        path = anchors.verify_own(x509.load_der_x509_certificate(row.der or b""), now)
+        path = anchors.verify_own(read_certificate(row.der or b""), now)
     except Refused:
         return None
     chain = [one for one in path[:MAX_CHAIN] if one.issuer != one.subject]

@@ -64,6 +64,13 @@ def test_a_device_with_the_root_alone_can_believe_what_it_is_told(store: Store, 
     assert believed(body, MosipAnchors([root.certificate]), NOW) == leaf.certificate
 
 
+def test_a_negative_serial_number_as_mosips_is_told_without_a_warning(store: Store, tmp_path: Path) -> None:
+    leaf, ida, root = chain(replace(FIR, serial=-77), IDA, ROOT)
+    keep(store, leaf)
+    (body,) = bodies(config(tmp_path, root.certificate, ida.certificate), store, NOW)
+    assert body.certificates == [show_der(leaf.der), show_der(ida.der)]
+
+
 def test_what_is_over_or_no_more_under_the_anchors_is_not_told(store: Store, tmp_path: Path) -> None:
     leaf, ida, root = chain(FIR, IDA, ROOT)
     keep(store, leaf)
