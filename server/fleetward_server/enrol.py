@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.x509.oid import SignatureAlgorithmOID
 
 from fleetward_schemas.certificates import key_thumbprint
 from fleetward_schemas.enrol import (
@@ -38,6 +39,7 @@ from fleetward_server.turn import Issued, IssuePair, Known, Policy, Reply, Said,
 ASK_DAILY_S = 86_400
 ASK_AT_ONCE_S = 1
 ASK_SOON_S = 5
+_SIGNED_BY = {SignatureAlgorithmOID.RSA_WITH_SHA256, SignatureAlgorithmOID.ED25519}
 CODES = {Reason.MISMATCH: Code.MISMATCH, Reason.CLONE: Code.CLONE, Reason.BAD_CSR: Code.BAD_CSR}
 
 
@@ -122,6 +124,8 @@ def csr_keys(asked: Enrol | Csr) -> tuple[PublicKey, PublicKey]:
 def _csr_key(text: str) -> PublicKey:
     try:
         request = x509.load_der_x509_csr(b64_der(text))
+        if request.signature_algorithm_oid not in _SIGNED_BY:
+            raise Refused(Code.BAD_CSR, "a request is signed with RSA and SHA-256, or Ed25519")
         if not request.is_signature_valid:
             raise Refused(Code.BAD_CSR, "the request is not signed by its own key")
         return approved(request.public_key())

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleetward_broker import profiles
@@ -194,6 +196,25 @@ def test_a_request_that_its_own_key_did_not_sign(bench: Bench) -> None:
 
     assert enrolled_with(bench, bench.l1, forged, good[1])["reason"] == "bad-csr"
     assert enrolled_with(bench, bench.l1, *good)["status"] == "registered"
+
+
+@pytest.mark.parametrize(
+    ("digest", "padded"),
+    [(hashes.SHA384(), padding.PKCS1v15()), (hashes.SHA256(), padding.PSS(padding.MGF1(hashes.SHA256()), 32))],
+    ids=["SHA-384", "PSS"],
+)
+def test_a_request_signed_otherwise_than_the_wire_says(
+    bench: Bench, digest: hashes.HashAlgorithm, padded: padding.AsymmetricPadding
+) -> None:
+    key = make_key(Alg.RS256)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    plain = x509.CertificateSigningRequestBuilder(x509.Name([]))
+    other, good = plain.sign(key, digest, rsa_padding=padded), plain.sign(key, hashes.SHA256())
+    transport = request(bench.l1.transport_key)
+
+    assert other.is_signature_valid
+    assert enrolled_with(bench, bench.l1, other, transport)["reason"] == "bad-csr"
+    assert enrolled_with(bench, bench.l1, good, transport)["status"] == "registered"
 
 
 @pytest.mark.parametrize("name", ["sign-server", "server", "f-other", "root"])
