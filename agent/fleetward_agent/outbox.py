@@ -36,8 +36,7 @@ from fleetward_schemas.replay import ReplayWindow
 
 FILE = "outbox.db"
 KEEP_COMMANDS = timedelta(days=90)
-DROPPED = "outboxDropped"
-THINNED = "outboxThinned"
+DROPPED, THINNED = "outboxDropped", "outboxThinned"
 BUDGET_DAY, BUDGET_SPENT = "budgetDay", "budgetSpent"
 REFUSED = "reportsRefused"
 _TELEMETRY = "telemetry"
@@ -72,15 +71,21 @@ class Outbox:
         """Open ``path``; with None in memory alone, for simulated devices. patience_s: how long a lock is waited for.
 
         Raises:
-            sqlite3.Error, OSError: the file cannot be opened.
+            sqlite3.Error, OSError: the file cannot be opened; the message names it.
         """
         self.path = path
         self._limits = limits or Limits()
         self._rows = self._size_bytes = 0
         self._walk = Walk()
-        self._db = sqlite3.connect(":memory:" if path is None else path, isolation_level=None, timeout=patience_s)
-        if path is not None:
-            path.chmod(0o600)
+        try:
+            self._db = sqlite3.connect(":memory:" if path is None else path, isolation_level=None, timeout=patience_s)
+            self._prepare()
+        except sqlite3.DatabaseError as error:
+            raise type(error)(f"{path}: {error}; if it is damaged, move it away: what waits is lost") from None
+
+    def _prepare(self) -> None:
+        if self.path is not None:
+            self.path.chmod(0o600)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
         self._db.executescript(SCHEMA)

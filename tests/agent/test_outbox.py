@@ -197,6 +197,19 @@ def test_a_locked_database_is_an_error_and_no_loss(tmp_path: Path) -> None:
     assert outbox.depth == 1
 
 
+@pytest.mark.parametrize("spoiled", [b"no database" * 100, None])
+def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path, spoiled: bytes | None) -> None:
+    path = tmp_path / "o.db"
+    outbox = Outbox(path)
+    outbox.commit([report(number) for number in range(50)])
+    outbox.close()
+    path.write_bytes(spoiled or path.read_bytes()[:8192])
+    with pytest.raises(sqlite3.DatabaseError, match=r"o\.db: .* move it away"):
+        Outbox(path)
+    path.unlink()
+    assert Outbox(path).depth == 0
+
+
 WRITER = """
 import sys
 from pathlib import Path
