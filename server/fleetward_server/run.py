@@ -20,6 +20,7 @@ from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.line import Arrived, Connected, Delivered, Event, Lost
 from fleetward_broker.link import SelectorLink
 from fleetward_broker.logs import FORMATS, LEVELS, start_logging
+from fleetward_broker.tls import CredentialsUnusable
 from fleetward_server import encryption
 from fleetward_server.authority import Authority
 from fleetward_server.broker_line import BrokerLine
@@ -284,14 +285,14 @@ def main(argv: list[str] | None = None) -> int:
         config = load(wanted.dir)
         authority = opened(config, stopping)
         server = Server(config, open_store(config.store_path, migrate=True), wanted.port, authority)
-    except (ConfigProblem, StoreProblem, AuthorityProblem, KeyUnavailable) as problem:
-        log.error("cannot start", extra={"detail": str(problem)})  # noqa: TRY400
+        if wanted.ready is not None:
+            server.on_ready = wanted.ready.touch
+        # What is there by now stays: the collector need not walk it after every few batches.
+        gc.freeze()
+        server.run(stopping.is_set)
+    except (ConfigProblem, StoreProblem, AuthorityProblem, KeyUnavailable, CredentialsUnusable) as problem:
+        log.error("cannot serve", extra={"detail": str(problem)})  # noqa: TRY400
         return EXIT_CONFIG
-    if wanted.ready is not None:
-        server.on_ready = wanted.ready.touch
-    # What is there by now stays: the collector need not walk it after every few batches.
-    gc.freeze()
-    server.run(stopping.is_set)
     return 0
 
 

@@ -110,9 +110,19 @@ def test_ctrl_c_is_clean(tmp_path: Path) -> None:
         (lambda folder: (folder / "pki" / "device-ca.key.pem").unlink(), "device-ca.key.pem"),
         (lambda folder: (folder / "pki" / "device-ca.key.pem").chmod(0o644), "chmod 600"),
         (lambda folder: (folder / "server.db").write_bytes(b"no database"), "server.db"),
+        (lambda folder: (folder / "server.db").unlink(), "restore it from a backup"),
         (lambda folder: (folder / "pki" / "broker.pem").write_text("x"), "broker.pem"),
+        (lambda folder: (folder / "pki" / "server.pem").write_text("x"), "server.pem"),
     ],
-    ids=["broken TOML", "key gone", "key open to others", "no database", "broken certificate"],
+    ids=[
+        "broken TOML",
+        "key gone",
+        "key open to others",
+        "no database",
+        "lost register",
+        "broker's certificate",
+        "ours",
+    ],
 )
 def test_a_folder_that_cannot_serve_says_what_is_wrong_in_one_line(tmp_path: Path, spoil: object, said: str) -> None:
     with House(tmp_path, serve=False) as house:

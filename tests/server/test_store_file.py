@@ -69,6 +69,9 @@ def test_a_database_without_our_schema_is_refused_until_it_is_brought_up(tmp_pat
     path.touch()
     with pytest.raises(StoreProblem, match=r"schema none.*needs"):
         open_store(path)
+    with pytest.raises(StoreProblem, match="holds no register; restore"):
+        open_store(path, migrate=True)
+    open_store(path, create=True).close()
     open_store(path, migrate=True).close()
     open_store(path).close()
 

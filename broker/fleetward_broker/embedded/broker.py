@@ -32,6 +32,7 @@ PATROL_S = 0.25
 EXPIRE_EVERY_S = 600.0
 DAY_S = 86_400
 FAREWELL_S = 0.5
+MOST_BACKLOG = 100
 
 
 class FleetBroker(Broker):
@@ -171,7 +172,8 @@ class FleetBroker(Broker):
         """Listen with our own door, which takes its context anew for each connection."""
         del listener_name, listener_type, address, port, ssl_context
         where = self._settings.listen
-        return await asyncio.get_running_loop().create_server(self._doors.open, where.host, where.port)
+        backlog = backlog_of(self._settings.limits.connections)
+        return await asyncio.get_running_loop().create_server(self._doors.open, where.host, where.port, backlog=backlog)
 
     @staticmethod
     def _create_ssl_context(listener: ListenerConfig) -> ssl.SSLContext:
@@ -182,6 +184,11 @@ class FleetBroker(Broker):
         """Let nobody in: clients come through our door alone."""
         del listener_name, reader
         await writer.close()
+
+
+def backlog_of(connections: int) -> int:
+    """Return how many new connections may wait; asyncio takes as many at once, before any can be hung up on."""
+    return min(MOST_BACKLOG, max(1, connections // 8))
 
 
 def _credentials(config: Config) -> tuple[ssl.SSLContext, Revocations]:

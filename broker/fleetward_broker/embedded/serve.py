@@ -12,11 +12,12 @@ import resource
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from amqtt.errors import BrokerError
 
-from fleetward_broker.embedded.broker import FleetBroker
+from fleetward_broker.embedded.broker import FleetBroker, backlog_of
 from fleetward_broker.embedded.config import BadConfig, Config, load
 from fleetward_broker.embedded.connection import Clocks
 from fleetward_broker.embedded.sqlite import SqliteStore
@@ -27,6 +28,8 @@ from fleetward_broker.tls import CredentialsUnusable
 log = logging.getLogger("fleetward.broker")
 
 STOPPED, UNUSABLE, NO_ADDRESS, FAILED = 0, 2, 3, 4
+OWN_FILES = 32
+"""Descriptors that are no connection's: the store, the loop, certificates while they are read."""
 
 
 def main(path: Path) -> int:
@@ -35,8 +38,8 @@ def main(path: Path) -> int:
         config = load(path)
         start_logging(config.log.level, config.log.format)
         _quiet_libraries()
-        _raise_file_limit(config.limits.connections)
-        return asyncio.run(_serve(config))
+        most = fitting(config.limits.connections, _raise_file_limit(config.limits.connections))
+        return asyncio.run(_serve(replace(config, limits=replace(config.limits, connections=most))))
     except (BadConfig, CredentialsUnusable, StoreUnusable) as problem:
         return _say(UNUSABLE, str(problem))
 
@@ -87,13 +90,24 @@ def _quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
-def _raise_file_limit(connections: int) -> None:
+def _raise_file_limit(connections: int) -> int:
+    """Return how many files may be open from now on."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + 64
+    wanted = connections + OWN_FILES + backlog_of(connections)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
     if hard < wanted:
         log.warning("few file descriptors", extra={"limit": hard, "wanted": wanted})
+    return max(soft, min(wanted, hard))
+
+
+def fitting(connections: int, files: int) -> int:
+    """Return how many connections there may be where so many files may be open.
+
+    One too many is hung up on; where the system had to refuse it, asyncio would ask again thousands of times a second.
+    """
+    most = max(1, files - OWN_FILES)
+    return min(connections, max(1, most - backlog_of(most)))
 
 
 def _say(code: int, problem: str) -> int:

@@ -104,7 +104,8 @@ class SqliteStore:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, PRIVATE_MODE))
             self._db = _open(path)
         except (OSError, sqlite3.Error) as error:
-            raise StoreUnusable(f"{path}: {error}") from None
+            hint = "if it is damaged, move it away: what waits in it comes again from both ends"
+            raise StoreUnusable(f"{path}: {error}; {hint}") from None
         self._worker = ThreadPoolExecutor(1, "broker-store")
         self._batch: list[Change] = []
         self._next: asyncio.Future[None] | None = None

@@ -82,7 +82,7 @@ def open_engine(path: Path, *, create: bool, migrate: bool, patience_s: float) -
     event.listen(engine, "begin", _begin)
     try:
         with translated(path):
-            _bring_up(engine, path, migrate=migrate or create)
+            _bring_up(engine, path, create=create, migrate=migrate or create)
     except StoreProblem:
         engine.dispose()
         raise
@@ -122,13 +122,15 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get(_BEGINS, "BEGIN"))
 
 
-def _bring_up(engine: Engine, path: Path, *, migrate: bool) -> None:
+def _bring_up(engine: Engine, path: Path, *, create: bool, migrate: bool) -> None:
     with engine.connect() as connection:
         found = _version(connection)
     if found == HEAD:
         return
     if found is not None and found > HEAD:
         raise StoreProblem(f"{path}: schema {found} is newer than this version's {HEAD}; install the newer Fleetward")
+    if found is None and migrate and not create:
+        raise StoreProblem(f"{path}: holds no register; restore it from a backup")
     if not migrate:
         raise StoreProblem(f"{path}: schema {found or 'none'}, this version needs {HEAD}; fleetward up migrates it")
     with writing(engine).begin() as connection:
