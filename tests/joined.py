@@ -3,6 +3,7 @@
 Time stands still until it is moved, for both ends the same; everything said is counted in bytes.
 """
 
+import itertools
 import shutil
 import ssl
 from collections import Counter
@@ -34,7 +35,7 @@ from fleetward_server.init import Wish, make_provider
 from fleetward_server.policy import policy_of
 from fleetward_server.store import open_store
 from fleetward_server.worker import Worker
-from tests.world import FakeScanner, MemoryKeys, _counted
+from tests.world import FakeScanner, MemoryKeys
 from tests.world_line import FakeClock, FakeLink, _matches
 
 _LINE = LineId(0)
@@ -69,6 +70,7 @@ class Joined:
         scanner = FakeScanner(self.origin.digital_id)
         self.parts = Parts(MemoryKeys(), scanner, StateFile(None), outbox or Outbox(None))
         self.boot_id = "boot-1"
+        self._seeds = itertools.count(1)
         self.start()
 
     def start(self, options: Options | None = None) -> None:
@@ -77,7 +79,11 @@ class Joined:
         self.host = Host(self.link, [self.device], self.world())
 
     def world(self) -> World:
-        return World(lambda: self.clock.boot_us, self.boot_id, _counted(), _context)
+        return World(lambda: self.clock.boot_us, self.boot_id, self._random, _context)
+
+    def _random(self, size: int) -> bytes:
+        """Return bytes that never repeat here and are the same in every run."""
+        return next(self._seeds).to_bytes(size, "big")
 
     def operator(self) -> BundleOperator:
         return BundleOperator(self.folder, "eve", lambda: self.clock.now)
