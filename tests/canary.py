@@ -9,10 +9,15 @@ from fleetward_schemas.jws import compact
 
 
 def spellings(marker: str) -> list[bytes]:
-    """Return a marker as it is, in hex, and as it looks inside base64url at any of three offsets."""
+    """Return a marker as it is, in hex, and as it looks inside base64url at any of three offsets, twice over too."""
     raw = marker.encode()
+    inside = _inside(raw)
+    return [raw, raw.hex().encode(), *inside, *(twice for one in inside for twice in _inside(one))]
+
+
+def _inside(raw: bytes) -> list[bytes]:
     cut = [base64.urlsafe_b64encode(b"x" * offset + raw + b"xx").rstrip(b"=") for offset in range(3)]
-    return [raw, raw.hex().encode(), *(one[4:-4] for one in cut)]
+    return [one[4:-4] for one in cut]
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

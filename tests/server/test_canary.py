@@ -3,13 +3,12 @@
 import base64
 import json
 import logging
-from dataclasses import dataclass
 from datetime import datetime
+from itertools import product
 from typing import Any
 
 import pytest
 
-from fleetward_broker.logs import EventFormatter
 from fleetward_schemas.commands import ResultState
 from fleetward_schemas.identity import Environment
 from fleetward_schemas.ids import next_id
@@ -25,9 +24,8 @@ from fleetward_schemas.upgrade import Phase, Progress, Why
 from tests.canary import marked, places, sealed, spellings
 from tests.device import TestDevice
 from tests.server.assigned import assign, assignment
+from tests.server.searching import PAGES, Search
 from tests.server.test_worker import Bench
-
-ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
 
 @pytest.fixture
@@ -38,32 +36,13 @@ def bench(bench: Bench) -> Bench:
     return bench
 
 
-@dataclass
-class Search:
-    """Everything that a message can leave behind. past: how much of the log was looked through."""
-
-    bench: Bench
-    log: pytest.LogCaptureFixture
-
-    def finds(self, marker: str) -> set[str]:
-        """Return where a marker is, in any spelling; the log is then forgotten."""
-        shown = EventFormatter("json")
-        # What a formatter would cut counts too: records are looked at whole.
-        records = self.log.records
-        places = {"log": "\n".join(f"{vars(one)} {shown.format(one)}" for one in records).encode()}
-        self.log.clear()
-        places["answer"] = b"\n".join(b64url_decode(raw.split(b".")[1]) for _, raw in self.bench.link.sent)
-        for path in self.bench.store.path.parent.glob("*"):
-            if path.is_file():
-                places["store" if path.name.startswith("server.db") else path.name] = path.read_bytes()
-        return {where for where, data in places.items() if any(one in data for one in spellings(marker))}
-
-
 def test_a_marker_is_found_in_each_of_its_spellings() -> None:
     marker = "Canary0001ZqXvCanary"
-    for padding in range(3):
-        text = base64.urlsafe_b64encode(b"." * padding + marker.encode() + b"...").decode()
-        assert any(one.decode() in text for one in spellings(marker))
+    for padding, outside in product(range(3), range(3)):
+        text = base64.urlsafe_b64encode(b"." * padding + marker.encode() + b"...")
+        twice = base64.urlsafe_b64encode(b"." * outside + text + b"...")
+        assert any(one in text for one in spellings(marker))
+        assert any(one in twice for one in spellings(marker))
 
 
 def said(bench: Bench, device: TestDevice) -> dict[str, tuple[str, bytes]]:
@@ -108,10 +87,9 @@ UP = sorted(kind.name for kind in KINDS.values() if kind.direction is Direction.
 
 @pytest.mark.parametrize("kind", UP)
 def test_a_marker_anywhere_in_a_message_comes_to_rest_in_allowed_sinks_alone(
-    bench: Bench, caplog: pytest.LogCaptureFixture, kind: str
+    bench: Bench, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
-    caplog.set_level(logging.DEBUG)
-    search, device, number = Search(bench, caplog), bench.l1, 0
+    search, device, number = Search(bench, caplog, capsys), bench.l1, 0
     topic, raw = said(bench, device)[kind]
     payload = json.loads(b64url_decode(raw.split(b".")[1]))
     key = device.proof if kind in {"hello", "enrol"} else device.device_key
@@ -121,8 +99,8 @@ def test_a_marker_anywhere_in_a_message_comes_to_rest_in_allowed_sinks_alone(
             device.seq += 1
             fresh = spoiled if path == ("seq",) else spoiled | {"seq": payload["seq"] and device.seq}
             bench.hear((topic, sealed(raw, fresh, key)))
-            allowed = path[:1] == ("body",) and (kind, str(path[-1])) in SINKS
-            assert search.finds(marker) <= ({"store"} if allowed else set()), path
+            allowed = SINKS.get((kind, str(path[-1])), ()) if path[:1] == ("body",) else ()
+            assert search.finds(marker) <= {*allowed, *([PAGES] if allowed else [])}, path
     assert number >= 8
 
 
@@ -130,7 +108,6 @@ def test_a_marker_anywhere_in_a_message_comes_to_rest_in_allowed_sinks_alone(
 def test_a_marker_in_a_header_comes_to_rest_nowhere(
     bench: Bench, caplog: pytest.LogCaptureFixture, header: dict[str, str]
 ) -> None:
-    caplog.set_level(logging.DEBUG)
     topic, raw = bench.l1.telemetry(bench.now)
     marker = "Canary0001ZqXvCanary"
     good = json.loads(b64url_decode(raw.split(b".")[0]))
@@ -146,7 +123,6 @@ def test_a_marker_in_a_header_comes_to_rest_nowhere(
 
 @pytest.mark.parametrize("text", [b"%s", b'{"a": "%s"}', b"%s.%s.%s", b"\xff\xd8\xff\xe0%s", b"a.b.%s"])
 def test_a_marker_in_noise_comes_to_rest_nowhere(bench: Bench, caplog: pytest.LogCaptureFixture, text: bytes) -> None:
-    caplog.set_level(logging.DEBUG)
     marker = "Canary0001ZqXvCanary"
 
     bench.hear((bench.l1.telemetry(bench.now)[0], text.replace(b"%s", marker.encode())))
@@ -164,7 +140,7 @@ def test_the_search_finds_a_marker_in_an_allowed_sink(
 
     bench.hear(bench.l1.say("info", Info(deviceInfo=info(bench.l1, bench.now, **filled)), bench.now))
 
-    assert Search(bench, caplog).finds(marker) == {"store"}
+    assert Search(bench, caplog).finds(marker) == set(SINKS["info", "deviceInfo"])
 
 
 def test_device_info_that_contradicts_the_record_is_told_by_its_code_counted_and_in_the_audit(bench: Bench) -> None:
@@ -184,7 +160,6 @@ def test_device_info_that_contradicts_the_record_is_told_by_its_code_counted_and
 def test_a_marker_that_device_info_has_no_member_for_is_refused_and_gone(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG)
     marker, device = "Canary0001ZqXvCanary", bench.l1
     text = info(device, bench.now).encode()
     inside = json.loads(b64url_decode(text.split(b".")[1])) | {"image": marker}
