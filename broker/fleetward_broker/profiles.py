@@ -17,7 +17,6 @@ from fleetward_schemas.jws import PrivateKey, PublicKey
 
 URN = "urn:fleetward:"
 DAY = timedelta(days=1)
-END_OF_TIME = datetime(9999, 12, 31, 23, 59, 59)
 
 
 @dataclass(frozen=True, slots=True)

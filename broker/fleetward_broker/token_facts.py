@@ -68,16 +68,6 @@ def look_at_token(text: str, base: Path | None = None) -> TokenFacts:
     return module_at(uri.module).look(uri, lambda token: _facts(token, uri))
 
 
-def attributes_of(text: str, base: Path | None = None) -> dict[str, str]:
-    """Return the attributes that a key is judged by: name -> yes, no, or ``unreported``.
-
-    Raises:
-        KeyUnavailable: it is not there.
-    """
-    uri = read_uri(text, base)
-    return module_at(uri.module).token(uri).use(lambda session: _attributes(session, uri))
-
-
 def every_attribute_of(text: str, base: Path | None = None) -> dict[str, str]:
     """Return all that a key says of itself: yes, no, a word, or ``unreported``.
 
@@ -103,12 +93,6 @@ def _facts(token: pkcs11.Token, uri: TokenUri) -> TokenFacts:
         signs={alg: mechanism in have for alg, mechanism in signs.items()},
         makes={alg: mechanism in have for alg, mechanism in makes.items()},
     )
-
-
-def _attributes(session: Session, uri: TokenUri) -> dict[str, str]:
-    key = find(session, uri, ObjectClass.PRIVATE_KEY)
-    words = {True: "yes", False: "no", None: UNREPORTED}
-    return {word_of(attribute): words[said_of(key, attribute)] for attribute in MUST_BE}
 
 
 def _every_attribute(session: Session, uri: TokenUri) -> dict[str, str]:

@@ -50,11 +50,8 @@ def kinds() -> str:
 
 
 def _kind(kind: Kind) -> tuple[str, ...]:
-    names = {Role.DEVICE: "`<id>`", Role.FACTORY: "`f-<id>`"}
     who = (
-        "all"
-        if kind.direction is Direction.FLEET
-        else ", ".join(names[role] for role in Role if role in kind.principals)
+        "all" if kind.direction is Direction.FLEET else ", ".join(WHO[role] for role in Role if role in kind.principals)
     )
     age = "-" if kind.max_age_s is None else _age(kind.max_age_s)
     number = "0" if kind.nonce_bound else "yes"

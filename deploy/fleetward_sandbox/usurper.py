@@ -57,10 +57,6 @@ class Usurper:
         body = ReleaseFile(metadata=b64url(raw))
         self._publish(release(file), self._seal.identity, body, datetime.now(UTC), retain=True)
 
-    def clear_file(self, file: str) -> None:
-        """Take a file of the repository away."""
-        self._sent(self._link.publish(self._line, release(file), b"", retain=True))
-
     def close(self) -> None:
         """Go."""
         self._link.close(self._line)

@@ -7,7 +7,6 @@ Source: protocol sections 3 and 4. The one module of this room that writes files
 
 import json
 from collections import ChainMap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -40,13 +39,6 @@ def schemas() -> dict[str, Schema]:
     }
     made = {name: _of_model(model, name) for name, model in models.items()}
     return made | {"header.envelope": _header(), "header.identity": _identity_header()}
-
-
-def uplink() -> Iterator[tuple[str, Schema]]:
-    """Yield name and schema of all that devices say, signed parts included."""
-    closed = {f"{kind.direction}.{kind.name}" for kind in KINDS.values() if kind.direction is Direction.UP}
-    closed |= {"members.up", "digital-id", "device-info", "header.envelope", "header.identity"}
-    yield from ((name, schema) for name, schema in schemas().items() if name in closed)
 
 
 def export(folder: Path) -> list[Path]:

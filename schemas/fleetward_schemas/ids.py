@@ -3,19 +3,12 @@
 Source: RFC 9562 sections 5.7 and 6.2 (method 1: a counter in rand_a within one millisecond).
 """
 
-import re
 from datetime import datetime
 from uuid import UUID
 
 from fleetward_schemas.moment import to_ms
 
-_UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII)
 RANDOM_BYTES = 8
-
-
-def is_uuid7(text: str) -> bool:
-    """Say whether ``text`` is a lower-case UUID version 7."""
-    return _UUID7.fullmatch(text) is not None
 
 
 def next_id(now: datetime, last: str | None, random: bytes) -> str:

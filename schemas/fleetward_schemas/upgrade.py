@@ -180,7 +180,6 @@ NEXT: dict[Phase, dict[Event, Phase]] = {
 """A newer target begins at ``assigned``, but never from within ``installing`` to ``rolling-back``."""
 UNDERWAY = frozenset({Phase.INSTALLING, Phase.ACTIVATING, Phase.CHECKING, Phase.ROLLING_BACK})
 """The device's software is between two versions: only this upgrade's own end leads out."""
-ENDED = frozenset({Phase.COMMITTED, Phase.REFUSED, Phase.LOCKED})
 
 
 def advance(phase: Phase, event: Event) -> Phase:

@@ -28,7 +28,6 @@ from fleetward_server.releases.places import kept
 from fleetward_server.store.snapshot import Look, copy_database, look_through
 
 DATABASE = "server.db"
-PKI = "pki"
 SECRET_LEAST = 12
 _MARK = b"PRIVATE KEY"
 

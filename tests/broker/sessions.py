@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from fleetward_broker.embedded.config import Limits
 from fleetward_broker.embedded.router import Router
 from fleetward_broker.embedded.session import Session
-from fleetward_broker.embedded.store import Change, Kept, MemoryStore
+from fleetward_broker.embedded.store import Change, Kept
 from fleetward_broker.embedded.wire import Connect
 from fleetward_broker.framing import Splitter
 from fleetward_broker.packets import Publish, read_publish
@@ -50,6 +50,23 @@ class FakeLine:
 
     def payloads(self) -> list[bytes]:
         return [message.payload for message in self.heard()]
+
+
+class MemoryStore:
+    """A store that forgets."""
+
+    def load(self) -> Kept:
+        """Return nothing."""
+        return Kept()
+
+    def write(self, change: Change) -> None:
+        """Forget it."""
+
+    async def commit(self) -> None:
+        """Return at once."""
+
+    async def close(self) -> None:
+        """Nothing is held."""
 
 
 class ListStore(MemoryStore):

@@ -21,8 +21,8 @@ from amqtt.mqtt.unsubscribe import UnsubscribePacket
 from fleetward_broker.embedded.broker import FleetBroker
 from fleetward_broker.embedded.config import Config, Listen, Tls
 from fleetward_broker.embedded.connection import Clocks
-from fleetward_broker.embedded.store import MemoryStore
 from fleetward_schemas.certificates import Unit
+from tests.broker.sessions import MemoryStore
 from tests.live.brokerhouse import Pki
 from tests.live.rawmqtt import connect
 

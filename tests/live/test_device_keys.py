@@ -13,7 +13,8 @@ from fleetward_agent.token_keys import TokenKeys
 from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.pkcs11 import Token, module_at
 from fleetward_broker.pkcs11_uri import token_alone
-from fleetward_broker.token_facts import attributes_of
+from fleetward_broker.token_facts import every_attribute_of
+from fleetward_broker.token_keys import MUST_BE, word_of
 from fleetward_broker.token_objects import HALVES, search, writing
 from fleetward_sandbox.softhsm import SoftToken
 from fleetward_schemas.certificates import key_thumbprint
@@ -65,9 +66,8 @@ def test_a_name_keeps_its_key_through_restarts(token: SoftToken, keys: TokenKeys
 def test_a_key_is_made_in_the_token_and_cannot_leave_it(token: SoftToken, keys: TokenKeys) -> None:
     keys.make("device-1", Alg.RS256)
 
-    said = attributes_of(token.key(f"fleetward/{ONE}/device-1"))
-    assert said.pop("extractable") == "no"
-    assert set(said.values()) == {"yes"}
+    said = every_attribute_of(token.key(f"fleetward/{ONE}/device-1"))
+    assert {one: said[word_of(one)] for one in MUST_BE} == {one: "yes" if so else "no" for one, so in MUST_BE.items()}
 
 
 def test_a_new_key_lives_beside_the_old_until_the_old_is_destroyed(token: SoftToken, keys: TokenKeys) -> None:

@@ -13,7 +13,7 @@ from fleetward_broker.key_problems import KeyUnavailable, TokenLost
 from fleetward_broker.pkcs11 import module_at
 from fleetward_broker.pkcs11_uri import show_uri
 from fleetward_broker.signers import open_key
-from fleetward_broker.token_facts import attributes_of, every_attribute_of, look_at_token
+from fleetward_broker.token_facts import every_attribute_of, look_at_token
 from fleetward_broker.token_keys import make_token_key
 from fleetward_sandbox.softhsm import SoftToken
 from fleetward_schemas.jws import Alg, sign, verify
@@ -121,7 +121,7 @@ def test_a_token_that_is_not_there_tells_nothing(hsm: SoftToken) -> None:
 
 
 def test_a_key_tells_the_attributes_it_is_judged_by(hsm: SoftToken) -> None:
-    assert attributes_of(hsm.key(Alg.RS256)) == {
+    judged = {
         "sensitive": "yes",
         "always-sensitive": "yes",
         "never-extractable": "yes",
@@ -129,6 +129,7 @@ def test_a_key_tells_the_attributes_it_is_judged_by(hsm: SoftToken) -> None:
         "extractable": "no",
         "sign": "yes",
     }
+    assert judged.items() <= every_attribute_of(hsm.key(Alg.RS256)).items()
 
 
 HOLDER = """

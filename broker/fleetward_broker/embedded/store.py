@@ -146,20 +146,3 @@ class Store(Protocol):
     async def close(self) -> None:
         """Make durable what was written, then let go."""
         ...
-
-
-class MemoryStore:
-    """A store that forgets: for tests, and for figures without a disk."""
-
-    def load(self) -> Kept:
-        """Return nothing."""
-        return Kept()
-
-    def write(self, change: Change) -> None:
-        """Forget it."""
-
-    async def commit(self) -> None:
-        """Return at once."""
-
-    async def close(self) -> None:
-        """Nothing is held."""

@@ -11,7 +11,7 @@ from fleetward_server.cli.telling import acting
 
 app = typer.Typer(help="The provider's own keys: root, issuing CAs, and both ends of the line.", no_args_is_help=True)
 CEREMONY = "Folder of the ceremony that made the successor already."
-TO = "pkcs11: URI of the token that makes the new key; where the former one is if left out."
+TO = "pkcs11: URI of the token that makes the new key; where the former is if left out."
 
 
 @app.command()
@@ -19,10 +19,7 @@ def rotate(
     office: Annotated[
         str, typer.Argument(metavar="OFFICE", help="root, device-ca, factory-ca, service-ca, broker or server.")
     ],
-    to: Annotated[
-        str,
-        typer.Option("--to", help="pkcs11: URI of the token that makes the new key; where the former is if left out."),
-    ] = "",
+    to: Annotated[str, typer.Option("--to", help=TO)] = "",
     ceremony: Annotated[Path | None, typer.Option("--ceremony", help=CEREMONY)] = None,
     folder: Dir = HERE,
     reason: Reason = "",

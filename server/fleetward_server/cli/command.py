@@ -35,12 +35,7 @@ ENDS = {
 @app.command(epilog=FILTER_HELP, context_settings=WORDS_MAY_BEGIN_WITH_MINUS)
 def send(
     which: Which,
-    verb: Annotated[
-        str,
-        typer.Argument(
-            metavar="COMMAND", help="collect-info, sync-time, rotate-key, retire or unlock-upgrade (--param name=...)."
-        ),
-    ],
+    verb: Annotated[str, typer.Argument(metavar="COMMAND", help=VERBS)],
     param: Annotated[list[str] | None, typer.Option("--param", help="name=value; may be repeated.")] = None,
     folder: Dir = HERE,
     expires_in: Annotated[int, typer.Option("--expires-in", min=1, help="Seconds until it is given up.")] = 3600,
