@@ -27,6 +27,12 @@ class Flaw:
         return ": ".join(part for part in (self.place, self.column, self.message) if part)
 
 
+def first(flaws: Sequence[Flaw], most: int = 20) -> list[str]:
+    """Return so many flaws, a line each, and how many more there are."""
+    told = [str(flaw) for flaw in flaws[:most]]
+    return told if len(flaws) <= most else [*told, f"and {len(flaws) - most} more: --dry-run --json shows all"]
+
+
 @dataclass(frozen=True, slots=True)
 class Moved:
     """A record that the list changes, and what of it."""
@@ -96,22 +102,29 @@ class Plan:
                 self.seen[value] = listed.place
 
 
-def plan(
-    rows: Sequence[Fields],
-    places: Sequence[str],
-    provider_id: str,
-    record_of: Callable[[Listed], Record],
-    now: datetime,
-) -> Plan:
-    """Go through a list, every row of it. places: where each row stands; without them rows are counted."""
-    made = Plan()
+def read(rows: Sequence[Fields], places: Sequence[str], provider_id: str, now: datetime) -> tuple[Listed | Flaw, ...]:
+    """Read a list, every row of it. places: where each row stands; without them rows are counted."""
+    found: list[Listed | Flaw] = []
     for number, row in enumerate(rows, 1):
         place = places[number - 1] if places else f"row {number}"
         try:
-            listed = read_row(row, place, provider_id, now)
-            made.take(listed, record_of(listed), now)
+            found.append(read_row(row, place, provider_id, now))
         except Wrong as wrong:
-            made.errors.append(Flaw(place, wrong.column, str(wrong)))
+            found.append(Flaw(place, wrong.column, str(wrong)))
+    return tuple(found)
+
+
+def plan(found: Sequence[Listed | Flaw], record_of: Callable[[Listed], Record], now: datetime) -> Plan:
+    """Hold what was read against the register."""
+    made = Plan()
+    for one in found:
+        if isinstance(one, Flaw):
+            made.errors.append(one)
+            continue
+        try:
+            made.take(one, record_of(one), now)
+        except Wrong as wrong:
+            made.errors.append(Flaw(one.place, wrong.column, str(wrong)))
     return made
 
 

@@ -17,7 +17,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -34,6 +34,7 @@ IDENTITY_COLUMNS = ("serialNo", "make", "model", "type", "deviceSubType", "devic
 REQUIRED = (*IDENTITY_COLUMNS, "certification", "purpose")
 COLUMNS = (*REQUIRED, "ftmKey", "tags")
 MOST_BYTES = 64 * 1024 * 1024
+OTHER_COMMAS = (";", "\t", "|")
 _SEPARATORS = re.compile(r"[\s,]*")
 Fields = Mapping[str, object]
 
@@ -78,15 +79,22 @@ def read_sheet(path: Path) -> Sheet:
         OperatorProblem: ``invalid``: unreadable, or neither.
     """
     try:
-        if path.stat().st_size > MOST_BYTES:
+        with path.open("rb") as file:
+            raw = file.read(MOST_BYTES + 1)
+        if len(raw) > MOST_BYTES:
             raise OperatorProblem(Kind.INVALID, f"{path}: over {MOST_BYTES >> 20} MiB")
-        text = path.read_bytes().decode("utf-8-sig")
+        text = raw.decode("utf-8-sig")
     except OSError as error:
         raise OperatorProblem(Kind.INVALID, f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise OperatorProblem(Kind.INVALID, f"{path}: not UTF-8 at byte {error.start}") from None
-    read = _json_rows if text.lstrip().startswith("[") else _csv_rows
-    pairs = list(read(text, path))
+    match text.lstrip()[:1]:
+        case "":
+            raise OperatorProblem(Kind.INVALID, f"{path}: empty; expected a header line of CSV, or a JSON array")
+        case "{":
+            raise OperatorProblem(Kind.INVALID, f"{path}: expected a JSON array of objects: [{{...}}, {{...}}]")
+        case first:
+            pairs = list((_json_rows if first == "[" else _csv_rows)(text, path))
     return Sheet(tuple(row for _, row in pairs), tuple(f"{path}:{line}" for line, _ in pairs))
 
 
@@ -96,15 +104,33 @@ def _json_rows(text: str, path: Path) -> Iterator[tuple[int, Fields]]:
         json.loads(text)
     except json.JSONDecodeError as error:
         raise OperatorProblem(Kind.INVALID, f"{path}:{error.lineno}: not JSON: {error.msg}") from None
+    except ValueError:
+        raise OperatorProblem(Kind.INVALID, f"{path}: a number of more digits than can be read") from None
     except RecursionError:
         raise OperatorProblem(Kind.INVALID, f"{path}: nested too deep") from None
-    decoder, at = json.JSONDecoder(), text.index("[") + 1
+    decoder, at = json.JSONDecoder(object_pairs_hook=_each_once), text.index("[") + 1
+    line, counted = 1, 0
     while text[(at := _after_blanks(text, at))] != "]":
-        line = text.count("\n", 0, at) + 1
-        row, at = decoder.raw_decode(text, at)
+        line, counted = line + text.count("\n", counted, at), at
+        try:
+            row, at = decoder.raw_decode(text, at)
+        except Wrong as wrong:
+            raise OperatorProblem(Kind.INVALID, f"{path}:{line}: {wrong.column}: {wrong}") from None
         if not isinstance(row, dict):
             raise OperatorProblem(Kind.INVALID, f"{path}:{line}: expected an object of columns")
         yield line, row
+
+
+def _each_once(pairs: list[tuple[str, object]]) -> Fields:
+    """Refuse an object that says a thing twice: which of the two was meant?"""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise Wrong(_twice([name for name, _ in pairs]), "stands twice")
+    return found
+
+
+def _twice(names: Sequence[str]) -> str | None:
+    return next((name for number, name in enumerate(names) if name in names[:number]), None)
 
 
 def _after_blanks(text: str, at: int) -> int:
@@ -115,12 +141,31 @@ def _after_blanks(text: str, at: int) -> int:
 def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, Fields]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
+        _check_header(reader.fieldnames or (), f"{path}:{reader.line_num}")
         for row in reader:
             if None in row or None in row.values():
                 raise OperatorProblem(Kind.INVALID, f"{path}:{reader.line_num}: not as many cells as the header has")
             yield reader.line_num, {name: value for name, value in row.items() if value != ""}
     except csv.Error as error:
         raise OperatorProblem(Kind.INVALID, f"{path}:{reader.line_num}: not CSV: {error}") from None
+
+
+def _check_header(names: Sequence[str], place: str) -> None:
+    """Refuse a header line once, instead of each row below it.
+
+    Raises:
+        OperatorProblem: ``invalid``: naming the first column that nobody knows, that stands twice, or that lacks.
+    """
+    if len(names) == 1 and (parted := [one for one in OTHER_COMMAS if one in names[0]]):
+        raise OperatorProblem(Kind.INVALID, f"{place}: columns are parted by {parted[0]!r}: expected commas")
+    for name in names:
+        if name not in COLUMNS:
+            raise OperatorProblem(Kind.INVALID, f"{place}: {name}: unknown column; {nearest(name, COLUMNS)}")
+    if (twice := _twice(names)) is not None:
+        raise OperatorProblem(Kind.INVALID, f"{place}: {twice}: stands twice")
+    for name in REQUIRED:
+        if name not in names:
+            raise OperatorProblem(Kind.INVALID, f"{place}: {name}: missing; columns: {', '.join(REQUIRED)}")
 
 
 def read_row(row: Fields, place: str, provider_id: str, now: datetime) -> Listed:
@@ -135,6 +180,9 @@ def read_row(row: Fields, place: str, provider_id: str, now: datetime) -> Listed
     for column in REQUIRED:
         if column not in row:
             raise Wrong(column, "missing")
+    for column in REQUIRED:
+        if row[column] != _trimmed(row[column]):
+            raise Wrong(column, f"{row[column]!r}: begins or ends with a space")
     identity = _identity(row, now)
     if identity.deviceProviderId != provider_id:
         raise Wrong("deviceProviderId", f"{identity.deviceProviderId!r}: this provider is {provider_id!r}")
@@ -143,6 +191,10 @@ def read_row(row: Fields, place: str, provider_id: str, now: datetime) -> Listed
     if not may_serve(certification, purpose):
         raise Wrong("purpose", f"{purpose} needs L1, the row says {certification}")
     return Listed(place, identity, certification, purpose, _ftm_key(row, certification), _tags(row))
+
+
+def _trimmed(cell: object) -> object:
+    return cell.strip() if isinstance(cell, str) else cell
 
 
 def _identity(row: Fields, now: datetime) -> DigitalId:
@@ -179,11 +231,11 @@ def _tags(row: Fields) -> tuple[str, ...] | None:
     if tags is None:
         return None
     words = [word for word in tags.split(";") if word] if isinstance(tags, str) else tags
-    if not isinstance(words, list) or len(words) > TAGS_MOST:
+    if not isinstance(words, list) or len(words) > TAGS_MOST or not all(isinstance(word, str) for word in words):
         raise Wrong("tags", f"expected at most {TAGS_MOST} words")
     try:
         for word in words:
-            check_tag(str(word))
+            check_tag(word)
     except OperatorProblem as problem:
         raise Wrong("tags", problem.message) from None
-    return tuple(sorted(set(map(str, words))))
+    return tuple(sorted(set(words)))

@@ -45,14 +45,17 @@ class LocalOperator(Keeper):
         """Bring the provider's list in, whole or not at all; a dry run returns its errors.
 
         Raises:
-            OperatorProblem: ``invalid``: one line per error.
+            OperatorProblem: ``invalid``: one line per error, the first of them.
         """
-        now, provider_id = self._now(), self.config.provider.id
-        with self._unit() as unit:
-            made = admission.plan(rows, places, provider_id, lambda listed: _record(unit, listed), now)
+        now = self._now()
+        # Before the lock is taken: a long list takes a while, and the server would wait for as long.
+        found = admission.read(rows, places, self.config.provider.id, now)
+        with self.opened() as store, store.glance() if dry_run else store.unit() as unit:
+            unit.prefetch((one.id for one in found if isinstance(one, Listed)), ())
+            made = admission.plan(found, lambda listed: _record(unit, listed), now)
             diff = made.diff()
             if diff.errors and not dry_run:
-                raise OperatorProblem(Kind.INVALID, "\n".join(map(str, diff.errors)))
+                raise OperatorProblem(Kind.INVALID, "\n".join(admission.first(diff.errors)))
             if not dry_run:
                 unit.apply(PutDevice(device) for device in made.devices)
                 unit.apply(self._entry("listed", one, "", "added") for one in diff.added)

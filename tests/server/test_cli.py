@@ -15,6 +15,7 @@ from fleetward_schemas.commands import Step
 from fleetward_schemas.enrol import Reason, State
 from fleetward_server.changes import AddReport, PutCommand
 from fleetward_server.cli.app import run
+from fleetward_server.listing import REQUIRED
 from fleetward_server.store import Store
 from tests.server.register import FIRST, command, device, identity, kept, made, report
 from tests.server.test_listing import row
@@ -303,7 +304,14 @@ def test_reports_are_listed_and_exported(fleetward: Fleetward, store: Store, tmp
 
 @pytest.mark.parametrize(
     "words",
-    [["--format", "xml"], ["--since", "yesterday"], ["--kind", "fingerprints"], ["--json"], ["--out", "/no/where"]],
+    [
+        ["--format", "xml"],
+        ["--format", "cvs"],
+        ["--since", "yesterday"],
+        ["--kind", "fingerprints"],
+        ["--json"],
+        ["--out", "/no/where"],
+    ],
 )
 def test_an_export_nobody_can_make_is_wrong_usage(fleetward: Fleetward, store: Store, words: list[str]) -> None:
     done = fleetward("telemetry", "export", *words)
@@ -342,7 +350,7 @@ def test_the_configuration_is_shown_and_checked(fleetward: Fleetward, store: Sto
 def test_an_unknown_key_in_the_configuration_offers_the_nearest(
     fleetward: Fleetward, store: Store, words: tuple[str, ...], tmp_path: Path
 ) -> None:
-    (tmp_path / "list.csv").write_text("serialNo\n")
+    (tmp_path / "list.csv").write_text(",".join(REQUIRED))
     (tmp_path / "fleetward.toml").write_text(CONFIG + "[broker]\nprot = 1\n")
     done = fleetward(*words[:2], *(str(tmp_path / word) for word in words[2:]))
     assert done.code == 2
@@ -365,7 +373,7 @@ def test_a_provider_without_its_store_names_the_file(fleetward: Fleetward, tmp_p
     (tmp_path / "fleetward.toml").write_text(CONFIG)
     done = fleetward("device", "list")
     assert done.code == 2
-    assert "server.db: not there; run: fleetward init" in done.err
+    assert "server.db: not there; restore it from a backup, or run: fleetward init" in done.err
 
 
 def test_a_store_that_is_none_is_named(fleetward: Fleetward, tmp_path: Path) -> None:

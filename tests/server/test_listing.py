@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from fleetward_schemas.enrol import Reason, State
 from fleetward_schemas.identity import Certification, Purpose
 from fleetward_server.admission import Moved
 from fleetward_server.changes import BindFtm
-from fleetward_server.listing import read_sheet
+from fleetward_server.listing import REQUIRED, read_sheet
 from fleetward_server.operator import LocalOperator
 from fleetward_server.problem import OperatorProblem
 from fleetward_server.store import Store
@@ -136,6 +137,8 @@ def test_a_row_that_stands_twice_is_an_error(operator: LocalOperator, twin: dict
         ({"serialNo": ""}, "serialNo: ''"),
         ({"serialNo": "ä"}, "serialNo: 'ä'"),
         ({"serialNo": 7}, "serialNo: 7"),
+        ({"serialNo": "SN-0001 "}, "serialNo: 'SN-0001 ': begins or ends with a space"),
+        ({"tags": [7]}, "tags: expected at most"),
         ({"certification": "L2"}, "certification: 'L2': expected L0 or L1"),
         ({"purpose": "auth"}, "purpose: 'auth': expected Auth or Registration"),
         ({"ftmKey": "short"}, "ftmKey: 'short': expected 43"),
@@ -182,6 +185,9 @@ def test_an_empty_cell_is_a_missing_one(tmp_path: Path, operator: LocalOperator)
     assert [(flaw.column, flaw.message) for flaw in diff.errors] == [("make", "missing")]
 
 
+HEADER = ",".join(REQUIRED).encode()
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -189,14 +195,69 @@ def test_an_empty_cell_is_a_missing_one(tmp_path: Path, operator: LocalOperator)
         (b'[\n{"a": 1},\n7]', r"list:3: expected an object"),
         (b"[" * 100_000, "list: nested too deep|not JSON"),
         (b"\xff\xfe", "not UTF-8 at byte 0"),
-        (b"serialNo,make\nonly-one\n", "list:2: not as many cells"),
-        (b'serialNo,make\n"a\n', "list:.*not"),
+        (HEADER + b"\nonly-one\n", "list:2: not as many cells"),
+        (HEADER + b'\n"a\n', "list:.*not CSV"),
+        (b"", "list: empty"),
+        (b"\n\n", "list: empty"),
+        (b'{"devices": []}', "list: expected a JSON array"),
+        (b"[" + b"9" * 5000 + b"]", "list: a number of more digits"),
+        (b'[\n{"make": "a", "make": "b"}]', "list:2: make: stands twice"),
     ],
 )
 def test_a_file_that_is_no_list_is_refused_by_line(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "list").write_bytes(content)
     with pytest.raises(OperatorProblem, match=said):
         read_sheet(tmp_path / "list")
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        (HEADER.replace(b",", b";"), "list:1: columns are parted by ';': expected commas"),
+        (HEADER.replace(b",", b"\t"), r"list:1: columns are parted by '\\t'"),
+        (HEADER.lower(), "list:1: serialno: unknown column; did you mean 'serialNo'"),
+        (HEADER.replace(b",purpose", b""), "list:1: purpose: missing; columns: serialNo,"),
+        (HEADER + b",purpose", "list:1: purpose: stands twice"),
+    ],
+)
+def test_a_header_that_does_not_hold_is_told_once_and_not_by_each_row(tmp_path: Path, header: bytes, said: str) -> None:
+    (tmp_path / "list").write_bytes(header + b"\n" + header + b"\n" + header)
+    with pytest.raises(OperatorProblem, match=said) as problem:
+        read_sheet(tmp_path / "list")
+    assert "\n" not in problem.value.message
+
+
+def test_a_list_of_nobody_is_a_list(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b" []")
+    (tmp_path / "a.csv").write_bytes(HEADER)
+    assert read_sheet(tmp_path / "a.json").rows == read_sheet(tmp_path / "a.csv").rows == ()
+
+
+def test_no_more_of_a_file_is_read_than_a_list_may_have() -> None:
+    with pytest.raises(OperatorProblem, match="/dev/zero: over 64 MiB"):
+        read_sheet(Path("/dev/zero"))
+
+
+def test_of_many_errors_the_first_are_told_and_the_others_counted(operator: LocalOperator) -> None:
+    with pytest.raises(OperatorProblem) as problem:
+        operator.import_list([row(number, purpose="Fun") for number in range(1, 31)], dry_run=False)
+    lines = problem.value.message.splitlines()
+    assert (len(lines), lines[-1]) == (21, "and 10 more: --dry-run --json shows all")
+
+
+def test_a_long_list_is_read_line_by_line_once(tmp_path: Path) -> None:
+    """Counting each row's line from the first on took half an hour for a hundred thousand of them."""
+    (tmp_path / "a.json").write_text(json.dumps([row(tags=["a" * 60] * 32)] * 12_000, indent=1))
+    begun = time.process_time()
+    json.loads((tmp_path / "a.json").read_bytes())
+    once = time.process_time() - begun
+    assert read_sheet(tmp_path / "a.json").places[-1] == f"{tmp_path}/a.json:{2 + 11_999 * 45}"
+    assert time.process_time() - begun - once < 20 * once
+
+
+def test_a_dry_run_waits_for_nobody_who_writes(operator: LocalOperator, store: Store) -> None:
+    with store.unit():
+        assert operator.import_list([row()], dry_run=True).added == (FIRST,)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

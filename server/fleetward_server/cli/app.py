@@ -72,6 +72,7 @@ GROUPS = {
 }
 SINGLE = (serve.init, serve.up, serve.down, doctor)
 # What a click exception is called depends on typer's version; what it derives from does not.
+OURS = ("--log-level", "--log-format")
 CliProblem: type[Exception] = typer.BadParameter.__mro__[2]
 
 
@@ -95,10 +96,19 @@ def build(extra: Sequence[EntryPoint] = ()) -> typer.Typer:
     return app
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        print(f"fleetward {own_version()}")
+        raise typer.Exit
+
+
 def _before(
     ctx: typer.Context,
     log_level: Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")] = "info",
     log_format: Annotated[str, typer.Option("--log-format", help="text or json.")] = "text",
+    _: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Say which Fleetward this is.")
+    ] = False,
 ) -> None:
     with telling(as_json=False):
         one_of("--log-level", log_level, LEVELS)
@@ -112,12 +122,16 @@ def show_version(*, as_json: Json = False) -> None:
     import platform
     import sqlite3
 
-    try:
-        own = version("fleetward")
-    except PackageNotFoundError:
-        own = "unknown"
-    found = {"fleetward": own, "python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
+    found = {"fleetward": own_version(), "python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
     show.record(found, as_json=as_json)
+
+
+def own_version() -> str:
+    """Return the version that is installed, or ``unknown`` where it runs from its sources."""
+    try:
+        return version("fleetward")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def _add(app: typer.Typer, point: EntryPoint) -> None:
@@ -151,7 +165,7 @@ def _called(arguments: Sequence[str]) -> str | None:
     """Return the first word that is neither an option of ours nor its value."""
     words = iter(arguments)
     for word in words:
-        if word in {"--log-level", "--log-format"}:
+        if word in OURS:
             next(words, None)
         elif not word.startswith("-"):
             return word
@@ -160,20 +174,54 @@ def _called(arguments: Sequence[str]) -> str | None:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
+    as_json = "--json" in arguments
+    if strange := [word for word in arguments if not _is_text(word)]:
+        complain("usage", f"{strange[0]!r}: is not UTF-8; see the locale (LC_ALL)", as_json=as_json)
+        return ExitCode.USAGE
     extra = needed(arguments)
     command = typer.main.get_command(build(extra))
-    as_json = "--json" in arguments
     try:
         # Commands of other rooms raise what our own modules raise; ours have told it before it gets here.
         with translated() if extra and _called(arguments) else nullcontext():
-            # Asked for JSON, even a wrong option is told as JSON.
-            ended = command.main(arguments, prog_name="fleetward", standalone_mode=not as_json)
+            ended = command.main(arguments, prog_name="fleetward", standalone_mode=False)
+        with show.stdout():
+            return ended if isinstance(ended, int) else ExitCode.OK
     except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):
+            return ExitCode.OK
         return end.code if isinstance(end.code, int) else ExitCode.UNEXPECTED
     except OperatorProblem as problem:
         complain(problem.kind, problem.message, as_json=as_json)
         return OF_KIND[problem.kind]
+    except OSError as error:
+        complain("failed", f"{error.filename or 'stdout'}: {error.strerror}", as_json=as_json)
+        return ExitCode.UNEXPECTED
+    except typer.Abort:
+        complain("interrupted", "interrupted; nothing was done", as_json=as_json)
+        return ExitCode.INTERRUPTED
     except CliProblem as problem:
-        complain("usage", str(problem), as_json=True)
-        return ExitCode.USAGE
-    return ended if isinstance(ended, int) else ExitCode.OK
+        return _misused(problem, as_json=as_json)
+    finally:
+        show.let_go()
+
+
+def _is_text(word: str) -> bool:
+    """Whether a word of the command line is text; what no locale could read are lone surrogates."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _misused(problem: Any, *, as_json: bool) -> int:
+    """Tell of a wrong word or option in one line, and where to read more."""
+    message = str(problem.format_message()).strip()
+    option = getattr(problem, "option_name", None)
+    if option in OURS:
+        message += f"; it goes before the command: fleetward {option} ..."
+    elif message and problem.ctx is not None and not as_json:
+        message += f" (see: {problem.ctx.command_path} --help)"
+    if message:
+        complain("usage", message, as_json=as_json)
+    return ExitCode.USAGE

@@ -86,7 +86,8 @@ def chain(
         if as_json:
             show.record(show.plain(told), as_json=True)
         elif pem:
-            print("".join(link.pem for link in told.links), end="")
+            with show.stdout():
+                print("".join(link.pem for link in told.links), end="")
         else:
             show.rows(CHAIN, map(show.plain, told.links), as_json=False)
         if told.flaw:

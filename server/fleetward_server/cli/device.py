@@ -90,7 +90,7 @@ def import_devices(
 
         sheet = read_sheet(file)
         diff = operator.import_list(sheet.rows, dry_run=dry_run, places=sheet.places)
-        show.record(differences(diff, dry_run=dry_run), as_json=as_json)
+        tell_differences(differences(diff, dry_run=dry_run), as_json=as_json)
         if diff.errors:
             raise typer.Exit(ExitCode.USAGE)
 
@@ -265,6 +265,17 @@ def whole(papers: "Papers") -> dict[str, Any]:
         "refusals": [show.plain(refusal) for refusal in papers.refusals],
         "history": [{"seq": link.seq, **show.plain(link.entry)} for link in papers.history],
     }
+
+
+def tell_differences(found: dict[str, Any], *, as_json: bool) -> None:
+    """Print what an import did or would do: numbers, and of each kind the first, a line each."""
+    if as_json:
+        show.record(found, as_json=True)
+        return
+    kinds = {name: value for name, value in found.items() if isinstance(value, list)}
+    show.record(found | {name: len(lines) for name, lines in kinds.items()}, as_json=False)
+    for name, lines in kinds.items():
+        show.section(name, lines)
 
 
 def differences(diff: "Diff", *, dry_run: bool) -> dict[str, object]:

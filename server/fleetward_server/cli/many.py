@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from fleetward_server.mass_state import MassAct, MassWish, Tally
 
 
-def _no_option(word: str) -> str:
+def _meant(word: str) -> str:
+    """Refuse an option, and what a script's unset variable leaves: an act on every device has to be spelled."""
+    if not word.strip():
+        raise typer.BadParameter("is empty, which would mean every device; if that is meant: 'id:*'")
     return plain_words([word])[0]
 
 
@@ -32,7 +35,7 @@ Which = Annotated[
     typer.Argument(
         metavar="DEVICE|FILTER",
         help="An id, 4 or more of its first characters, a serial; or a filter.",
-        callback=_no_option,
+        callback=_meant,
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before acting on many.")]

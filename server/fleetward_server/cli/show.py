@@ -4,16 +4,22 @@ stdout holds data alone. Text that devices wrote is printed as text, never as ma
 """
 
 import json
+import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+from fleetward_server.problem import Kind, OperatorProblem
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 Row = Mapping[str, object]
+PADDING = "   "
+"""Between two columns of a terminal's table."""
 
 
 def note(text: str) -> None:
@@ -21,28 +27,67 @@ def note(text: str) -> None:
     print(text, file=sys.stderr)
 
 
+@contextmanager
+def stdout() -> Iterator[None]:
+    """Write to stdout, all of it by the end.
+
+    Raises:
+        OperatorProblem: ``failed``: it takes no more. BrokenPipeError: nobody reads any more.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OperatorProblem(Kind.FAILED, f"stdout: {error.strerror}") from None
+
+
+def let_go() -> None:
+    """Leave a stdout that takes no more: what is still buffered has nowhere to go, and is not tried at the exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def rows(columns: Sequence[str], found: Iterable[Row], *, as_json: bool) -> None:
     """Print a list: an array of objects, or one line a row."""
     each = list(found)
-    if as_json:
-        print(json.dumps([plain(row) for row in each], indent=2))
-    elif sys.stdout.isatty():
-        from rich.console import Console
+    with stdout():
+        if as_json:
+            print(json.dumps([plain(row) for row in each], indent=2))
+        elif sys.stdout.isatty():
+            from rich.console import Console
 
-        Console().print(table(columns, each))
-    else:
-        for line in aligned(columns, each):
-            print(line)
+            console = Console()
+            console.print(table(columns, each, console.width))
+        else:
+            for line in aligned(columns, each):
+                print(line)
 
 
 def record(found: Row, *, as_json: bool) -> None:
     """Print one thing: an object, or one line a member."""
-    if as_json:
-        print(json.dumps(plain(found), indent=2))
+    with stdout():
+        if as_json:
+            print(json.dumps(plain(found), indent=2))
+            return
+        width = max((len(name) for name in found), default=0)
+        for name, value in found.items():
+            print(f"{name:<{width}}  {word(value)}".rstrip())
+
+
+def section(title: str, lines: Sequence[str], most: int = 20) -> None:
+    """Print the first of several lines under a title; nothing where there are none."""
+    if not lines:
         return
-    width = max((len(name) for name in found), default=0)
-    for name, value in found.items():
-        print(f"{name:<{width}}  {word(value)}".rstrip())
+    with stdout():
+        print(f"\n{title}")
+        for line in lines[:most]:
+            print(word(line))
+    if len(lines) > most:
+        note(f"and {len(lines) - most} more: --json shows all")
 
 
 def aligned(columns: Sequence[str], found: Sequence[Row]) -> list[str]:
@@ -53,15 +98,25 @@ def aligned(columns: Sequence[str], found: Sequence[Row]) -> list[str]:
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
 
 
-def table(columns: Sequence[str], found: Sequence[Row]) -> "Table":
-    """Return a table for a terminal; what devices wrote is text in it, never markup."""
+def table(columns: Sequence[str], found: Sequence[Row], width: int) -> "Table":
+    """Return a table for a terminal; what devices wrote is text in it, never markup.
+
+    Nothing is cut off: where a row is too wide, columns that hold nothing are left out and all but the first fold, by
+    which a person names what the row is of.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(*columns, box=SIMPLE_HEAD)
-    for row in found:
-        made.add_row(*(Text(word(row.get(column)) or "-") for column in columns))
+    cells = {column: [word(row.get(column)) for row in found] for column in columns}
+    wide = sum(max(len(one) for one in (name, "-", *each)) + len(PADDING) for name, each in cells.items())
+    if wide > width:
+        cells = {name: each for name, each in cells.items() if name == columns[0] or any(each)}
+    made = Table(box=SIMPLE_HEAD)
+    for name in cells:
+        made.add_column(name, no_wrap=name == columns[0], overflow="fold")
+    for row in zip(*cells.values(), strict=True):
+        made.add_row(*(Text(one or "-") for one in row))
     return made
 
 

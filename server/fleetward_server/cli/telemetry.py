@@ -61,8 +61,7 @@ def export_reports(
     with acting(folder, as_json=as_json) as operator:
         from fleetward_server.export import FORMATS
 
-        if form not in FORMATS:
-            raise OperatorProblem(Kind.INVALID, f"--format {form!r}: known: {', '.join(FORMATS)}")
+        form = one_of("--format", form, FORMATS) or "jsonl"
         if as_json and out is None:
             raise OperatorProblem(Kind.INVALID, "--json needs --out FILE: stdout holds one document")
         wanted = _wanted(operator, device, kind, since_text)
@@ -92,8 +91,8 @@ def _written(lines: Iterable[str], out: Path | None) -> int:
 @contextmanager
 def _opened(out: Path | None) -> Iterator[TextIO]:
     if out is None:
-        yield sys.stdout
-        sys.stdout.flush()
+        with show.stdout():
+            yield sys.stdout
         return
     try:
         with out.open("w", encoding="utf-8", newline="") as file:

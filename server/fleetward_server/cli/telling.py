@@ -38,8 +38,7 @@ def telling(*, as_json: bool) -> Iterator[None]:
         complain(problem.kind, problem.message, as_json=as_json)
         raise typer.Exit(OF_KIND[problem.kind]) from None
     except BrokenPipeError:
-        # The reader has seen enough; what is still buffered has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader has seen enough.
         raise typer.Exit(ExitCode.OK) from None
 
 
@@ -64,6 +63,8 @@ def translated() -> Iterator[None]:
         raise OperatorProblem(Kind.FAILED, str(problem)) from None
     except (ConfigProblem, KeyUnavailable, AuthorityProblem, StoreProblem, NotInstalled) as problem:
         raise OperatorProblem(Kind.INVALID, str(problem)) from None
+    except BrokenPipeError:
+        raise  # Of stdout: whoever reads has seen enough.
     except OSError as error:
         raise OperatorProblem(Kind.INVALID, f"{error.filename or 'the folder'}: {error.strerror}") from None
 

@@ -157,10 +157,10 @@ def _watch(look: Callable[[], list[show.Row]]) -> None:
         raise OperatorProblem(Kind.INVALID, "--watch: needs a terminal; --json shows how it stands now")
     from rich.live import Live
 
-    with Live(show.table(COLUMNS, look()), auto_refresh=False) as live:
+    with Live(auto_refresh=False) as live:
         while True:
+            live.update(show.table(COLUMNS, look(), live.console.width), refresh=True)
             time.sleep(WATCH_S)
-            live.update(show.table(COLUMNS, look()), refresh=True)
 
 
 @app.command("show")

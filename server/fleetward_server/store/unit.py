@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 from sqlalchemy.dialects.sqlite import Insert, insert
 
 from fleetward_schemas.enrol import State
@@ -156,9 +156,10 @@ class Unit(UpgradeUnit):
         self._memory.keep(self._devices, self._windows)
 
     def _write_tags(self) -> None:
-        for device_id in self._retagged:
-            self._connection.execute(delete(tables.tags).where(tables.tags.c.device_id == device_id))
-            self._many(insert(tables.tags), rows.from_tags(self._devices[device_id]))
+        if self._retagged:
+            gone = delete(tables.tags).where(tables.tags.c.device_id == bindparam("retagged"))
+            self._connection.execute(gone, [{"retagged": device_id} for device_id in self._retagged])
+        self._many(insert(tables.tags), [tag for one in self._retagged for tag in rows.from_tags(self._devices[one])])
 
     def _many(self, statement: Insert, values: list[Values]) -> None:
         if values:
