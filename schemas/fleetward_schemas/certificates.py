@@ -25,8 +25,10 @@ from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.jws import PublicKey, approved
 from fleetward_schemas.strict import b64url
 
-SERVER_SIGNING = ObjectIdentifier("2.25.187390114207611533094117560962318542331")
-DEVICE_SIGNING = ObjectIdentifier("2.25.187390114207611533094117560962318542332")
+OWN_PURPOSES = "1.2.840.113556.1.8000.2554.9610.58189.25782.17513.34799.1257864.11394705"
+"""A UUID in parts of 16 and 24 bits: readers of certificates that hold an arc in 31 bits read no arc of 128."""
+SERVER_SIGNING = ObjectIdentifier(f"{OWN_PURPOSES}.1")
+DEVICE_SIGNING = ObjectIdentifier(f"{OWN_PURPOSES}.2")
 CLIENT_AUTH = ExtendedKeyUsageOID.CLIENT_AUTH
 SERVER_AUTH = ExtendedKeyUsageOID.SERVER_AUTH
 SERVER_SIGNER = "sign-server"

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 
 Json = dict[str, Any]
-SIGNING, DEVICE = (f"2.25.18739011420761153309411756096231854233{last}" for last in (1, 2))  # purposes of signing
+SIGNING, DEVICE = (f"1.2.840.113556.1.8000.2554.9610.58189.25782.17513.34799.1257864.11394705.{n}" for n in (1, 2))
 PEM, PKCS8, CLEAR = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
 BUILT, MS, when = datetime(2026, 1, 1, tzinfo=UTC), timedelta(milliseconds=1), datetime.fromisoformat
 

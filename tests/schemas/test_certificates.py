@@ -160,6 +160,12 @@ def test_a_name_said_twice_is_no_name():
     assert certificates.unit_of(x509.Name([once])) is None
 
 
+@pytest.mark.parametrize("purpose", [certificates.SERVER_SIGNING, certificates.DEVICE_SIGNING])
+def test_every_reader_of_certificates_can_hold_our_purposes(purpose: x509.ObjectIdentifier) -> None:
+    # Go's crypto/x509 among others reads no certificate with an arc of more than 31 bits.
+    assert all(int(arc) < 2**31 for arc in purpose.dotted_string.split("."))
+
+
 def test_a_purpose_is_there_only_when_it_is_named(cast):
     named = x509.load_der_x509_certificate(cast.server.chain[0])
     assert certificates.has_purpose(named, certificates.SERVER_SIGNING)
