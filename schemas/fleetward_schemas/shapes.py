@@ -130,7 +130,7 @@ def read_as(shape: type[T], document: object, *, native: tuple[type, ...] = ()) 
         Refused: ``bad-body``, as ``Body.read``.
     """
     try:
-        return msgspec.convert(document, shape, builtin_types=native)
+        return msgspec.convert(document, shape, builtin_types=native) if native else msgspec.convert(document, shape)
     except msgspec.ValidationError as error:
         raise Refused(Code.BAD_BODY, _fault(error)) from None
 

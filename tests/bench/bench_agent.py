@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.bench.bars import NO_BAR, at_most
 from tests.live.house import House
 
 BAR_MB = 48
@@ -56,15 +57,17 @@ def main() -> None:
     for name in IMPORTS:
         done = subprocess.run([sys.executable, "-c", PROBE, name], capture_output=True, text=True, check=True)
         ms, mb = json.loads(done.stdout)
-        print(f"import {name:28} {ms:6.0f} ms  {mb:5.1f} MB")
+        print(f"import {name:28} {ms:6.0f} ms  {mb:5.1f} MB ({NO_BAR})")
     words, settings = service()
     with tempfile.TemporaryDirectory() as name, House(Path(name)) as house:
-        print(f"its libraries, under a client of 250 lines: {floor(house, words, settings):.1f} MiB resident")
+        print(
+            f"its libraries, under a client of 250 lines: {floor(house, words, settings):.1f} MiB resident ({NO_BAR})"
+        )
         for how, command, env in (("fleetward-agent run", BY_HAND, {}), ("as its service", words, settings)):
             rss, uss = weight(house, command, env)
             print(
                 f"agent with one device online, idle ({how}): {rss:.1f} MiB = {rss * MB_PER_MIB:.1f} MB resident, "
-                f"{uss:.1f} MiB own (bar {BAR_MB} MB)"
+                f"{uss:.1f} MiB own ({at_most(rss * MB_PER_MIB, BAR_MB, ' MB')})"
             )
 
 

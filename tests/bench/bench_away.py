@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.bench.bars import NO_BAR
 from tests.test_away import begun, lived
 
 DAYS = 30
@@ -18,9 +19,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         began = time.perf_counter()
         month = begun(Path(name))
-        print(lived(month, DAYS))
+        print(f"{lived(month, DAYS)} ({NO_BAR})")
         month.joined.store.close()
-        print(f"every report stored once, every order done once or expired undone; {time.perf_counter() - began:.0f} s")
+        took = time.perf_counter() - began
+        print(f"every report stored once, every order done once or expired undone (bar all: held); {took:.0f} s")
 
 
 if __name__ == "__main__":

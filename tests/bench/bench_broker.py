@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from fleetward_broker.tls import server_context
+from tests.bench.bars import NO_BAR
 from tests.live.brokerhouse import BrokerProcess, Pki
 from tests.live.rawmqtt import DISCONNECT, RawClient, puback, publish
 
@@ -194,10 +195,10 @@ def main(rounds: int = 20) -> None:
     """Print one line per way."""
     with tempfile.TemporaryDirectory() as folder:
         base = floor(Path(folder) / "floor", rounds)
-        print(f"load generator alone   {base:8.0f} msg/s")
+        print(f"load generator alone   {base:8.0f} msg/s ({NO_BAR})")
         for name, clean in (("clean session", True), ("kept, on disk", False)):
             rate, cost = moved(BrokerProcess(Path(folder) / name, UNLIMITED), rounds, clean=clean)
-            print(f"{name:22} {rate:8.0f} msg/s  {cost:4.0f} us of the broker's processor each")
+            print(f"{name:22} {rate:8.0f} msg/s  {cost:4.0f} us of the broker's processor each ({NO_BAR})")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from fleetward_agent.session import want_time
 from fleetward_agent.walk import Stage
 from fleetward_agent.world import boot_us
 from fleetward_broker.link import SelectorLink
+from tests.bench.bars import NO_BAR, exactly
 from tests.live.chronyhouse import chrony, free_port
 from tests.live.house import House
 
@@ -53,10 +54,11 @@ class Seen:
 
     def lines(self, name: str) -> Iterator[str]:
         """Yield what is to be read."""
-        yield f"{name:32} error     {_figures(self.errors)}"
-        yield f"{'':32} width     {_figures(self.widths)}; truth inside {self.inside}/{len(self.errors)}"
+        whole = exactly(self.inside, len(self.errors))
+        yield f"{name:32} error     {_figures(self.errors)} ({NO_BAR})"
+        yield f"{'':32} width     {_figures(self.widths)}; truth inside {self.inside}/{len(self.errors)} ({whole})"
         if self.trips:
-            yield f"{'':32} sync      {_figures(self.trips)}; {len(self.trips)} round trips"
+            yield f"{'':32} sync      {_figures(self.trips)}; {len(self.trips)} round trips ({NO_BAR})"
 
 
 def _figures(values: Sequence[float]) -> str:

@@ -26,6 +26,7 @@ from fleetward_server.init import Wish, make_provider
 from fleetward_server.policy import policy_of
 from fleetward_server.store import open_store
 from fleetward_server.worker import Worker
+from tests.bench.bars import NO_BAR
 from tests.device import TestDevice
 from tests.server.test_worker import Bench, FakeLink
 
@@ -42,7 +43,7 @@ def main() -> None:
         config = load(folder)
         devices = [TestDevice(one.folder) for one in made]
         ours, bare = enrolments(config, devices), mathematics(config)
-    print(f"enrolments: {ours:.0f}/s through the worker; bare: {bare:.0f}/s; ratio {ours / bare:.2f}")
+    print(f"enrolments: {ours:.0f}/s through the worker; bare: {bare:.0f}/s; ratio {ours / bare:.2f} ({NO_BAR})")
 
 
 def enrolments(config: Config, devices: list[TestDevice]) -> float:

@@ -18,6 +18,7 @@ from fleetward_server.mass_state import Action, MassWish
 from fleetward_server.selection import EVERYTHING, Selection, parse
 from fleetward_server.state import Certificate, CertificateState, Device, Use
 from fleetward_server.store import Store
+from tests.bench.bars import NO_BAR
 from tests.server.meaning import Candidate, holds
 from tests.server.register import NOW, certificate, device, kept, made
 from tests.server.test_operator import CONFIG
@@ -74,7 +75,10 @@ def lists(store: Store) -> None:
     """Time pages and whole answers."""
     page = best(lambda: store.devices(EVERYTHING, limit=100))
     everybody = [Candidate(one) for one in store.devices(EVERYTHING, limit=COUNT)]
-    print(f"{COUNT} devices, {2 * ROTATIONS * COUNT} certificates; a page of 100 without a filter: {page:.1f} ms")
+    print(
+        f"{COUNT} devices, {2 * ROTATIONS * COUNT} certificates; "
+        f"a page of 100 without a filter: {page:.1f} ms ({NO_BAR})"
+    )
     for text in FILTERS:
         wanted = parse(text, NOW)
         ids, asked = best(lambda wanted=wanted: store.device_ids(wanted)), len(store.device_ids(wanted))  # type: ignore[misc]
@@ -82,6 +86,7 @@ def lists(store: Store) -> None:
         print(
             f"{text}: a page {first:.1f} ms ({first / page:.1f}x a plain one), all {asked} ids {ids:.1f} ms"
             + python_too(text, wanted, everybody, ids)
+            + f" ({NO_BAR})"
         )
 
 
@@ -116,7 +121,8 @@ def acts(folder: Path) -> None:
         operator.continue_mass(operator.begin_mass(wish, chosen[ACTED:]).id)
         many = ACTED / (time.perf_counter() - began)
     print(
-        f"an act on {ACTED} devices, resumable: {many:.0f}/s, {many / single:.1f}x as many single acts ({single:.0f}/s)"
+        f"an act on {ACTED} devices, resumable: {many:.0f}/s, "
+        f"{many / single:.1f}x as many single acts ({single:.0f}/s; {NO_BAR})"
     )
 
 

@@ -21,6 +21,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from fleetward_broker.line import Arrived, Connected, Dial
 from fleetward_broker.link import SelectorLink
+from tests.bench.bars import NO_BAR
 from tests.live.stubbroker import Manners, Provider, StubBroker, Talk, publish_packet
 
 MESSAGES = 20_000
@@ -107,7 +108,10 @@ def measure_flood(provider: Provider, size: int, rounds: int) -> None:
     for place, clock in enumerate(("wall", "cpu")):
         paho, link = (statistics.median(pair[who][place] for pair in pairs) for who in (0, 1))
         ratio = statistics.median(pair[1][place] / pair[0][place] for pair in pairs)
-        print(f"{size:5} B, by {clock:4}: link {link:7,.0f} msg/s, bare paho {paho:7,.0f} msg/s, ratio {ratio:.2f}")
+        print(
+            f"{size:5} B, by {clock:4}: link {link:7,.0f} msg/s, bare paho {paho:7,.0f} msg/s, "
+            f"ratio {ratio:.2f} ({NO_BAR})"
+        )
 
 
 def _resident_bytes() -> int:
@@ -123,12 +127,13 @@ def measure_lines(provider: Provider, lines: int) -> None:
             link.open(lambda d=dial: d)
         took, longest = _connect_all(link, lines)
         cpu = time.process_time() - cpu
-        print(f"{lines} lines: {lines / took:.0f} connected/s, {cpu / lines * 1e3:.1f} ms of CPU each")
-        print(f"{lines} lines: longest poll {longest * 1e3:.0f} ms with 64 dials open")
-        print(f"{lines} lines: {(_resident_bytes() - before) / lines / 1024:.0f} KiB each beside its TLS context")
+        print(f"{lines} lines: {lines / took:.0f} connected/s, {cpu / lines * 1e3:.1f} ms of CPU each ({NO_BAR})")
+        print(f"{lines} lines: longest poll {longest * 1e3:.0f} ms with 64 dials open ({NO_BAR})")
+        held = (_resident_bytes() - before) / lines / 1024
+        print(f"{lines} lines: {held:.0f} KiB each beside its TLS context ({NO_BAR})")
         cpu = time.process_time()
         link.poll(5.0)
-        print(f"{lines} lines: {(time.process_time() - cpu) / 5:.2%} of a core when idle")
+        print(f"{lines} lines: {(time.process_time() - cpu) / 5:.2%} of a core when idle ({NO_BAR})")
         link.shutdown()
 
 

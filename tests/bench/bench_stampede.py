@@ -16,6 +16,7 @@ from fleetward_schemas.enrol import State
 from fleetward_schemas.jws import Alg, sign
 from fleetward_server.config import load
 from fleetward_server.generations import open_issuer
+from tests.bench.bars import exactly
 from tests.live.house import House
 
 COUNT = int(os.environ.get("FLEETWARD_AGENTS", "2000"))
@@ -50,8 +51,8 @@ def stampede(house: House) -> None:
     fleet.close()
     print(
         f"{COUNT} agents of a new model arriving within {WITHIN_S:.0f} s: all registered after {took:.1f} s "
-        f"({COUNT / took:.0f}/s), refused: {refused or 'none'}; the token's bare signatures for {2 * COUNT} "
-        f"certificates: {2 * COUNT / rate:.1f} s ({rate:.0f}/s)"
+        f"({COUNT / took:.0f}/s), refused: {refused or 'none'} ({exactly(len(refused), 0)}); "
+        f"the token's bare signatures for {2 * COUNT} certificates: {2 * COUNT / rate:.1f} s ({rate:.0f}/s)"
     )
 
 

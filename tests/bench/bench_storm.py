@@ -8,6 +8,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from tests.bench.bars import NO_BAR, at_most, exactly
 from tests.live.house import House
 from tests.live.test_storm import OFFLINE_WITHIN_S, Storm
 
@@ -23,14 +24,15 @@ def main() -> None:
     ):
         storm = Storm(house, COUNT)
         took, falsely = storm.silence()
-        bound = f"bound {OFFLINE_WITHIN_S:.0f} s"
         print(
-            f"{COUNT} agents cut at once: all offline after {took:.1f} s ({bound}), falsely online {falsely}",
+            f"{COUNT} agents cut at once: all offline after {took:.1f} s ({at_most(took, OFFLINE_WITHIN_S, ' s')}), "
+            f"falsely online {falsely} ({exactly(falsely, 0)})",
             flush=True,
         )
-        print(f"line back: all online, outboxes empty after {storm.mended():.1f} s")
-        print(f"broker killed: all online, outboxes empty after {storm.restarted():.1f} s")
-        print(f"most connections in any second: {storm.most_connects(1.0)}, limit {CONNECTS_PER_S}")
+        print(f"line back: all online, outboxes empty after {storm.mended():.1f} s ({NO_BAR})")
+        print(f"broker killed: all online, outboxes empty after {storm.restarted():.1f} s ({NO_BAR})")
+        most = storm.most_connects(1.0)
+        print(f"most connections in any second: {most} ({at_most(most, CONNECTS_PER_S)})")
         storm.close()
 
 

@@ -15,6 +15,7 @@ from statistics import median
 from fleetward_agent.release_reader import ReleaseReader
 from fleetward_agent.upgrade_effects import ReadRelease
 from fleetward_schemas import moment
+from tests.bench.bars import NO_BAR
 from tests.live.upgrading_fleet import upgraded
 from tests.repository import Repository, release, target
 from tests.server.tufclient import Client
@@ -28,7 +29,7 @@ def main() -> None:
     """Print both."""
     print(believed(), flush=True)
     with tempfile.TemporaryDirectory() as name:
-        print(upgraded(Path(name), COUNT, GIVE_UP_S))
+        print(f"{upgraded(Path(name), COUNT, GIVE_UP_S)} ({NO_BAR})")
 
 
 def believed() -> str:
@@ -49,7 +50,7 @@ def believed() -> str:
     return (
         f"a release believed from the first root on: {1000 * ours[0]:.1f} ms of the processor, python-tuf's own client "
         f"{1000 * theirs[0]:.1f} ms, ratio {ours[0] / theirs[0]:.1f}; with what is kept through a power cut "
-        f"{1000 * ours[1]:.0f} ms, {1000 * theirs[1]:.0f} ms; {read} bytes read"
+        f"{1000 * ours[1]:.0f} ms, {1000 * theirs[1]:.0f} ms; {read} bytes read ({NO_BAR})"
     )
 
 
