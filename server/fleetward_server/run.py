@@ -7,7 +7,6 @@ gives it all again, once there is room and the store takes a write. Source: arch
 import argparse
 import gc
 import logging
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -15,11 +14,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fleetward_broker.halt import SignalEvent
 from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.line import Arrived, Connected, Delivered, Event, Lost
 from fleetward_broker.link import SelectorLink
-from fleetward_broker.logs import FORMATS, LEVELS, start_logging
 from fleetward_broker.tls import CredentialsUnusable
 from fleetward_server import encryption
 from fleetward_server.authority import Authority
@@ -38,6 +35,7 @@ from fleetward_server.policy import policy_of
 from fleetward_server.pulse import Pulse, write_pulse
 from fleetward_server.releases.duty import ReleaseDuty
 from fleetward_server.retention import Retention
+from fleetward_server.starting import told, told_to_end
 from fleetward_server.store import Store, StoreProblem, open_store
 from fleetward_server.timers import Duty, Timers
 from fleetward_server.worker import Worker
@@ -271,16 +269,9 @@ def _now() -> datetime:
 def main(argv: list[str] | None = None) -> int:
     """Run one worker as a process of its own: ``python -m fleetward_server.run --dir D --port P --ready FILE``."""
     parser = argparse.ArgumentParser(prog="fleetward-server", description="one Fleetward server worker")
-    parser.add_argument("--dir", type=Path, required=True, help="the provider's folder")
     parser.add_argument("--port", type=int, required=True, help="where the broker listens")
     parser.add_argument("--ready", type=Path, help="a file to make once the line is up")
-    parser.add_argument("--log-level", choices=LEVELS, default="info")
-    parser.add_argument("--log-format", choices=FORMATS, default="text")
-    wanted = parser.parse_args(argv)
-    start_logging(wanted.log_level, wanted.log_format)
-    stopping = SignalEvent()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    wanted, stopping = told(parser, argv), told_to_end()
     try:
         config = load(wanted.dir)
         authority = opened(config, stopping)

@@ -13,17 +13,16 @@ import signal
 import socket
 import ssl
 import sys
-from pathlib import Path
 
 import uvicorn
 
-from fleetward_broker.logs import FORMATS, LEVELS, start_logging
 from fleetward_broker.tls import CredentialsUnusable, server_context
 from fleetward_server.authority import ALL_REVOKED
 from fleetward_server.config import Config, ConfigProblem, load
 from fleetward_server.releases.artifacts import Guarded, application
 from fleetward_server.releases.files import TARGETS
 from fleetward_server.releases.places import home, listens_on
+from fleetward_server.starting import told
 
 log = logging.getLogger("fleetward.artifacts")
 
@@ -116,12 +115,8 @@ async def _run(config: Config, listener: socket.socket) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run it: ``python -m fleetward_server.releases.serve --dir D``; the first line on stdout tells the port."""
     parser = argparse.ArgumentParser(prog="fleetward-artifacts", description="the bytes of releases over HTTPS")
-    parser.add_argument("--dir", type=Path, required=True, help="the provider's folder")
     parser.add_argument("--port", type=int, default=0, help="where to listen, instead of what the configuration says")
-    parser.add_argument("--log-level", choices=LEVELS, default="info")
-    parser.add_argument("--log-format", choices=FORMATS, default="text")
-    wanted = parser.parse_args(argv)
-    start_logging(wanted.log_level, wanted.log_format)
+    wanted = told(parser, argv)
     # What clients do wrong is theirs; a line for each would be a way to fill the disk.
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
     try:
