@@ -17,7 +17,6 @@ from fleetward_sandbox.mosip.quirks import Quirk
 from fleetward_sandbox.mosip.serve import Served, open_sandbox, settings
 from fleetward_sandbox.mosip.words import Complaint
 from fleetward_schemas.enrol import State
-from fleetward_schemas.identity import DigitalId
 from fleetward_server.changes import PutDevice
 from fleetward_server.cli.app import build
 from fleetward_server.config import load
@@ -31,6 +30,7 @@ from fleetward_server.operator import LocalOperator
 from fleetward_server.problem import OperatorProblem
 from fleetward_server.store import Store, open_store
 from tests.mosip import Scanner
+from tests.server.provider import IDENTITY
 
 pytestmark = pytest.mark.live
 OURS = {"id": "model-1", "deviceProviderId": "acme", "make": "Acme", "model": "Slap-4"}
@@ -51,18 +51,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, served: Served) -> Path:
     table = settings(served.mosip.pki.folder, served.port, "crypto-only")
     with (home / "fleetward.toml").open("a") as file:
         file.write("\n".join(line for line in table.splitlines() if not line.startswith("certificate")) + "\n")
-    identity = DigitalId(
-        serialNo="any",
-        make="Acme",
-        model="Slap-4",
-        type="Finger",
-        deviceSubType="Slap",
-        deviceProvider="Acme",
-        deviceProviderId="acme",
-        dateTime="2026-01-01T00:00:00Z",
-    )
     with LocalOperator(home, "test") as operator:
-        operator.add_model(identity, "certified")
+        operator.add_model(IDENTITY, "certified")
     return home
 
 
