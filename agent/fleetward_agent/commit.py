@@ -1,6 +1,6 @@
 """What a turn changes, written down: the durable state, then the outbox in one transaction.
 
-Source: architecture "How data flows" (commit, then acknowledge, then speak).
+Source: deploy/decisions/0001 "How data flows" (commit, then acknowledge, then speak).
 """
 
 from dataclasses import replace

@@ -1,7 +1,7 @@
 """One device at work: its session, its line, and the world it is attached to. The only place where steps meet effects.
 
 Order of every turn: commit, then acknowledge, then speak, then act. What cannot be committed is neither acknowledged
-nor said: the line is dropped and the broker gives it again. Source: architecture "How data flows".
+nor said: the line is dropped and the broker gives it again. Source: deploy/decisions/0001 "How data flows".
 """
 
 import sqlite3

@@ -1,7 +1,7 @@
 """Threads for what is slow: downloads, installers. Off the loop, so that nothing keeps the line from its pings.
 
 A thread lives as long as its job. A job that overstays its time is told as failed and left to itself: its thread ends
-with the process, and what it brings later is thrown away. Source: architecture "One concurrency style".
+with the process, and what it brings later is thrown away. Source: deploy/decisions/0001 "One concurrency style".
 """
 
 import os

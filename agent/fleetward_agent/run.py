@@ -1,6 +1,6 @@
 """The loop: one link, one thread, one device or thousands. Only here the clock is read and the world is touched.
 
-Source: architecture "One concurrency style".
+Source: deploy/decisions/0001 "One concurrency style".
 """
 
 import heapq

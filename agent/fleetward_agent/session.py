@@ -1,7 +1,7 @@
 """One device's session as a value: all that its steps know, and the few moves that every capability shares.
 
 ``kept`` is the durable part: a turn whose ``kept`` differs is written down before anything of it leaves.
-Source: architecture "How data flows"; protocol section 5.
+Source: deploy/decisions/0001 "How data flows"; protocol section 5.
 """
 
 from collections.abc import Iterable, Mapping

@@ -2,7 +2,7 @@
 
 TinyDB over a storage of our own: temporary file, fsync, rename, fsync of the folder; the content's SHA-256 inside; the
 generation before as ``.bak``. A torn or edited file falls back to that one, and says so.
-Source: architecture "store"; protocol section 5 (keys are remembered before their CSRs are sent).
+Source: protocol section 5 (keys are remembered before their CSRs are sent).
 """
 
 import hashlib

@@ -2,7 +2,7 @@
 
 So what is old becomes coarse before it is gone, and what is new stays whole. A walk goes along the oldest half of the
 reports once; the next one begins at the oldest again. A thinned report keeps its id: if the server has it already, the
-server's is the whole one. Source: architecture "store"; protocol section 4.
+server's is the whole one. Source: protocol section 4.
 """
 
 import json

@@ -1,7 +1,7 @@
 """What a step gets and what it returns. Steps are pure: values in, a ``Turn`` out; device.py and run.py do the rest.
 
 Order of a turn's effects: one commit of ``changes`` (and of the session's durable part), then the message is
-acknowledged, then ``says`` leave and ``effects`` are done. Source: architecture "How data flows".
+acknowledged, then ``says`` leave and ``effects`` are done. Source: deploy/decisions/0001 "How data flows".
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -1,7 +1,7 @@
 """What an upgrade asks of the world, and what comes back: slow work, done off the loop, one at a time for a device.
 
 Each may be asked for again after a crash and must then come to the same end. ``why`` is None where it went well.
-Source: architecture "Slow work goes to a small worker pool as a frozen Effect and comes back as an Event".
+Source: deploy/decisions/0001 "Slow work".
 """
 
 from dataclasses import dataclass

@@ -3,8 +3,8 @@
 Nothing here waits: the owner calls ``step`` when the selector says so. Literal addresses and ``localhost`` are looked
 up at once; other names in a worker thread whose result is polled, so that a slow name server delays nobody else.
 Rule: what the peer said (a TLS alert, a wrong certificate) is told apart from what the network did, since a device
-draws conclusions from a refusal, and anybody can cut a cable. Source: RFC 8446 section 6; architecture "TLS before
-time is known".
+draws conclusions from a refusal, and anybody can cut a cable. Source: RFC 8446 section 6; protocol
+section 5 "Time".
 """
 
 import ipaddress

@@ -1,6 +1,6 @@
 """Files that a crash leaves whole: the old content or the new one, with the folder's entry; and secrets, nobody else's.
 
-Source: architecture "Commit, then acknowledge, then send".
+Source: deploy/decisions/0001 "Commit, then acknowledge, then send".
 """
 
 import os

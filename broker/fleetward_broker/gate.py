@@ -2,7 +2,7 @@
 
 A device writes under its own ``up``, reads its own ``down`` and the fleet's topics; the server reads and writes the
 protocol's tree; a view reads the view's. All else is denied: ``#``, ``$SYS``, another's topics, shared groups.
-Source: protocol section 2; architecture "each device sees only its own topics".
+Source: protocol section 2.
 """
 
 from enum import StrEnum

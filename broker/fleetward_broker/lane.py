@@ -1,6 +1,6 @@
 """One thread for calls that may hang: whoever asks waits so long and no longer, and a call that hangs bars the next.
 
-A module that waits for its device cannot be interrupted; the caller can. Source: S6; architecture "slow work".
+A module that waits for its device cannot be interrupted; the caller can. Source: S6.
 """
 
 import threading

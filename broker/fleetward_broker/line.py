@@ -2,7 +2,7 @@
 
 A *line* is one MQTT connection. The owner opens a line with a ``Dial`` maker, polls events, and decides itself whether
 to open again: the link never redials by itself, so a device that may not come back does not.
-Source: architecture "One concurrency style"; MQTT 3.1.1.
+Source: deploy/decisions/0001 "One concurrency style"; MQTT 3.1.1.
 """
 
 import math

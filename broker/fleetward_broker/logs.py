@@ -2,7 +2,7 @@
 
 What a line may hold is bounded: a long value is cut, and what is binary or opaque is shown by its length, however deep
 it lies and whoever says it, a library's exception too. So is how often one event is told: who is refused a thousand
-times a second fills no disk. Source: architecture style 8; C10.
+times a second fills no disk. Source: CONTRIBUTING.md "Style"; C10.
 """
 
 import json

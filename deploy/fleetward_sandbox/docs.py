@@ -1,7 +1,7 @@
 """Write the generated parts of the READMEs: ``python -m fleetward_sandbox.docs``; ``--check`` only looks.
 
-A part stands between ``<!-- generated:NAME -->`` and ``<!-- /generated -->``. Source: architecture "State machines are
-tables"; the tables of the wire derive from ``KINDS``.
+A part stands between ``<!-- generated:NAME -->`` and ``<!-- /generated -->``. State machines are drawn from
+their tables, and the tables of the wire from ``KINDS``.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """The audit chain: each row's hash covers the row and the hash before it, so that no row can be changed unseen.
 
 The chain has no key: whoever owns the file can rewrite all of it, and is found out by a hash noted elsewhere, which is
-why ``audit verify`` prints the last one. Source: S5; architecture "audit" (append-only, hash-chained).
+why ``audit verify`` prints the last one. Source: S5 (append-only, hash-chained).
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """The authority: certificates for devices and for ourselves, from keys that may live in an HSM.
 
 A new certificate never begins before the one it replaces (MOSIP's rotation rule), and never ends after its CA.
-Source: S6; protocol section 1; facts on MOSIP's key rotation check (notBefore must not go back).
+Source: S6; protocol section 1.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,8 @@
 """``fleetward hsm ceremony``: keys and certificates of one reviewed plan, made in a token, checked, and sworn to.
 
 All or nothing: what goes wrong on the way destroys the keys that were made, and looks that they are gone. Nothing in a
-token is ever replaced. Every output is checked as anyone will check it later. Source: S6; facts on ceremonies: one
-reviewed file, no interactive steps, outputs that verify themselves.
+token is ever replaced. Every output is checked as anyone will check it later. Source: S6;
+deploy/decisions/0016 (one reviewed file, no interactive steps, outputs that verify themselves).
 """
 
 from collections.abc import Callable

@@ -1,8 +1,7 @@
 """How much room the store's disk must have: below the mark nothing is read from the line, so nothing is acknowledged.
 
 Devices keep their reports until a signed ``ack`` names them, so a pause costs time and no data. Reading goes on only
-well above the mark, so that a disk at its edge does not make the line flap. Source: architecture "Commit, then
-acknowledge".
+well above the mark, so that a disk at its edge does not make the line flap. Source: deploy/decisions/0001.
 """
 
 import os

@@ -1,7 +1,7 @@
 """Warnings long before a certificate ends: at 30, 14, 7 and 1 days.
 
-Each for what the provider stands on; of devices, whose certificates live 30 days, numbers. Source: standing.py for
-what counts; facts on fleets (what ends unseen locks everybody out).
+Each for what the provider stands on; of devices, whose certificates live 30 days, numbers. What ends unseen locks
+everybody out. Source: standing.py for what counts.
 """
 
 import logging

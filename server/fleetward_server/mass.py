@@ -1,7 +1,7 @@
 """An act on many devices: fixed when it begins, done a few devices a transaction, and gone on with after any break.
 
 What is done to a device and that it was done are one commit, so that no break makes it happen twice. A device that it
-cannot be done to keeps nobody else waiting. Source: operations.py "Masses"; architecture "Commit, then acknowledge".
+cannot be done to keeps nobody else waiting. Source: operations.py "Masses"; deploy/decisions/0001.
 """
 
 import json

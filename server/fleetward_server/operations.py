@@ -1,6 +1,6 @@
 """What an operator may do, as seams by noun. Who does it on this host is in operator.py; over a network it is another.
 
-Every act is done whole or raises ``OperatorProblem`` and has changed nothing. Source: S5; architecture "The API".
+Every act is done whole or raises ``OperatorProblem`` and has changed nothing. Source: S5.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,6 +1,6 @@
 """The operator on the provider's own host: straight on the store of the provider's folder.
 
-Every act is one transaction and names its actor and reason in the audit. Source: S5; architecture "The API".
+Every act is one transaction and names its actor and reason in the audit. Source: S5.
 """
 
 import json

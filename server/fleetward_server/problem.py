@@ -1,6 +1,6 @@
 """Why an operator's act did not happen: one exception, a closed list of kinds, a message that says what to do.
 
-The command line turns a kind into an exit code, an API into a status. Source: architecture style rule 7.
+The command line turns a kind into an exit code, an API into a status. Source: CONTRIBUTING.md "Style".
 """
 
 import difflib

@@ -1,7 +1,8 @@
 """The server's loop: the one place here that waits, reads the clock, and touches the world.
 
 One thread around one selector. A store that fails costs the line, not the data: nothing is acknowledged, the broker
-gives it all again, once there is room and the store takes a write. Source: architecture "One concurrency style".
+gives it all again, once there is room and the store takes a write.
+Source: deploy/decisions/0001 "One concurrency style".
 """
 
 import argparse

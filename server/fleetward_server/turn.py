@@ -1,6 +1,6 @@
 """What a handler gets and what it returns. Handlers are pure: values in, a ``Turn`` out; run.py does the rest.
 
-Source: architecture "How data flows".
+Source: deploy/decisions/0001 "How data flows".
 """
 
 from dataclasses import dataclass

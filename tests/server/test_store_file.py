@@ -1,4 +1,4 @@
-"""The file is opened whole or refused with what to do. Source: architecture "store"."""
+"""The file is opened whole or refused with what to do."""
 
 import sqlite3
 import stat

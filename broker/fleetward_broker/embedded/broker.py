@@ -1,7 +1,7 @@
 """The broker itself: amqtt's Broker for its life cycle and listeners, everything a client meets replaced by ours.
 
 Rule: nothing of amqtt's own handling of clients is reachable: one listener, our door in front of it, no plugins.
-A contract test holds amqtt to the members that are replaced or relied on here. Source: architecture "broker".
+A contract test holds amqtt to the members that are replaced or relied on here.
 """
 
 import asyncio

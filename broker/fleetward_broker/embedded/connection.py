@@ -1,7 +1,7 @@
 """A connection: reads, lets the dialogue act, waits for the commit, writes; and ends when its time is over.
 
 Rule: a PUBACK is written only after the commit of what it acknowledges. A client that sends too fast, or does not read
-what it asked for, is read more slowly; nothing grows on its account. Source: architecture "Commit, then acknowledge".
+what it asked for, is read more slowly; nothing grows on its account. Source: deploy/decisions/0001.
 """
 
 import asyncio

@@ -2,7 +2,7 @@
 
 Rule: WAL with synchronous=FULL, so that ``commit`` returns only when its changes would outlive power loss. A message is
 one row however many sessions and retained topics refer to it, and goes with the last of them. All SQL is here.
-Source: architecture "store"; https://sqlite.org/wal.html, https://sqlite.org/pragma.html#pragma_synchronous.
+Source: https://sqlite.org/wal.html, https://sqlite.org/pragma.html#pragma_synchronous.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """What the command ends with; scripts rely on it. The same kind of trouble gives the same code everywhere.
 
-Source: facts on command lines of fleet servers (one code for everything helps nobody).
+One code for everything would help nobody.
 """
 
 from enum import IntEnum

@@ -1,7 +1,6 @@
 """Acts on one device or on many: whom a word means, the question before, progress, and what it ended with.
 
-Many are counted and asked for; no terminal to ask on, and it needs ``--yes``. Source: facts on command lines of fleet
-servers; mass.py.
+Many are counted and asked for; no terminal to ask on, and it needs ``--yes``. Source: mass.py.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """How a command fails: one line on stderr (or one JSON object), an exit code from the table, never a traceback.
 
-Source: architecture style rule 7; exit_codes.py.
+Source: CONTRIBUTING.md "Style"; exit_codes.py.
 """
 
 import getpass

@@ -1,7 +1,7 @@
 """The repository's duties in a running server: the online roles said anew in time, and the set held at the broker.
 
-Told a slice at a time, so that devices' messages never wait for it. Source: ``retained``, ``online``; architecture
-"One concurrency style".
+Told a slice at a time, so that devices' messages never wait for it. Source: ``retained``, ``online``;
+deploy/decisions/0001 "One concurrency style".
 """
 
 import json

@@ -1,7 +1,7 @@
 """The store: everything the server knows, in one SQLite file; the only place that speaks SQL.
 
 ``unit()`` is one transaction of a batch or an act; the rest are reads for operators and duties of the worker.
-Source: S5; architecture "store".
+Source: S5.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """The database file: opened safely, its schema brought up or refused, and its troubles put into one exception.
 
 Durable by default (WAL, synchronous=FULL): what a commit said is on the disk before an acknowledgement leaves.
-Source: architecture "store"; https://www.sqlite.org/pragma.html#pragma_synchronous.
+Source: https://www.sqlite.org/pragma.html#pragma_synchronous.
 """
 
 import logging

@@ -1,6 +1,6 @@
 """What every read of the store stands on: one engine, one snapshot a read, the driver's errors translated.
 
-Source: architecture style rule 4 (foreign exceptions are translated once).
+Source: CONTRIBUTING.md "Style" (foreign exceptions are translated once).
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,6 +1,6 @@
 """What one transaction has read, each row once; the reads of a batch see its own changes.
 
-Source: architecture "How data flows" (one transaction per batch); protocol section 3 for what a message needs known.
+Source: deploy/decisions/0001 "How data flows" (one transaction per batch); protocol section 3.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,6 @@
 """What operators ask: lists with keyset cursors, one device's papers, counts, the audit. Reads only.
 
-Lists are ascending and go on after a cursor, so that a page never costs more than its rows. Source: S5; facts on the
-API of fleet servers (keyset cursors).
+Lists are ascending and go on after a cursor, so that a page never costs more than its rows. Source: S5.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,6 +1,6 @@
 """The statements that write, made once. Those of the hot path go to the driver as they are, past SQLAlchemy.
 
-Source: architecture "store"; https://www.sqlite.org/lang_upsert.html.
+Source: https://www.sqlite.org/lang_upsert.html.
 """
 
 from functools import cache

@@ -2,7 +2,7 @@
 
 What every message changes (windows, reports, sightings, counters) is gathered and written with one statement per table
 at the end; the rest at once, so that the next message of the batch is judged by it.
-Source: architecture "Commit, then acknowledge, then send"; protocol section 3 (window and effects in one commit).
+Source: deploy/decisions/0001 "Commit, then acknowledge, then send"; protocol section 3 (one commit).
 """
 
 import secrets
