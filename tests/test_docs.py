@@ -1,6 +1,7 @@
 """The documents say what the code says: generated parts are fresh, and the wire's text leaves nothing out."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -77,3 +78,36 @@ def test_every_test_that_the_table_of_threats_names_is_there():
     assert len(named) > 20
     for file, test in named:
         assert f"def {test}(" in (docs.HOUSE / "tests" / file).read_text(), f"{file}::{test}"
+
+
+WHOLE_FOLDERS = {"cli", "mosip", "embedded", "migrations"}
+"""Of these the folder alone stands in its room's README."""
+
+
+def unnamed(room: Path, readme: str) -> list[str]:
+    """Return the files of a room that no row of its README names."""
+    files = [path.relative_to(room) for path in sorted(room.rglob("*.py")) if not path.name.startswith("__")]
+    files = [path for path in files if not WHOLE_FOLDERS & set(path.parts)]
+    return [str(path) for path in files if f"`{path}`" not in readme and f"`{path.name}`" not in readme]
+
+
+@pytest.mark.parametrize("room", ["broker", "server"])
+def test_every_file_of_a_room_stands_in_its_readme(room):
+    assert unnamed(docs.HOUSE / room / f"fleetward_{room}", (docs.HOUSE / room / "README.md").read_text()) == []
+
+
+@pytest.mark.parametrize("room", ["broker", "server"])
+def test_every_file_that_a_rooms_readme_names_is_there(room):
+    rows = re.findall(r"^\| (`.+?\.py`.*?) \| ", (docs.HOUSE / room / "README.md").read_text(), re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`([\w/]+\.py)`", row)}
+    there = {path.name for path in (docs.HOUSE / room).rglob("*.py")}
+    assert len(named) > 20
+    assert {name.rpartition("/")[2] for name in named} <= there
+
+
+def test_a_file_that_no_row_names_is_found(tmp_path):
+    for name in ("gate.py", "cli/app.py", "store/unit.py", "__init__.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert unnamed(tmp_path, "| `gate.py` | the rule |") == ["store/unit.py"]
+    assert unnamed(tmp_path, "| `gate.py` `unit.py` | the rule |") == []
