@@ -91,12 +91,12 @@ def unnamed(room: Path, readme: str) -> list[str]:
     return [str(path) for path in files if f"`{path}`" not in readme and f"`{path.name}`" not in readme]
 
 
-@pytest.mark.parametrize("room", ["broker", "server"])
+@pytest.mark.parametrize("room", ["agent", "broker", "server"])
 def test_every_file_of_a_room_stands_in_its_readme(room):
     assert unnamed(docs.HOUSE / room / f"fleetward_{room}", (docs.HOUSE / room / "README.md").read_text()) == []
 
 
-@pytest.mark.parametrize("room", ["broker", "server"])
+@pytest.mark.parametrize("room", ["agent", "broker", "server"])
 def test_every_file_that_a_rooms_readme_names_is_there(room):
     rows = re.findall(r"^\| (`.+?\.py`.*?) \| ", (docs.HOUSE / room / "README.md").read_text(), re.MULTILINE)
     named = {name for row in rows for name in re.findall(r"`([\w/]+\.py)`", row)}
