@@ -48,16 +48,17 @@ class FormerKeyAway(KeyUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class OwnSeal:
-    """The server's signing key of this start: how to seal, who we say we are, and when it ends."""
+    """The server's signing key of this start: how to seal, who we say we are, when it begins and when it ends."""
 
     seal: Seal
     identity: str
     thumbprint: str
+    not_before: datetime
     not_after: datetime
 
     def due(self, now: datetime) -> bool:
-        """Say whether it is time to make the next one."""
-        return now > self.not_after - RENEW_BEFORE
+        """Say whether it is time to make the next one; so it is when our clock was ahead as this one was made."""
+        return not self.not_before <= now <= self.not_after - RENEW_BEFORE
 
 
 class Authority:
@@ -125,7 +126,8 @@ class Authority:
         made = profiles.issue(profiles.SERVER_SIGNER, subject, key.public_key(), self._service, start=start)
         leaf = made.public_bytes(Encoding.DER)
         seal = Seal.by_chain(key, (leaf, self._der[self._service]))
-        return OwnSeal(seal, self._identity(key, leaf, now), thumbprint(leaf), made.not_valid_after_utc)
+        life = made.not_valid_before_utc, made.not_valid_after_utc
+        return OwnSeal(seal, self._identity(key, leaf, now), thumbprint(leaf), *life)
 
     def _identity(self, key: PrivateKey, leaf: bytes, now: datetime) -> str:
         provider = self._config.provider

@@ -49,7 +49,8 @@ class Cutter:
             self._finish(cuts, told, now)
         cuts = self._store.cuts()
         # What failed waits a while, since each attempt has the broker read its files; what is new does not.
-        waits = cuts == self._failed and self._again_at is not None and now < self._again_at
+        at = self._again_at
+        waits = cuts == self._failed and at is not None and at - AGAIN_FORMER <= now < at
         if cuts and not waits:
             self._running = cuts, self._pool.submit(enforce, self._config, self._store, cuts, now)
 

@@ -69,12 +69,16 @@ def renew_line(config: Config, name: str, now: datetime) -> x509.Certificate:
 
 
 def due_lines(config: Config, now: datetime) -> tuple[str, ...]:
-    """Return the lines whose certificates end soon.
+    """Return the lines whose certificates end soon, or have not begun: our clock was ahead when they were made.
 
     Raises:
         AuthorityProblem: one cannot be read.
     """
-    return tuple(name for name in LINES if read_line(config, name)[0].not_valid_after_utc - now < RENEW_BEFORE)
+    return tuple(name for name in LINES if _is_due(read_line(config, name)[0], now))
+
+
+def _is_due(certificate: x509.Certificate, now: datetime) -> bool:
+    return not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc - RENEW_BEFORE
 
 
 def finish_lines(config: Config) -> None:

@@ -19,6 +19,7 @@ log = logging.getLogger("fleetward.up")
 
 PR_SET_PDEATHSIG = 1
 STOP_S = 15.0
+TRIM_S = 10.0
 MOST_LOG_BYTES = 64 * 1024 * 1024
 
 
@@ -35,6 +36,7 @@ class Part:
     log: Path
     started: float
     failures: int = 0
+    trim_at: float = 0.0
 
     @property
     def alive(self) -> bool:
@@ -60,8 +62,11 @@ class Part:
             raise StartFailed(f"{self.name}: {self.last_words}")
         return line
 
-    def trim(self) -> None:
-        """Begin its log anew when that has grown long; what stood in it lies beside it as ``.1``."""
+    def trim(self, monotonic: float) -> None:
+        """Look now and then; begin its log anew when that has grown long, what stood in it beside it as ``.1``."""
+        if monotonic < self.trim_at:
+            return
+        self.trim_at = monotonic + TRIM_S
         try:
             if self.log.stat().st_size > MOST_LOG_BYTES:
                 shutil.copyfile(self.log, self.log.with_name(f"{self.log.name}.1"))

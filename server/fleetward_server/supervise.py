@@ -25,6 +25,7 @@ from fleetward_broker.durable import write_durably
 from fleetward_broker.halt import SignalEvent
 from fleetward_broker.mosquitto_admin import NotTold
 from fleetward_server.brokers import RUNNERS, NotInstalled
+from fleetward_server.clock_watch import ahead_us
 from fleetward_server.config import Config, ConfigProblem, load
 from fleetward_server.generations import AuthorityProblem, roots
 from fleetward_server.lines import finish_lines
@@ -39,7 +40,7 @@ START_S = 30.0
 WATCH_S = 0.2
 STEADY_S = 2.0
 RENEW_S = 24 * 3600.0
-TRIM_S = 10.0
+STEP_US = 30 * 1_000_000  # less than what lists and certificates are dated back by
 MOST_WAIT_S = 3.0
 
 
@@ -59,7 +60,7 @@ class Up:
     parts: dict[str, Part] = field(default_factory=dict)
     wait_until: dict[str, float] = field(default_factory=dict)
     renew_at: float = field(default_factory=lambda: time.monotonic() + RENEW_S)
-    trim_at: float = 0.0
+    ahead_us: int = field(default_factory=ahead_us)
     untold: bool = False
     hears: bool = False
     asked: SignalEvent = field(default_factory=SignalEvent)
@@ -89,18 +90,17 @@ class Up:
                 self._begin_artifacts()
             if self.untold:
                 self._tell()
-            if time.monotonic() >= self.trim_at:
-                self._trim()
+            for part in self.parts.values():
+                part.trim(time.monotonic())
             if self.asked.is_set():
                 self.asked.clear()
                 self.reload()
-            if time.monotonic() >= self.renew_at:
+            if time.monotonic() >= self.renew_at or self._stepped():
                 self.renew_lists()
 
-    def _trim(self) -> None:
-        self.trim_at = time.monotonic() + TRIM_S
-        for part in self.parts.values():
-            part.trim()
+    def _stepped(self) -> bool:
+        """Say whether the system clock was set since the lists were written: they may not have begun, or have ended."""
+        return abs(ahead_us() - self.ahead_us) > STEP_US
 
     def _starters(self) -> list[tuple[str, Callable[[], None]]]:
         known = {"broker": self._start_broker, "server": self._start_server, "mosip": self._start_mosip}
@@ -147,7 +147,7 @@ class Up:
 
     def renew_lists(self) -> None:
         """Write the CRLs anew and have the broker read them: a list that ends lets nobody in any more."""
-        self.renew_at = time.monotonic() + RENEW_S
+        self.renew_at, self.ahead_us = time.monotonic() + RENEW_S, ahead_us()
         renew_lines(self.config, datetime.now(UTC))
         try:
             self.config = load(self.config.folder)

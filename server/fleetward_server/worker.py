@@ -72,7 +72,8 @@ class Worker:
 
         While the authority's key is away, the one in memory goes on: there are two days to try.
         """
-        if not self.seal.due(now) or now < self._renew_at:
+        # After a step back of our clock nothing waits for where it was.
+        if not self.seal.due(now) or self._renew_at - RENEW_AGAIN <= now < self._renew_at:
             return
         try:
             self.seal = self._authority.own_seal(now)

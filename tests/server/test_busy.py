@@ -108,3 +108,14 @@ def test_the_seal_in_memory_goes_on_while_the_key_is_away(scene: Scene) -> None:
 
     assert kept is asked_too_soon is first
     assert scene.bench.worker.seal is not first
+
+
+def test_after_a_step_back_of_the_clock_the_next_seal_does_not_wait_for_where_it_was(scene: Scene) -> None:
+    worker, now = scene.bench.worker, scene.bench.now
+    scene.authority.away = True
+    worker.renew(now + timedelta(days=400))
+    scene.authority.away = False
+    first = worker.seal
+    worker.renew(now + timedelta(days=6))
+
+    assert worker.seal is not first

@@ -62,3 +62,17 @@ def test_what_failed_waits_and_what_is_new_does_not(store: Store) -> None:
     assert not attempt(cutter, NOW + 4 * SECOND + AGAIN)
     assert store.cuts() == ()
     cutter.close()
+
+
+def test_after_a_step_back_of_the_clock_what_failed_does_not_wait_for_where_it_was(store: Store) -> None:
+    key = store.path.parent / "pki" / "device-ca.key.pem"
+    key.rename(key.with_suffix(".away"))
+    cutter = Cutter(load(store.path.parent), store)
+    cut(store, Cut(FIRST, kick=True, since=NOW))
+    assert attempt(cutter, NOW + timedelta(days=400))
+    assert not attempt(cutter, NOW + timedelta(days=400))
+    key.with_suffix(".away").rename(key)
+    assert attempt(cutter, NOW)
+    cutter.look(NOW + SECOND)
+    assert store.cuts() == ()
+    cutter.close()

@@ -27,7 +27,7 @@ def test_a_long_log_begins_anew_and_what_stood_in_it_lies_beside_it(
         )
     part = Part("server", process, log, 0.0)
     part.first_line()
-    part.trim()
+    part.trim(1.0)
     process.communicate("\n", 20)
 
     assert (tmp_path / "server.log.1").read_text() == "first " * 40
@@ -38,7 +38,7 @@ def test_a_short_log_is_left_alone(tmp_path: Path) -> None:
     log = tmp_path / "server.log"
     part = spawn("server", [sys.executable, "-c", "import sys; sys.exit('a word')"], log)
     part.process.communicate(timeout=20)
-    part.trim()
+    part.trim(1.0)
     assert log.read_text() == "a word\n"
     assert not (tmp_path / "server.log.1").exists()
 

@@ -104,8 +104,9 @@ class SqliteStore:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, PRIVATE_MODE))
             self._db = _open(path)
         except (OSError, sqlite3.Error) as error:
-            hint = "if it is damaged, move it away: what waits in it comes again from both ends"
-            raise StoreUnusable(f"{path}: {error}; {hint}") from None
+            damaged = getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+            hint = "; move it away: what waits in it comes again from both ends" if damaged else ""
+            raise StoreUnusable(f"{path}: {error}{hint}") from None
         self._worker = ThreadPoolExecutor(1, "broker-store")
         self._batch: list[Change] = []
         self._next: asyncio.Future[None] | None = None
