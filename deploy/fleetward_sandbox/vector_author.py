@@ -95,7 +95,7 @@ class Author:
         )
         text = sign_identity(identity, server.key, server.chain[0])
         draft = Draft(topic or fleet(kind), message_id(name), SEQ, text, body)
-        return self._case(name, draft, _by_chain(server), NOW, self.trust_server)
+        return self._case(name, draft, _by_chain(server), NOW, self.trust_server | {"env": identity.env})
 
     def _case(self, name: str, draft: Draft, with_seal: Seal, at: datetime, trust: dict[str, str]) -> Case:
         raw = seal(draft, with_seal, at).decode()

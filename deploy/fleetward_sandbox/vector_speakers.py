@@ -12,7 +12,8 @@ from fleetward_broker import profiles
 from fleetward_sandbox.vector_cases import Case, Spoiler, signer
 from fleetward_sandbox.vector_pki import NOW, Cast, Party, authorities, leaf
 from fleetward_schemas.errors import Code
-from fleetward_schemas.strict import show_der
+from fleetward_schemas.identity import Environment, ServerId, sign_identity
+from fleetward_schemas.strict import b64url_decode, read_object, show_der
 
 
 def _x5c(party: Party) -> list[str]:
@@ -100,6 +101,19 @@ def _attackers(command: Spoiler, beacon: Spoiler, cast: Cast) -> Iterator[Case]:
         signer(attacker.key),
         x5c=_x5c(attacker),
     )
+    yield from _strange_servers(beacon, cast, attacker)
+
+
+def _strange_servers(beacon: Spoiler, cast: Cast, attacker: Party) -> Iterator[Case]:
+    """Say in the server's name who else it were: identity and message are of one key, one environment."""
+    wrong, true = Code.WRONG_SERVER, beacon.base.payload()["digitalId"]
+    identity = ServerId.read(read_object(b64url_decode(true.split(".")[1].encode())))
+    by_other = sign_identity(identity, attacker.key, attacker.chain[0])
+    yield beacon.payload("beacon-identity-other-key", "its identity by another key", wrong, digitalId=by_other)
+    yield beacon.payload("beacon-identity-of-device", "a device's digital ID", wrong, digitalId=cast.digital_id_a)
+    yield beacon.payload("beacon-identity-unsigned", "its signature taken off", wrong, digitalId=true.rsplit(".", 1)[0])
+    elsewhere = beacon.base.trust | {"env": Environment.PRODUCTION}
+    yield beacon.receiver("beacon-other-env", "the receiver is of another environment", wrong, trust=elsewhere)
 
 
 def devices(good: dict[str, Case], cast: Cast) -> Iterator[Case]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import jwt
 import pytest
 
+from fleetward_agent.trust import check_server_identity
 from fleetward_sandbox import vectors
 from fleetward_sandbox.vector_pki import NOW as CAST_NOW
 from fleetward_schemas import clock, moment, strict
@@ -21,7 +22,7 @@ from fleetward_schemas.certificates import (
 )
 from fleetward_schemas.envelope import admit, open_sealed, read_body
 from fleetward_schemas.errors import Code, Refused
-from fleetward_schemas.identity import DigitalId, device_id, read_identity
+from fleetward_schemas.identity import DigitalId, Environment, device_id, read_identity
 from fleetward_schemas.replay import ReplayWindow
 from fleetward_schemas.topics import Direction
 
@@ -46,16 +47,17 @@ class VectorTrust:
     """A receiver that knows what the case says, and nothing else. signed_by: DER of the certificate that signed."""
 
     def __init__(self, trust, now):
-        self.trust = {name: strict.b64_der(text) for name, text in trust.items() if name != "digitalId"}
+        self.trust = {n: strict.b64_der(text) for n, text in trust.items() if n not in {"digitalId", "env"}}
         self.now = now or CAST_NOW
         self.signed_by = None
+        self.chain = None
 
     def signer(self, header, principal, _):
         if "deviceCertificate" in self.trust:
             return self.device(header)
-        chain = self.factory(header, principal) if "ftmAnchor" in self.trust else self.server(header)
+        self.chain = self.factory(header, principal) if "ftmAnchor" in self.trust else self.server(header)
         self.signed_by = header.x5c[0]
-        return chain.key
+        return self.chain.key
 
     def device(self, header):
         self.signed_by = self.trust["deviceCertificate"]
@@ -92,7 +94,10 @@ def judge(case):
         if admit(opened, window) is None:
             return "duplicate"
         read_body(opened)
-        check_identity(opened, case["trust"], trust.signed_by)
+        if opened.address.direction is Direction.FLEET:
+            check_server_identity(opened.members.digitalId, trust.chain, Environment(case["trust"]["env"]))
+        else:
+            check_identity(opened, case["trust"], trust.signed_by)
     except Refused as refusal:
         return refusal.code
     return "accepted"
@@ -100,8 +105,6 @@ def judge(case):
 
 def check_identity(opened, trust, signed_by):
     text = opened.members.digitalId
-    if opened.address.direction is Direction.FLEET:
-        return
     if opened.address.direction is Direction.DOWN:
         if text != trust["digitalId"]:
             raise Refused(Code.BAD_DIGITAL_ID)
