@@ -120,7 +120,7 @@ class Device:
             self._pump(at)
             self._match(at)
             if self.session.connected:
-                self._line.listen(upgrade_reading.topics(self.session))
+                self._line.follow(upgrade_reading.topics(self.session))
 
     def on_event(self, event: Event, at: Instant) -> None:
         """Take one event of this device's line."""

@@ -57,7 +57,7 @@ class OwnLine:
         if topic.startswith(release("")) and topic not in self._here:
             self._stale |= {topic}
 
-    def listen(self, wanted: frozenset[str]) -> None:
+    def follow(self, wanted: frozenset[str]) -> None:
         """Listen to what is wanted and to nothing else; asked for on this line, retained files come at once."""
         if self._link is None or self.id is None:
             return
