@@ -1,6 +1,7 @@
 """The real thing for tests: a provider's folder, broker and server as processes, agents as processes, on loopback.
 
-Nothing is in memory here and nothing is faked: a test sees what an operator sees.
+Nothing is in memory here and nothing is faked: a test sees what an operator sees. All texts that were written, logs
+and states, are searched for marks of biometric data at the end (C10).
 """
 
 import json
@@ -20,6 +21,7 @@ import pytest
 from fleetward_sandbox.provision import Made, Order, provision
 from fleetward_schemas.identity import Certification
 from fleetward_schemas.topics import DeviceId
+from fleetward_server.compliance_scan import marks
 from fleetward_server.init import Wish, make_provider
 from fleetward_server.operator import LocalOperator
 from fleetward_server.running import RUN
@@ -29,6 +31,7 @@ from fleetward_server.store import ReportFilter, Store, open_store
 BROKERS = ("embedded", pytest.param("mosquitto", marks=pytest.mark.part))
 WAIT_S = 60.0
 LOOK_S = 0.05
+TEXTS = ("*.log", "state.json*", "health.json", "mosip*.json")
 
 
 def alive(pid: int) -> bool:
@@ -87,13 +90,16 @@ class House:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for process in (*self.agents, *([self.up] if self.up else [])):
             if process.poll() is None:
                 process.terminate()
         for process in (*self.agents, *([self.up] if self.up else [])):
             process.wait(30)
         self.store.close()
+        if kind is None:
+            texts = (path for name in TEXTS for path in self.home.rglob(name) if path.is_file())
+            assert [mark for path in texts for mark in marks(path)] == []
 
     def serve(self) -> None:
         """Start broker and server; return when they serve."""

@@ -3,17 +3,24 @@
 import base64
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from fleetward_broker import profiles
+from fleetward_broker.signers import make_key
+from fleetward_schemas.inventory import sign_words
+from fleetward_schemas.jws import Alg
 from fleetward_server.cli.app import run
 from fleetward_server.compliance_scan import found, marks
+from tests.chains import Recipe, chain
 
 CONTENT = random.Random(1).randbytes(900)
 HEADS = {
     "ISO 19794 record": b"FMR\x00020\x00",
-    "WSQ image": b"\xff\xa0\xff\xa4",
+    "WSQ image": b"\xff\xa0\xff\xa4\x00\x3a",
     "JPEG image": b"\xff\xd8\xff\xe0\x00\x10JFIF",
     "JPEG 2000 image": b"\x00\x00\x00\x0cjP  \r\n\x87\n",
     "PNG image": b"\x89PNG\r\n\x1a\n",
@@ -44,6 +51,46 @@ def test_the_fields_of_a_capture_are_found(text: bytes) -> None:
 
 def test_what_is_encrypted_has_no_mark_and_is_found_by_its_length() -> None:
     assert [name for _, name in found(b"value=" + base64.urlsafe_b64encode(b"\x01" + CONTENT))] == ["opaque run"]
+
+
+def proofs() -> dict[str, bytes]:
+    """Return long runs that are proofs of identity, as files of ours hold them."""
+    leaf, above = chain(Recipe("leaf", "rsa2048 leaf"), Recipe("root", "rsa2048 root"))
+    token = sign_words(b'{"a": 1}', make_key(Alg.RS256), leaf.der).encode()
+    nested = sign_words(b'{"digitalId": "%s"}' % token, make_key(Alg.RS256), leaf.der).encode()
+    request = base64.b64encode(profiles.request("any", make_key(Alg.RS256)).public_bytes(Encoding.DER))
+    both = base64.b64encode(leaf.der), base64.b64encode(above.der)
+    signed = b"eyJhIjoxfQ.eyJhIjoxfQ." + base64.urlsafe_b64encode(CONTENT[:512]).rstrip(b"=")
+    return {"a chain": b'["%s", "%s"]' % both, "a token": token, "a token in a token": nested, "a request": request} | {
+        "a long signature": signed
+    }
+
+
+@pytest.mark.parametrize("name", ["a chain", "a token", "a token in a token", "a request", "a long signature"])
+def test_a_proof_of_identity_is_no_opaque_run(name: str) -> None:
+    text = proofs()[name]
+    assert re.search(rb"[A-Za-z0-9+/_-]{513}", text)
+    assert list(found(text)) == []
+
+
+def test_what_only_looks_like_a_proof_is_one_no_more() -> None:
+    (leaf,) = chain(Recipe("leaf", "rsa2048 leaf"))
+    image = base64.b64encode(HEADS["WSQ image"] + CONTENT)
+    hidden = {
+        "behind a certificate": base64.b64encode(leaf.der + CONTENT),
+        "in a certificate's clothes": base64.b64encode(b"\x30\x82" + CONTENT),
+        "a signature before its point": base64.urlsafe_b64encode(CONTENT[:512]).rstrip(b"=") + b".",
+        "a longer signature": b"a.b." + base64.urlsafe_b64encode(CONTENT[:515]).rstrip(b"="),
+        "in a token": base64.b64encode(b'{"pad": "%s", "value": "%s"}' % (b" ." * 300, base64.b64encode(CONTENT))),
+        "an image in a token": base64.b64encode(b'{"pad": "%s", "value": "%s"}' % (b" ." * 300, image)),
+        "deeper than anybody nests": base64.b64encode(CONTENT),
+    }
+    for _ in range(5):
+        one = hidden["deeper than anybody nests"]
+        hidden["deeper than anybody nests"] = base64.b64encode(b'{"a": "%s"}' % one)
+    for name, text in hidden.items():
+        assert "opaque run" in {what for _, what in found(text)}, name
+    assert "WSQ image in base64" in {what for _, what in found(hidden["an image in a token"])}
 
 
 def test_two_hundred_thousand_random_tokens_are_none_of_it() -> None:
