@@ -152,7 +152,7 @@ def on_enrol(said: Said, known: Known, policy: Policy) -> Turn:
     judged = judge(said, known, policy, Claim(record.certification, record.purpose))
     if judged.reason is not None:
         return _with(_answer(said, policy, judged.reason), *_refusal(said, record, judged.device, judged.reason))
-    if known.taken_keys:
+    if known.taken_keys or challenge.signer_key in keys:
         return _with(_answer(said, policy, Reason.BAD_CSR), _count(said, Code.BAD_CSR))
     floor = max((c.not_before for c in known.chains), default=None)
     return Turn(effects=(IssuePair(said.device_id, said.id, device_key, transport_key, floor),))

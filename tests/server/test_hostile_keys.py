@@ -185,7 +185,11 @@ def request(key: PrivateKey, name: str = "any", *, authority: bool = False) -> x
     """Make a request that asks for more than is given."""
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     wish = x509.BasicConstraints(ca=authority, path_length=None)
-    return x509.CertificateSigningRequestBuilder(subject).add_extension(wish, critical=True).sign(key, None)
+    return (
+        x509.CertificateSigningRequestBuilder(subject)
+        .add_extension(wish, critical=True)
+        .sign(key, hashes.SHA256() if isinstance(key, rsa.RSAPrivateKey) else None)
+    )
 
 
 def test_a_request_that_its_own_key_did_not_sign(bench: Bench) -> None:
@@ -235,6 +239,18 @@ def test_a_key_that_another_device_has(bench: Bench) -> None:
 
     assert enrolled_with(bench, bench.l1, request(l0.device_key), own[1])["reason"] == "bad-csr"
     assert enrolled_with(bench, bench.l1, *own)["status"] == "registered"
+
+
+@pytest.mark.parametrize("whose", ["own", "own-factory", "another"])
+def test_a_key_that_proves_a_device_is_no_key_of_its_certificates(bench: Bench, whose: str) -> None:
+    device = bench.l0 if whose == "own-factory" else bench.l1
+    proof = bench.enrolled(bench.l1).proof if whose == "another" else device.proof
+    device = bench.l0 if whose == "another" else device
+    own = request(device.device_key), request(device.transport_key)
+
+    assert enrolled_with(bench, device, request(proof), own[1])["reason"] == "bad-csr"
+    assert enrolled_with(bench, device, own[0], request(proof))["reason"] == "bad-csr"
+    assert enrolled_with(bench, device, *own)["status"] == "registered"
 
 
 def test_another_devices_challenge(bench: Bench) -> None:

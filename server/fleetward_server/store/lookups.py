@@ -135,9 +135,9 @@ class Lookups:
         return self._models[kind]
 
     def taken_keys(self, thumbs: Iterable[str]) -> frozenset[str]:
-        """Return which of these keys stand in any certificate of the fleet."""
-        column = tables.certificates.c.key_thumbprint
-        found = (self._all(select(column).where(column.in_(some))) for some in slices(list(thumbs)))
+        """Return which of these keys stand in any certificate of the fleet, or are of a chip bound to a device."""
+        columns, parts = (tables.certificates.c.key_thumbprint, tables.ftm_bindings.c.key), slices(list(thumbs))
+        found = (self._all(select(one).where(one.in_(some))) for some in parts for one in columns)
         return frozenset(row[0] for some in found for row in some)
 
     def command(self, command_id: str) -> Command | None:
