@@ -41,10 +41,18 @@ class Judged:
     implemented: tuple[str, ...]
     tests: tuple[Shown, ...]
 
+    @property
+    def cases(self) -> int:
+        """How many cases of tests show it."""
+        return sum(one.cases for one in self.tests)
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All of it. doubt: why the results of tests do not count; empty when they do. live: None without a provider."""
+    """All of it. doubt: why the results of tests do not count; empty when they do. live: None without a provider.
+
+    results_sha256, results_cases: of the JUnit file, empty and 0 without one.
+    """
 
     made_at: datetime
     commit: str
@@ -52,6 +60,8 @@ class Report:
     clauses: tuple[Judged, ...]
     layers: tuple[Judged, ...]
     live: Figures | None
+    results_sha256: str = ""
+    results_cases: int = 0
 
     @property
     def tally(self) -> dict[str, int]:
@@ -72,6 +82,8 @@ def compose(results: Results | None, commit: str, live: Figures | None, now: dat
         tuple(_judged(one, counted) for one in held.clause),
         tuple(_judged(one, counted) for one in held.layer),
         live,
+        "" if results is None else results.sha256,
+        0 if results is None else results.cases,
     )
 
 

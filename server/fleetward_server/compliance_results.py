@@ -4,6 +4,8 @@ A result counts for the very commit it was made from and no other: the file name
 or a file ``NAME.commit`` beside it does. Everything else is unknown, never good.
 """
 
+import hashlib
+import io
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -45,10 +47,19 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What a JUnit file says. commit: of which it speaks; empty: it does not say. outcomes: by file::test."""
+    """What a JUnit file says. commit: of which it speaks; empty: it does not say. outcomes: by file::test.
+
+    sha256: of the file, in hexadecimal, so that whoever has it can say that it is the one.
+    """
 
     commit: str = ""
     outcomes: Mapping[str, tuple[Outcome, ...]] = field(default_factory=dict)
+    sha256: str = ""
+
+    @property
+    def cases(self) -> int:
+        """How many cases of tests it speaks of."""
+        return sum(map(len, self.outcomes.values()))
 
     def of(self, test: str) -> tuple[Outcome, int]:
         """Return what became of a test or of a whole file, the worst first, and of how many cases."""
@@ -71,7 +82,8 @@ def read_results(path: Path) -> Results:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise OperatorProblem(Kind.INVALID, f"--junit {path}: over {MOST_BYTES >> 20} MiB")
-        root = parse(path).getroot()
+        raw = path.read_bytes()
+        root = parse(io.BytesIO(raw)).getroot()
     except OSError as error:
         raise OperatorProblem(Kind.INVALID, f"--junit {path}: {error.strerror}") from None
     except (ParseError, DefusedXmlException, ValueError):
@@ -81,7 +93,8 @@ def read_results(path: Path) -> Results:
     outcomes: dict[str, list[Outcome]] = defaultdict(list)
     for case in root.iter("testcase"):
         outcomes[_name(case)].append(_outcome(case))
-    return Results(_commit(root, path), {name: tuple(found) for name, found in outcomes.items()})
+    named = {name: tuple(found) for name, found in outcomes.items()}
+    return Results(_commit(root, path), named, hashlib.sha256(raw).hexdigest())
 
 
 def _commit(root: Element, path: Path) -> str:

@@ -1,6 +1,7 @@
 """The report for auditors: nothing is green that a test of this very commit did not show; all it names is there."""
 
 import ast
+import hashlib
 import html
 import json
 import re
@@ -242,7 +243,7 @@ def test_the_page_is_one_file_without_a_script_and_every_link_leads_into_it(tmp_
     assert found.outside == []
     assert len(found.ids) == len(set(found.ids))
     assert {link.removeprefix("#") for link in found.links} <= set(found.ids)
-    assert len(found.links) == len(IDS)
+    assert len(found.links) == 2 * len(IDS), "to each clause, and back"
     assert "default-src 'none'" in html.unescape(text)
     assert not re.search(r"https?://|@import|url\(", text)
 
@@ -360,3 +361,13 @@ def test_no_command_speaks_of_a_capture() -> None:
     assert "compliance" in tree
     assert CAPTURES.search(tree) is None
     assert CAPTURES.search(tree + " --capture")
+
+
+def test_the_page_says_which_results_it_stands_on(tmp_path: Path) -> None:
+    path = all_passed(tmp_path / "j.xml")
+    made = compose(read_results(path), COMMIT, None, NOW)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (made.results_sha256, made.results_cases) == (digest, path.read_text().count("<testcase"))
+    assert made.results_cases >= len(IDS)
+    assert digest in page(made)
+    assert digest not in page(compose(None, COMMIT, None, NOW))
