@@ -156,6 +156,17 @@ def test_a_server_whose_certificate_is_not_valid_now_is_not_believed(
     assert (found, took_s < TIMEOUT_S + SLACK_S) == ("bad-tls", True)
 
 
+def test_a_server_of_another_name_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = datetime.now(UTC) - timedelta(hours=1)
+    here = make_pki(tmp_path / "here", now, now)
+    monkeypatch.setattr("fleetward_sandbox.mosip.pki.LOCAL", ("elsewhere.example", "192.0.2.1"))
+    other = make_pki(tmp_path / "other", now, now)
+    with server(here, says(OK + b"content-length: 2\r\n\r\n{}")) as port, wire(here, port) as dialled:
+        assert dialled.ask(Asked("GET", "/")).body == {}
+    with server(other, silent) as port, wire(other, port) as dialled:
+        assert why(dialled)[0] == "bad-tls"
+
+
 @pytest.mark.parametrize("host", ["localhost", "nowhere.invalid"])
 def test_nobody_there_is_told_at_once(pki: MosipPki, host: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:

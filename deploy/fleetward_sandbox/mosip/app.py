@@ -3,12 +3,10 @@
 A failure is HTTP 200 with ``errors``, as MOSIP has it; a token that is not good is 401.
 """
 
-import base64
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -29,7 +27,7 @@ from fleetward_sandbox.mosip.quirks import Quirk, Quirks
 from fleetward_sandbox.mosip.register import BLOCKED, UNBLOCKED, Register
 from fleetward_sandbox.mosip.signatures import read_signed, sign, sign_as_masterdata
 from fleetward_sandbox.mosip.spoiled import Spoiling, spoiled
-from fleetward_sandbox.mosip.tokens import Tokens
+from fleetward_sandbox.mosip.tokens import Tokens, sent
 from fleetward_sandbox.mosip.words import AUTH, KEYMANAGER, LOGIN, PMS, UNHEARD_OF, Complaint, shown
 from fleetward_schemas.certificates import read_certificate
 from fleetward_schemas.jws import Alg, approved
@@ -89,7 +87,11 @@ class SandboxMosip:
         answer = self.register.pms_register(_text(request, "deviceData"), now)
         self.done.append(("register", answer["deviceCode"]))
         row = next(row for row in self.register.rows.values() if row.code == answer["deviceCode"])
-        return self.signed(answer | {"digitalId": self.signed(self._repeated(row.identity), now)}, now)
+        repeated = self._repeated(row.identity)
+        # Its two registers answer in two ways.
+        plain = row.purpose.lower() == "registration"
+        digital = b64url(json.dumps(repeated).encode()) if plain else self.signed(repeated, now)
+        return self.signed(answer | {"digitalId": digital}, now)
 
     def _repeated(self, identity: Body) -> Body:
         return identity | {"serialNo": "another"} if self.quirks.happens(Quirk.OTHER_DEVICE) else identity
@@ -111,7 +113,7 @@ class SandboxMosip:
         answer = self.register.masterdata_register(_text(request, "deviceData"), now)
         self.done.append(("register", answer["deviceCode"]))
         row = next(row for row in self.register.rows.values() if row.code == answer["deviceCode"])
-        digital = base64.urlsafe_b64encode(json.dumps(self._repeated(row.identity)).encode()).decode()
+        digital = b64url(json.dumps(self._repeated(row.identity)).encode())
         return sign_as_masterdata(answer | {"digitalId": digital}, self.pki.leaf("sign"))
 
     def deregister_masterdata(self, request: Body, _: datetime) -> object:
@@ -231,7 +233,7 @@ class SandboxMosip:
         before = await spoiled(self.quirks, Spoiling.BEFORE)
         if before is not None:
             return before
-        if not self.tokens.holds(_token(request), now) or self.quirks.happens(Quirk.DROP_TOKEN):
+        if not self.tokens.holds(sent(request.headers), now) or self.quirks.happens(Quirk.DROP_TOKEN):
             return JSONResponse(self._wrapped(now, None, [AUTH]), status_code=401)
         try:
             body = json.loads(raw) if raw else {}
@@ -290,11 +292,3 @@ def _text(request: Body, name: str) -> str:
     if not isinstance(value, str) or not value:
         raise Complaint(PMS["null"])
     return value
-
-
-def _token(request: Request) -> str:
-    bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
-    if bearer:
-        return bearer
-    cookie = SimpleCookie(request.headers.get("cookie", "")).get("Authorization")
-    return "" if cookie is None else cookie.value.removeprefix("Bearer ")

@@ -4,8 +4,10 @@ Source: kernel authmanager ``/authenticate/clientidsecretkey``; RFC 6749 section
 """
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from http.cookies import SimpleCookie
 
 import jwt
 
@@ -39,3 +41,10 @@ class Tokens:
         except jwt.InvalidTokenError:
             return False
         return int(claims["exp"]) > (now - EPOCH) // SECOND
+
+
+def sent(headers: Mapping[str, str]) -> str:
+    """Return the token that came with a request, as a bearer's or in a cookie; empty without one."""
+    bearer = headers.get("authorization", "").removeprefix("Bearer ")
+    cookie = SimpleCookie(headers.get("cookie", "")).get("Authorization")
+    return bearer or ("" if cookie is None else cookie.value.removeprefix("Bearer "))
