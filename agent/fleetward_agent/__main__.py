@@ -169,7 +169,7 @@ def doctor(site: Site, asked: argparse.Namespace) -> Exit:
 
 
 def _print(document: object, asked: argparse.Namespace, text: Callable[[], str]) -> None:
-    print(json.dumps(document) if asked.json else text())
+    print(json.dumps(document) if asked.json else text(), flush=True)
 
 
 if __name__ == "__main__":

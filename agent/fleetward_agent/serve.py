@@ -5,6 +5,7 @@ line, diagnoses and explains would be carried for as long as the agent runs: mem
 """
 
 import logging
+import os
 import signal
 import sqlite3
 import sys
@@ -71,6 +72,12 @@ def ended(work: Callable[[], Exit]) -> Exit:
         return say(problem, Exit.USAGE)
     except (StateProblem, Refused) as problem:
         return say(problem, Exit.VERIFICATION)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # Of stdout: whoever reads has seen enough, and what is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
     except (Busy, OSError, sqlite3.Error) as problem:
         return say(problem, Exit.UNEXPECTED)
 

@@ -4,7 +4,10 @@ Source: deploy/decisions/0001 "Commit, then acknowledge, then send".
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 PRIVATE_MODE = 0o600
 
@@ -15,7 +18,11 @@ def write_private(path: Path, raw: bytes) -> None:
 
 
 def write_durably(path: Path, raw: bytes, mode: int = 0o644) -> None:
-    """Replace ``path`` so that a crash leaves the old or the new content, never a part."""
+    """Replace ``path`` so that a crash leaves the old or the new content, never a part.
+
+    Raises:
+        OSError: naming ``path``, also where the system names none, as on a full disk.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
@@ -24,10 +31,32 @@ def write_durably(path: Path, raw: bytes, mode: int = 0o644) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError:
+    except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     sync_folder(path.parent)
+
+
+@contextmanager
+def whole_text(path: Path) -> Iterator[TextIO]:
+    """Write a long text that stands in ``path`` once it is whole; what ends before leaves nothing.
+
+    What is no file, a pipe or a terminal, is written as it comes.
+    """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            yield stream
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def shred(path: Path) -> None:

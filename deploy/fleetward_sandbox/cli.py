@@ -1,6 +1,7 @@
 """The sandbox on the command line: ``fleetward sandbox provision`` and ``mosip``, ``simulate``, ``demo``."""
 
 import json
+import shlex
 import signal
 import sys
 import time
@@ -13,6 +14,7 @@ import typer
 
 from fleetward_broker.halt import SignalEvent
 from fleetward_schemas.identity import Certification, Purpose
+from fleetward_server.problem import Kind, OperatorProblem, nearest
 
 sandbox = typer.Typer(help="What stands in for the outside world: the FTM maker's factory, provisioning, MOSIP.")
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
@@ -93,16 +95,15 @@ def _extra() -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name not in {"asn1crypto", "starlette", "uvicorn"}:
             raise
-        print(f"fleetward: needs {error.name}; run: pip install 'fleetward[sandbox]'", file=sys.stderr)
-        raise typer.Exit(2) from None
+        lacks = f"needs {error.name}; run: pip install 'fleetward[sandbox]'"
+        raise OperatorProblem(Kind.INVALID, lacks) from None
 
 
 def _has_mosip(word: str) -> None:
     with _extra():
         from fleetward_sandbox.demo_mosip import PROFILES
     if word not in PROFILES:
-        print(f"--mosip {word!r}: expected one of {', '.join(PROFILES)}", file=sys.stderr)
-        raise typer.Exit(2)
+        raise OperatorProblem(Kind.INVALID, f"--mosip {word!r}: {nearest(word, PROFILES)}")
 
 
 def simulate(
@@ -121,8 +122,8 @@ def simulate(
 
     found = running(folder)
     if found is None:
-        print(f"{folder}: nothing is running; start it with: fleetward up --dir {folder}", file=sys.stderr)
-        raise typer.Exit(5)
+        start = f"fleetward up --dir {shlex.quote(str(folder))}"
+        raise OperatorProblem(Kind.CONFLICT, f"{folder}: nothing is running; start it with: {start}")
     out = folder / "sandbox" / "devices"
     have = provisioned(out)
     if len(have) < devices:

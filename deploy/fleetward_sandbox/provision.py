@@ -92,11 +92,15 @@ def provision(
     now = datetime.now(UTC)
     factory = open_factory(folder / "sandbox" / "ftm", now)
     line = _Line(config, factory, open_issuer(config, "factory-ca"), order, now, port or config.broker.port)
-    made = []
-    for device in line.devices():
-        made.append(device)
-        done(device)
-    _tell(LocalOperator(folder, "sandbox"), factory, made, order)
+    made: list[Made] = []
+    try:
+        for device in line.devices():
+            made.append(device)
+            done(device)
+    finally:
+        # Broken off, what is there is a device all the same: the provider knows of it, and the next order goes on.
+        if made:
+            _tell(LocalOperator(folder, "sandbox"), factory, made, order)
     return made
 
 

@@ -171,8 +171,11 @@ def self_if_root() -> str | None:
 
 
 def _free_port(host: str) -> int:
-    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as free:
-        return int(free.getsockname()[1])
+    try:
+        with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as free:
+            return int(free.getsockname()[1])
+    except OSError as error:
+        raise StartFailed(f"broker: [broker] bind = {host!r}: {error.strerror}") from None
 
 
 def _await_socket(part: Part, path: Path, where: str) -> None:

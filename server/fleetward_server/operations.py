@@ -125,8 +125,10 @@ class Commands(Protocol):
         """Return an order as it stands."""
         ...
 
-    def commands(self, device_id: DeviceId | None, *, open_only: bool, limit: int) -> tuple[Command, ...]:
-        """Return orders, oldest first."""
+    def commands(
+        self, device_id: DeviceId | None, *, open_only: bool, limit: int, after: str = ""
+    ) -> tuple[Command, ...]:
+        """Return orders, oldest first, those after an id."""
         ...
 
 
@@ -273,8 +275,8 @@ class Offices(Protocol):
 class Records(Protocol):
     """What was said and done."""
 
-    def reports(self, wanted: ReportFilter, limit: int) -> tuple[Report, ...]:
-        """Return reports by id."""
+    def reports(self, wanted: ReportFilter, limit: int, after: str = "") -> tuple[Report, ...]:
+        """Return reports by id, those after one."""
         ...
 
     def stream_reports(self, wanted: ReportFilter) -> Iterator[Report]:

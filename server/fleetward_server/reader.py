@@ -173,10 +173,12 @@ class LocalReader:
             raise OperatorProblem(Kind.NOT_FOUND, f"no command {command_id!r}")
         return found
 
-    def commands(self, device_id: DeviceId | None, *, open_only: bool, limit: int) -> tuple[Command, ...]:
-        """Return orders, oldest first."""
+    def commands(
+        self, device_id: DeviceId | None, *, open_only: bool, limit: int, after: str = ""
+    ) -> tuple[Command, ...]:
+        """Return orders, oldest first, those after an id."""
         with self.opened() as store:
-            return store.commands(device_id, open_only=open_only, limit=limit)
+            return store.commands(device_id, open_only=open_only, after=after, limit=limit)
 
     def models(self) -> tuple[Model, ...]:
         """Return every model that was ever judged."""
@@ -216,10 +218,10 @@ class LocalReader:
         """Return every key of the configuration. ask: open each, to see that it is there."""
         return key_places.keys(self.config, ask=ask)
 
-    def reports(self, wanted: ReportFilter, limit: int) -> tuple[Report, ...]:
-        """Return reports by id."""
+    def reports(self, wanted: ReportFilter, limit: int, after: str = "") -> tuple[Report, ...]:
+        """Return reports by id, those after one."""
         with self.opened() as store:
-            return store.reports(wanted, limit=limit)
+            return store.reports(wanted, after=after, limit=limit)
 
     def stream_reports(self, wanted: ReportFilter) -> Iterator[Report]:
         """Yield reports in order of arrival, any number of them."""

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from fleetward_agent.doctor import Finding, examine_plugs
 from fleetward_agent.origin import Credential
 from fleetward_agent.plug import Plugged
 from fleetward_agent.run import Host
+from fleetward_agent.serve import Exit, ended
 from fleetward_agent.status import software_of
 from fleetward_agent.upgrade_state import Committed, Software, Upgrade
 from fleetward_agent.walk import Stage as At
@@ -269,3 +272,21 @@ def test_status_of_a_host_with_drivers_wants_one_scanner(tmp_path: Path, capsys:
 
     assert main(["status", "--config", str(tmp_path / "agent.toml")]) == 2
     assert "name one scanner's own folder by --device" in capsys.readouterr().err
+
+
+def test_ctrl_c_is_an_interruption_and_no_traceback() -> None:
+    def broken_off() -> Exit:
+        raise KeyboardInterrupt
+
+    assert ended(broken_off) is Exit.INTERRUPTED
+
+
+@pytest.mark.parametrize("words", [["doctor"], ["doctor", "--json"]])
+def test_nobody_who_reads_is_no_trouble(tmp_path: Path, provider: Provider, words: list[str]) -> None:
+    folder = provisioned(tmp_path, provider)
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "fleetward_agent", *words, "--device", str(folder)]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")

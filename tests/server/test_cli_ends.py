@@ -125,3 +125,15 @@ def test_a_question_that_is_broken_off_is_an_interruption(folder: Path, words: l
     os.close(terminal)
     assert (done.returncode, done.stdout.strip()) == (130, "")
     assert "interrupted; nothing was done" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_command_of_another_room_fails_as_ours_do(
+    folder: Path, as_json: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = folder / "a folder"
+    place.mkdir()
+    assert run(["simulate", "--dir", str(place), *(["--json"] if as_json else [])]) == 5
+    (line,) = capsys.readouterr().err.splitlines()
+    said = json.loads(line)["error"]["message"] if as_json else line.removeprefix("fleetward: ")
+    assert said == f"{place}: nothing is running; start it with: fleetward up --dir '{place}'"

@@ -1,5 +1,6 @@
 """``fleetward command``: orders to devices, durable until answered."""
 
+import json
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,7 +75,7 @@ def _send_one(operator: "Commands", command: "Command", wait: float, as_json: bo
     if wait:
         show.note(f"waiting for {command.device_id}")
         command = answered(operator, command, wait)
-    show.record(show.plain(command), as_json=as_json)
+    show.record(told(command), as_json=as_json)
     if wait:
         raise typer.Exit(ENDS.get(command.step, ExitCode.TIMEOUT))
 
@@ -88,12 +89,13 @@ def show_command(
 ) -> None:
     """Show one command as it stands."""
     with acting(folder, as_json=as_json) as operator:
-        show.record(show.plain(operator.command(command_id)), as_json=as_json)
+        show.record(told(operator.command(command_id)), as_json=as_json)
 
 
 @app.command("list")
 def list_commands(
     device: Annotated[str, typer.Option("--device", help="Of this device: id, its beginning, or serial.")] = "",
+    after: Annotated[str, typer.Option("--after", help="Go on after this command's id.")] = "",
     folder: Dir = HERE,
     limit: Limit = PAGE,
     *,
@@ -103,8 +105,15 @@ def list_commands(
     """List commands, oldest first."""
     with acting(folder, as_json=as_json) as operator:
         device_id = operator.device(device).id if device else None
-        found = operator.commands(device_id, open_only=open_only, limit=limit)
-        show.rows(COLUMNS, map(show.plain, found), as_json=as_json)
+        found = operator.commands(device_id, open_only=open_only, limit=limit, after=after)
+        show.rows(COLUMNS, map(told, found), as_json=as_json)
+        if len(found) == limit:
+            show.note(f"there may be more: --after {found[-1].id}")
+
+
+def told(command: "Command") -> dict[str, Any]:
+    """Return a command as JSON has it; its parameters are kept as text."""
+    return {**show.plain(command), "params": json.loads(command.params)}
 
 
 def answered(operator: "Commands", command: "Command", wait_s: float) -> "Command":

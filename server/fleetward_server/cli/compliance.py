@@ -38,6 +38,7 @@ def report(
     with telling(as_json=as_json), translated():
         from datetime import UTC, datetime
 
+        from fleetward_broker.durable import write_durably
         from fleetward_server.compliance_report import commit_of, compose, page
         from fleetward_server.compliance_results import read_results
 
@@ -47,7 +48,7 @@ def report(
         results = None if junit == NONE else read_results(junit)
         made = compose(results, commit or commit_of(Path(__file__).parent), _live(folder, now), now)
         if out != NONE:
-            out.write_text(page(made), "utf-8")
+            write_durably(out, page(made).encode())
         told = {"file": None if out == NONE else str(out), "tally": made.tally, "doubt": made.doubt}
         show.record(show.plain(made) | told if as_json else told, as_json=as_json)
         if made.tally["fails"]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fleetward_server.cli import show
-from fleetward_server.cli.command import WEEK_S, give
+from fleetward_server.cli.command import WEEK_S, give, told
 from fleetward_server.cli.exit_codes import ExitCode
 from fleetward_server.cli.filters import FILTER_HELP, WORDS_MAY_BEGIN_WITH_MINUS, plain_words, signed_words
 from fleetward_server.cli.many import Which, Yes, act_on_many, single
@@ -261,7 +261,7 @@ def whole(papers: "Papers") -> dict[str, Any]:
         "checklist": [show.plain(check) for check in device.checklist],
         "certificates": [{key: getattr(one, key) for key in keys} for one in papers.certificates],
         "software": [show.plain(line) for line in papers.software],
-        "commands": [show.plain(command) for command in papers.commands],
+        "commands": [told(command) for command in papers.commands],
         "refusals": [show.plain(refusal) for refusal in papers.refusals],
         "history": [{"seq": link.seq, **show.plain(link.entry)} for link in papers.history],
     }

@@ -8,7 +8,7 @@ import typer
 from fleetward_server.cli import show
 from fleetward_server.cli.exit_codes import ExitCode
 from fleetward_server.cli.options import HERE, Actor, Dir, Json, Reason
-from fleetward_server.cli.telling import acting, moment, read_file
+from fleetward_server.cli.telling import about, acting, moment, read_file
 
 app = typer.Typer(help="FTM providers whose chips are believed.", no_args_is_help=True)
 COLUMNS = ("name", "subject", "thumbprint", "not_after", "trusted", "allows")
@@ -31,7 +31,9 @@ def add(
     with acting(folder, as_json=as_json, actor=actor) as operator:
         from fleetward_server.ftm_root import facts, read_leniencies
 
-        root = operator.add_ftm_root(read_file(file), name or file.stem, reason, read_leniencies(allow))
+        pem, allowed = read_file(file), read_leniencies(allow)
+        with about(file):
+            root = operator.add_ftm_root(pem, name or file.stem, reason, allowed)
         show.record(facts(root), as_json=as_json)
 
 
@@ -47,7 +49,9 @@ def check(
     with acting(folder, as_json=as_json) as operator:
         from fleetward_server.ftm_check import examine
 
-        verdict = examine(read_file(chain), operator.ftm_roots(), moment("--at", at))
+        pem, when = read_file(chain), moment("--at", at)
+        with about(chain):
+            verdict = examine(pem, operator.ftm_roots(), when)
         told = {"accepted": verdict.accepted, "said": verdict.said, "root": verdict.root, "needs": verdict.needs}
         show.record(told | ({"certificates": verdict.certificates} if as_json else {}), as_json=as_json)
         if not as_json:

@@ -3,6 +3,8 @@
 Many are counted and asked for; no terminal to ask on, and it needs ``--yes``. Source: mass.py.
 """
 
+import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -104,12 +106,12 @@ def show_act(operator: "MassOperator", act_id: str, *, as_json: bool) -> None:
 
 def summary(act: "MassAct", tally: "Tally") -> dict[str, object]:
     """Return an act on one line."""
-    return {**show.plain(act), "total": tally.total, **show.plain(tally)}
+    return {**show.plain(act), "params": json.loads(act.params), "total": tally.total, **show.plain(tally)}
 
 
 def resuming(act_id: str, folder: Path) -> str:
     """Return the command that goes on with an act."""
-    return f"fleetward mass resume {act_id} --dir {folder}"
+    return f"fleetward mass resume {act_id} --dir {shlex.quote(str(folder))}"
 
 
 def _counted(number: int) -> str:

@@ -29,6 +29,7 @@ def list_reports(
     device: Device = "",
     kind: ReportKind = "telemetry",
     since_text: Since = "",
+    after: Annotated[str, typer.Option("--after", help="Go on after this report's id.")] = "",
     folder: Dir = HERE,
     limit: Limit = PAGE,
     *,
@@ -38,8 +39,10 @@ def list_reports(
     with acting(folder, as_json=as_json) as operator:
         from fleetward_server.export import members
 
-        found = operator.reports(_wanted(operator, device, kind, since_text), limit)
+        found = operator.reports(_wanted(operator, device, kind, since_text), limit, after)
         show.rows(COLUMNS, map(members, found), as_json=as_json)
+        if len(found) == limit:
+            show.note(f"there may be more: --after {found[-1].id}")
 
 
 @app.command("export")
@@ -94,8 +97,10 @@ def _opened(out: Path | None) -> Iterator[TextIO]:
         with show.stdout():
             yield sys.stdout
         return
+    from fleetward_broker.durable import whole_text
+
     try:
-        with out.open("w", encoding="utf-8", newline="") as file:
+        with whole_text(out) as file:
             yield file
     except OSError as error:
         raise OperatorProblem(Kind.INVALID, f"{out}: {error.strerror}") from None

@@ -99,6 +99,15 @@ def read_file(path: Path) -> bytes:
         raise OperatorProblem(Kind.INVALID, f"{path}: {error.strerror}") from None
 
 
+@contextmanager
+def about(path: Path) -> Iterator[None]:
+    """Have a problem with what a file holds name the file."""
+    try:
+        yield
+    except OperatorProblem as problem:
+        raise OperatorProblem(problem.kind, f"{path}: {problem.message}") from None
+
+
 def since(text: str) -> datetime | None:
     """Read a moment, or how long ago; None for nothing.
 

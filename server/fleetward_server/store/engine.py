@@ -129,10 +129,10 @@ def _bring_up(engine: Engine, path: Path, *, create: bool, migrate: bool) -> Non
         return
     if found is not None and found > HEAD:
         raise StoreProblem(f"{path}: schema {found} is newer than this version's {HEAD}; install the newer Fleetward")
-    if found is None and migrate and not create:
+    if found is None and not create:
         raise StoreProblem(f"{path}: holds no register; restore it from a backup")
     if not migrate:
-        raise StoreProblem(f"{path}: schema {found or 'none'}, this version needs {HEAD}; fleetward up migrates it")
+        raise StoreProblem(f"{path}: schema {found}, this version needs {HEAD}; fleetward up migrates it")
     with writing(engine).begin() as connection:
         _migrate(connection)
 
