@@ -136,9 +136,27 @@ def test_half_a_chip_is_refused_before_anything_is_asked(
     assert (partners.chips, running.mosip.asked) == ({}, {})
 
 
+@pytest.mark.parametrize("words", [(), CHIP], ids=["a maker's", "a chip's"])
+def test_an_l1_is_known_where_the_registration_processor_looks_for_it(
+    folder: Path, file: Path, partners: Partners, words: tuple[str, ...]
+) -> None:
+    dry = run(folder, file, *words, "--for-devices", "--dry-run")
+    assert (dry.exit_code, partners.trusted) == (0, {})
+    said = run(folder, file, *words, "--for-devices")
+    assert said.exit_code == 0, said.output
+    found = [
+        (row["what"], row["detail"], row["state"]) for row in json.loads(said.stdout) if row["what"] == "authority"
+    ]
+    assert found == [("authority", "FTM", "uploaded")] + [("authority", "DEVICE", "uploaded")] * 2
+    assert {domain: len(held) for domain, held in partners.trusted.items()} == {"FTM": 1, "DEVICE": 2}
+    assert len(json.loads(dry.stdout)) == len(json.loads(said.stdout))
+    assert run(folder, file, "--make", "Acme", "--model", "FTM-9").exit_code == 0
+
+
 def test_a_chip_is_no_providers(folder: Path, partners: Partners) -> None:
-    said = CliRunner().invoke(commands(), ["mosip", "upload", "--dir", str(folder), *CHIP])
-    assert (said.exit_code, "--domain ftm" in said.stderr, partners.chips) == (2, True, {})
+    for words in (CHIP, ("--for-devices",)):
+        said = CliRunner().invoke(commands(), ["mosip", "upload", "--dir", str(folder), *words])
+        assert (said.exit_code, "--domain ftm" in said.stderr, partners.chips) == (2, True, {})
 
 
 def test_a_dry_run_shows_it_and_makes_none(folder: Path, file: Path, partners: Partners) -> None:

@@ -142,11 +142,15 @@ def upload(
     reason: Reason = "",
     actor: Actor = "",
     *,
+    for_devices: Annotated[
+        bool, typer.Option("--for-devices", help="Have an FTM maker's authorities trusted for devices too.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask nothing; say what MOSIP would refuse.")] = False,
     as_json: Json = False,
 ) -> None:
     """Hand MOSIP a certificate and all above it, the root first; show it from then on what it signed in return."""
     with acting(folder, as_json=as_json, actor=actor) as operator, translated():
+        from dataclasses import replace
         from datetime import UTC, datetime
 
         from fleetward_schemas.identity import Purpose
@@ -157,13 +161,14 @@ def upload(
         of, pem = one_of("--purpose", purpose, Purpose), None if file is None else file.read_bytes()
         chip = (make, model, Purpose(of or Purpose.REGISTRATION)) if make or model or of else None
         if word == Domain.DEVICE:
-            if chip is not None:
-                raise OperatorProblem(Kind.INVALID, "--make, --model, --purpose are an FTM chip's: --domain ftm")
+            if chip is not None or for_devices:
+                said = "--make, --model, --purpose, --for-devices are an FTM maker's: --domain ftm"
+                raise OperatorProblem(Kind.INVALID, said)
             hand = uploading.of_provider(config, pem)
         elif pem is None:
             raise OperatorProblem(Kind.INVALID, "--file is missing: expected the FTM maker's certificate, PEM")
         else:
-            hand = uploading.of_maker(config, pem, partner_id, chip)
+            hand = replace(uploading.of_maker(config, pem, partner_id, chip), for_devices=for_devices)
         steps = uploading.foreseen(hand, now) if dry_run else _uploaded(operator, hand, reason, now)
         show.rows(uploading.COLUMNS, map(show.plain, steps), as_json=as_json)
         refused = [f"{one.subject}: {one.code}: {one.detail}" for one in steps if one.state == "to-upload" and one.code]

@@ -44,13 +44,15 @@ class Domain(StrEnum):
 class Hand:
     """What is handed over. path: the certificate, then each above it, the last one signed by itself.
 
-    chip: the make and model of a maker's that it is for; None: the partner's own.
+    chip: the make and model of a maker's that it is for; None: the partner's own. for_devices: whether its authorities
+    are to be trusted for devices too: MOSIP's registration processor looks there for an L1's digital ID.
     """
 
     domain: Domain
     partner_id: str
     path: tuple[x509.Certificate, ...]
     chip: Chip | None = None
+    for_devices: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ asking. Source: partner management ``certificate/ca/upload``, ``certificate/uplo
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from cryptography import x509
@@ -29,7 +29,7 @@ from fleetward_schemas.errors import Code, Refused
 from fleetward_schemas.identity import Purpose
 from fleetward_server.config import Config
 from fleetward_server.generations import open_issuer, roots
-from fleetward_server.mosip.answers import Meaning, errors_of, judged
+from fleetward_server.mosip.answers import Meaning, errors_of, judged, printable
 from fleetward_server.mosip.chips import KNOWN, Chip
 from fleetward_server.mosip.encryption import PEM
 from fleetward_server.mosip.exchange import Answer, Asked, Unreachable
@@ -112,6 +112,12 @@ def foreseen(hand: Hand, now: datetime) -> tuple[Step, ...]:
         _step(hand, one, "to-upload", code, explained(code) if code else "")
         for one, code in zip(reversed(hand.path), codes, strict=True)
     ]
+    if hand.for_devices:
+        codes = [_authority_code(one, now) for one in reversed(hand.path)]
+        more = zip(reversed(hand.path), codes, strict=True)
+        steps += [
+            replace(_step(hand, one, "to-upload", code), what="authority", detail=Domain.DEVICE) for one, code in more
+        ]
     if hand.chip is not None:
         steps.insert(-1, Step("chip", hand.chip.name, certificate.not_valid_after_utc, "to-upload"))
     return tuple(steps)
@@ -124,15 +130,10 @@ def upload(tokens: Tokens, hand: Hand, now: datetime) -> tuple[tuple[Step, ...],
         OperatorProblem: ``held``: MOSIP refuses one, with its code; those before it are there. ``failed``: there is no
             answer of MOSIP's. ``unverified``: it signed another key.
     """
-    done = []
     certificate, *above = hand.path
-    for one in reversed(above):
-        request = {"certificateData": _pem(one), "partnerDomain": hand.domain}
-        answer = _ask(tokens, AUTHORITY, request, one, now)
-        known = errors_of(answer)
-        done.append(_step(hand, one, "there-already" if known else "uploaded", known[0].code if known else ""))
-        if not known and _member(answer, "status") != UPLOADED:
-            raise OperatorProblem(Kind.FAILED, f"{_name(one)}: MOSIP says {_member(answer, 'status')!r}")
+    done = [_authority(tokens, hand, one, hand.domain, now) for one in reversed(above)]
+    if hand.for_devices:
+        done += [_authority(tokens, hand, one, Domain.DEVICE, now) for one in reversed(hand.path)]
     if hand.chip is None:
         request = {"certificateData": _pem(certificate), "partnerDomain": hand.domain, "partnerId": hand.partner_id}
         answer = _ask(tokens, PARTNER, request, certificate, now)
@@ -144,6 +145,16 @@ def upload(tokens: Tokens, hand: Hand, now: datetime) -> tuple[tuple[Step, ...],
     signed = _signed(certificate, _member(answer, "signedCertificateData"))
     done.append(_step(hand, certificate, "signed"))
     return tuple(done), b"".join(one.public_bytes(Encoding.PEM) for one in signed)
+
+
+def _authority(tokens: Tokens, hand: Hand, one: x509.Certificate, domain: Domain, now: datetime) -> Step:
+    answer = _ask(tokens, AUTHORITY, {"certificateData": _pem(one), "partnerDomain": domain}, one, now)
+    known = errors_of(answer)
+    if not known and _member(answer, "status") != UPLOADED:
+        said = printable(_member(answer, "status"), 100)
+        raise OperatorProblem(Kind.FAILED, f"{_name(one)}: MOSIP says {said!r}")
+    step = _step(hand, one, "there-already" if known else "uploaded", known[0].code if known else "")
+    return replace(step, what="authority", detail=domain if hand.for_devices else step.detail)
 
 
 def _chip_row(tokens: Tokens, chip: Chip, now: datetime) -> tuple[str, str]:
