@@ -92,7 +92,7 @@ CODES: dict[Code, tuple[str, str, str]] = {
     ),
     Code.MISMATCH: (
         "the digital ID of another device id; in first contact, a claim that differs from the record",
-        f"{_AGAIN}; is told by `enrolled`",
+        f"{_AGAIN}; a claim: is told by `enrolled`",
         _NONE,
     ),
     Code.CLONE: ("an FTM key that is bound to another device", "is told by `enrolled`", _NONE),
