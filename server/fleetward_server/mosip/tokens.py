@@ -76,11 +76,13 @@ class Tokens:
             secret = read_pin(str(self._secret))
         except KeyUnavailable as problem:
             raise NoToken(Fault("no-secret", str(problem))) from None
+        asked = self._keycloak(secret) if self._table.login == Login.KEYCLOAK else self._authmanager(secret, now)
+        return self._token_of(self._wire.ask(asked), now)
+
+    def _token_of(self, answer: Answer, now: datetime) -> Token:
         if self._table.login == Login.KEYCLOAK:
-            answer = self._wire.ask(self._keycloak(secret))
             text = answer.body.get("access_token")
         else:
-            answer = self._wire.ask(self._authmanager(secret, now))
             # Both of it; clients of MOSIP's own read the header, and a cookie of another domain is none of ours.
             text = answer.cookies.get("Authorization") or answer.headers.get("authorization")
         if not isinstance(text, str) or not text:
