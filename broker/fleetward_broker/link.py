@@ -3,7 +3,7 @@
 Rule: nothing waits but ``poll``. Each turn starts the dials that are due, writes what was queued since the last turn
 (each line once), asks the selector, and gives every ready line one TLS record: a line that floods gets no more turns
 than the others, and what the owner does not take stays in the sockets. Lost lines are told once and never redialled.
-Source: architecture "One concurrency style"; ``line.Link`` is the contract.
+Source: deploy/decisions/0001 "One concurrency style"; ``line.Link`` is the contract.
 """
 
 import heapq

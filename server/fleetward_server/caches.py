@@ -1,7 +1,7 @@
 """What was verified before, at the server: chains, keys and digital IDs.
 
 Keyed by exact bytes and by the epochs that revocation and trust move, bounded, and filled only after success.
-Source: architecture "what is cached"; protocol section 3.
+Source: protocol section 3.
 """
 
 from collections import OrderedDict

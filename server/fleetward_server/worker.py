@@ -2,7 +2,7 @@
 
 A crash anywhere is a redelivery: nothing is acknowledged before its effects are committed, nothing is sent before
 that either. The only state kept in memory can be made anew: sequence numbers, caches, our signing key.
-Source: architecture "How data flows"; protocol section 3.
+Source: deploy/decisions/0001 "How data flows"; protocol section 3.
 """
 
 import logging

@@ -2,7 +2,7 @@
 
 A crash at any point is a repetition, never a loss or a double: what was sent and not written down is sent again, and
 MOSIP says that it knows it already. While MOSIP is away one task tries for all, less and less often, and costs none of
-them anything. Source: S2; architecture "Commit, then acknowledge, then send".
+them anything. Source: S2; deploy/decisions/0001 "Commit, then acknowledge, then send".
 """
 
 import logging

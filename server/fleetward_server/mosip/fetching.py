@@ -2,7 +2,7 @@
 
 ``encryptioncertficates`` is the specification's own spelling, and nobody ever built it: request and answer are signed
 as written there, and the moment is in the protected header, where a verifier that asks for none leaves it. Deployments
-answer at IDA or at the keymanager, or hand a file over. Source: E1, E2; C2 iii; MOSIP 0.9.5, facts on deployments.
+answer at IDA or at the keymanager, or hand a file over. Source: E1, E2; C2 iii; MOSIP 0.9.5.
 """
 
 import logging

@@ -2,24 +2,21 @@
 
 It is a process of its own, beside the server's worker: a MOSIP that hangs or a key that is slow costs devices nothing.
 What it knows is in the store, so it may end at any time. ``mosip.json`` says whether MOSIP can be reached now.
-Source: architecture "Slow work"; deploy/decisions/0012.
+Source: deploy/decisions/0001 "Slow work"; deploy/decisions/0012.
 """
 
 import argparse
 import json
 import logging
-import signal
 import ssl
 import sys
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 from fleetward_broker.durable import write_durably
 from fleetward_broker.halt import SignalEvent
 from fleetward_broker.key_problems import KeyUnavailable
-from fleetward_broker.logs import FORMATS, LEVELS, start_logging
 from fleetward_schemas.encryption import MosipAnchors
 from fleetward_server.config import Config, ConfigProblem, load
 from fleetward_server.encryption import anchors_of
@@ -32,6 +29,7 @@ from fleetward_server.mosip.signing import open_seal
 from fleetward_server.mosip.tokens import Tokens
 from fleetward_server.mosip.watching import Watching
 from fleetward_server.mosip.wire import Wire, place_of
+from fleetward_server.starting import told, told_to_end
 from fleetward_server.store import Store, StoreProblem, open_store
 
 log = logging.getLogger("fleetward.mosip")
@@ -138,14 +136,7 @@ def waiting_for_key(config: Config, store: Store, wire: Wire, stopping: threadin
 def main(argv: list[str] | None = None) -> int:
     """Run the connector of one provider."""
     parser = argparse.ArgumentParser(prog="fleetward-mosip", description="one provider's connector to MOSIP")
-    parser.add_argument("--dir", type=Path, required=True, help="the provider's folder")
-    parser.add_argument("--log-level", choices=LEVELS, default="info")
-    parser.add_argument("--log-format", choices=FORMATS, default="text")
-    wanted = parser.parse_args(argv)
-    start_logging(wanted.log_level, wanted.log_format)
-    stopping = SignalEvent()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    wanted, stopping = told(parser, argv), told_to_end()
     try:
         config = load(wanted.dir)
         with open_store(config.store_path, migrate=True) as store, opened_wire(config) as wire:
