@@ -124,7 +124,9 @@ class Timekeeper:
             self._asked_s, self._answer = now_s, self._pool.submit(self._ask)
         told, self._told = self._told, self._watch.trouble(now_s)
         if told != self._told:
-            log.log(logging.WARNING if self._told else logging.INFO, self._told or "the time is told again")
+            level = logging.WARNING if self._told else logging.INFO
+            detail = {"detail": self._told}
+            log.log(level, "no time is told" if self._told else "the time is told again", extra=detail)
         return told != self._told
 
     def close(self) -> None:

@@ -1,14 +1,18 @@
 """A log line is an event and its fields: bounded, on one line, never bytes, nothing opaque, never a trace (C10)."""
 
+import ast
 import base64
 import io
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+import fleetward_broker
+import fleetward_server
 from fleetward_broker.logs import BURST, MOST_CHARS, MOST_EVENTS, PER_S, Calm, EventFormatter, start_logging
 
 
@@ -116,3 +120,65 @@ def test_lines_go_to_the_stream_in_the_form_that_was_asked() -> None:
         logging.getLogger("fleetward").setLevel(level)
 
     assert json.loads(stream.getvalue())["payload"] == "<2 bytes>"
+
+
+FIELDS = {
+    *("act", "action", "address", "again_in_s", "code", "codes", "detail", "device", "devices", "domain", "dropped"),
+    *(
+        "exit",
+        "failures",
+        "files",
+        "filter",
+        "host",
+        "kicked",
+        "limit",
+        "loss",
+        "messages",
+        "part",
+        "port",
+        "principal",
+    ),
+    *("radius_ms", "reason", "revoked", "root", "session_present", "source", "thumbprint", "token", "topic", "until"),
+    *("wanted", "who", "error"),
+}
+"""All that a line of broker or server may tell, beside its event."""
+
+
+def told(path: Path) -> Iterator[tuple[ast.expr, set[str]]]:
+    """Yield the event of each log call in a file, and the fields that are spelled there."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        if not (isinstance(node.func.value, ast.Name) and node.func.value.id == "log"):
+            continue
+        spelled = [
+            key
+            for word in node.keywords
+            for part in ast.walk(word.value)
+            if isinstance(part, ast.Dict)
+            for key in part.keys
+        ]
+        event = node.args[1 if node.func.attr == "log" else 0]
+        assert len(node.args) == (2 if node.func.attr == "log" else 1), f"{path}:{node.lineno}"
+        yield event, {str(key.value) for key in spelled if isinstance(key, ast.Constant)}
+
+
+def is_ours(event: ast.expr) -> bool:
+    """Say whether an event is a text that stands in our code, or one of two."""
+    each = (event.body, event.orelse) if isinstance(event, ast.IfExp) else (event,)
+    return all(isinstance(one, ast.Constant) and isinstance(one.value, str) for one in each)
+
+
+def test_every_line_is_an_event_of_ours_and_fields_of_a_closed_list() -> None:
+    rooms = [Path(package.__file__).parent for package in (fleetward_broker, fleetward_server)]
+    lines = [(path, *one) for room in rooms for path in sorted(room.rglob("*.py")) for one in told(path)]
+    assert [path for path, event, _ in lines if not is_ours(event)] == []
+    assert {field for _, _, fields in lines for field in fields} <= FIELDS
+    assert len(lines) > 50
+
+
+@pytest.mark.parametrize("line", ['log.info(f"got {x}")', 'log.info("got", extra={"payload": x})', "log.info(x)"])
+def test_another_line_would_be_found(tmp_path: Path, line: str) -> None:
+    (tmp_path / "a.py").write_text(line)
+    ((event, fields),) = told(tmp_path / "a.py")
+    assert not (is_ours(event) and fields <= FIELDS)
