@@ -52,6 +52,14 @@ def test_on_a_narrow_terminal_nothing_is_cut_off(width: int) -> None:
     assert all(letters.count(char) >= value.count(char) for value in row.values() for char in set(value) - {"-"})
 
 
+def test_on_a_narrow_terminal_the_last_column_folds_first() -> None:
+    console = Console(width=80, record=True, file=StringIO())
+    console.print(show.table(("part", "detail"), [{"part": "clock", "detail": "x" * 100}], 80))
+    shown = console.export_text()
+    assert shown.split()[:2] == ["part", "detail"]
+    assert shown.count("x") == 100
+
+
 def test_of_many_lines_the_first_are_shown_and_the_others_counted(capsys: pytest.CaptureFixture[str]) -> None:
     show.section("errors", [f"row {number}\x1b" for number in range(25)])
     said = capsys.readouterr()

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Row = Mapping[str, object]
-PADDING = "   "
-"""Between two columns of a terminal's table."""
+PADDING = 3
+"""Characters between two columns of a terminal's table."""
+LAST_LEAST = 24
+"""How narrow the last column of one may become."""
 
 
 def note(text: str) -> None:
@@ -101,22 +103,28 @@ def aligned(columns: Sequence[str], found: Sequence[Row]) -> list[str]:
 def table(columns: Sequence[str], found: Sequence[Row], width: int) -> "Table":
     """Return a table for a terminal; what devices wrote is text in it, never markup.
 
-    Nothing is cut off: where a row is too wide, columns that hold nothing are left out and all but the first fold, by
-    which a person names what the row is of.
+    Nothing is cut off: the last column folds, and where even that is too wide each row is told in lines of its own.
     """
     from rich.box import SIMPLE_HEAD
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
     cells = {column: [word(row.get(column)) for row in found] for column in columns}
-    wide = sum(max(len(one) for one in (name, "-", *each)) + len(PADDING) for name, each in cells.items())
-    if wide > width:
-        cells = {name: each for name, each in cells.items() if name == columns[0] or any(each)}
-    made = Table(box=SIMPLE_HEAD)
-    for name in cells:
-        made.add_column(name, no_wrap=name == columns[0], overflow="fold")
-    for row in zip(*cells.values(), strict=True):
-        made.add_row(*(Text(one or "-") for one in row))
+    *wide, last = [max(len(one) for one in (name, "-", *each)) + PADDING for name, each in cells.items()]
+    if sum(wide) + min(last, LAST_LEAST) <= width:
+        made = Table(box=SIMPLE_HEAD)
+        for name in columns:
+            made.add_column(name, no_wrap=name != columns[-1], overflow="fold")
+        for row in zip(*cells.values(), strict=True):
+            made.add_row(*(Text(one or "-") for one in row))
+        return made
+    made = Table(box=None, show_header=False, padding=0)
+    made.add_column(overflow="fold")
+    for first, *others in zip(*cells.values(), strict=True):
+        told = "  ".join(f"{name} {one}" for name, one in zip(columns[1:], others, strict=True) if one)
+        made.add_row(Text(first))
+        made.add_row(Padding(Text(told), (0, 0, 0, 2)))
     return made
 
 

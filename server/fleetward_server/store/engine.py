@@ -113,8 +113,12 @@ def _present(path: Path, *, create: bool) -> None:
 def _connect(path: Path, patience_s: float) -> sqlite3.Connection:
     # isolation_level None: the driver begins nothing by itself, ``_begin`` does.
     connection = sqlite3.connect(path, timeout=patience_s, isolation_level=None, check_same_thread=False)
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-65536"):
-        connection.execute(f"PRAGMA {pragma}")
+    try:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-65536"):
+            connection.execute(f"PRAGMA {pragma}")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
