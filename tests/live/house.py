@@ -90,7 +90,7 @@ class House:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         for process in (*self.agents, *([self.up] if self.up else [])):
             if process.poll() is None:
                 process.terminate()
