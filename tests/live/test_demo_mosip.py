@@ -93,5 +93,5 @@ def test_another_profile_is_refused_by_name(tmp_path: Path) -> None:
 
     assert demo.returncode == 2
     assert "pms-1.2" in story
-    assert "pms-1.1, masterdata-1.1, crypto-only" in story
+    assert "did you mean 'pms-1.1'?" in story
     assert not (tmp_path / "demo").exists()
