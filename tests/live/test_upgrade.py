@@ -41,7 +41,8 @@ def test_a_fleet_is_upgraded_once_whoever_is_killed_meanwhile(
         took_s = time.monotonic() - began
         for one in made:
             assert works.committed(one) == 1
-            assert works.house.refusals(one.id) == {}
+            # A broker that was killed may give what it kept after what came later; the device says it again.
+            assert works.house.refusals(one.id).keys() <= {"replayed"}
     figure(f"{broker}: {len(made)} devices upgraded {took_s:.1f} s after the order; killed: {', '.join(killed)}")
 
 
