@@ -230,12 +230,10 @@ def know(said: Said, rows: Rows, random: bytes) -> Known:
     """Read what the store knows that this message touches."""
     device = rows.device(said.device_id)
     match said.body:
-        case Telemetry():
+        case Telemetry() | Status():
             return Known(device)
         case Result(commandId=command_id):
             return Known(device, command=rows.command(command_id))
-        case Status():
-            return Known(device)
         case Info():
             return Known(device, chains=rows.chains(said.device_id))
         case Progress(assignmentVersion=version, name=name):

@@ -5,12 +5,13 @@ Tokens lie all in one folder, since a process's PKCS#11 module knows one folder.
 
 import os
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from fleetward_broker.token_keys import make_token_key
-from fleetward_sandbox.mosip.serve import Served
+from fleetward_sandbox.mosip.serve import Served, open_sandbox
 from fleetward_sandbox.softhsm import CONFIGURATION, SoftToken, make_token
 from fleetward_schemas.jws import Alg
 from fleetward_server.mosip.settings import Profile
@@ -85,4 +86,12 @@ def crypto(tmp_path: Path, served: Served, clock: Clock) -> Iterator[Office]:
     """Give a provider since 1.2."""
     fresh(served.mosip, clock)
     with office(tmp_path, served, clock, Profile.CRYPTO_ONLY) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Serve one MOSIP for a file of tests, by the clock of the system."""
+    began = datetime.now(UTC) - timedelta(hours=1)
+    with Served(open_sandbox(tmp_path_factory.mktemp("mosip"), began, began)) as made:
         yield made

@@ -1,7 +1,6 @@
 """An FTM chip's certificate goes to its row at MOSIP, made if there is none; an administrator there approves it."""
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from fleetward_sandbox.mosip import chips
 from fleetward_sandbox.mosip.partners import Partners
 from fleetward_sandbox.mosip.pki import pem
 from fleetward_sandbox.mosip.quirks import Quirk
-from fleetward_sandbox.mosip.serve import Served, open_sandbox, settings
+from fleetward_sandbox.mosip.serve import Served, settings
 from fleetward_schemas.errors import Refused
 from fleetward_schemas.identity import Purpose
 from fleetward_server.cli.app import build as commands
@@ -27,13 +26,6 @@ from fleetward_server.store import AuditFilter
 from tests.chains import Recipe, chain
 
 pytestmark = pytest.mark.live
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    began = datetime.now(UTC) - timedelta(hours=1)
-    with Served(open_sandbox(tmp_path_factory.mktemp("mosip"), began, began)) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +17,7 @@ from fleetward_broker.signers import make_key
 from fleetward_sandbox.mosip.partners import Partners
 from fleetward_sandbox.mosip.pki import MosipPki, Wish, build, pem
 from fleetward_sandbox.mosip.quirks import Quirk
-from fleetward_sandbox.mosip.serve import Served, open_sandbox, settings
+from fleetward_sandbox.mosip.serve import Served, settings
 from fleetward_sandbox.mosip.words import Complaint
 from fleetward_schemas.jws import Alg, approved
 from fleetward_server.cli.app import build as commands
@@ -36,13 +35,6 @@ from tests.chains import NOW, Recipe, chain
 pytestmark = pytest.mark.live
 AUTHORITY = "/v1/partnermanager/partners/certificate/ca/upload"
 PARTNER = "/v1/partnermanager/partners/certificate/upload"
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    began = datetime.now(UTC) - timedelta(hours=1)
-    with Served(open_sandbox(tmp_path_factory.mktemp("mosip"), began, began)) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -41,8 +41,8 @@ def test_a_fleet_is_upgraded_once_whoever_is_killed_meanwhile(
         took_s = time.monotonic() - began
         for one in made:
             assert works.committed(one) == 1
-            # A broker that was killed may give what it kept after what came later; the device says it again.
-            assert works.house.refusals(one.id).keys() <= {"replayed"}
+            # Mosquitto, killed, may give what it kept after what came later; the device says that again.
+            assert works.house.refusals(one.id).keys() <= ({"replayed"} if broker == "mosquitto" else set())
     figure(f"{broker}: {len(made)} devices upgraded {took_s:.1f} s after the order; killed: {', '.join(killed)}")
 
 
