@@ -196,7 +196,7 @@ class AtomicJSONStorage(Storage):
         return backup
 
     def write(self, data: dict[str, dict[str, Any]]) -> None:
-        """Replace the content; the one before becomes the backup."""
+        """Replace the content; the one before becomes the backup. Who looks meanwhile finds the one or the other."""
         text = json.dumps(data, separators=(",", ":"), sort_keys=True)
         raw = json.dumps({"sha256": hashlib.sha256(text.encode()).hexdigest(), "data": text}).encode()
         temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
@@ -208,12 +208,21 @@ class AtomicJSONStorage(Storage):
                 os.fsync(file.fileno())
             if _read_whole(self._path) is not None:
                 # A damaged file must not become the next backup.
-                self._path.replace(self._backup)
+                self._name_backup()
             temporary.replace(self._path)
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
         sync_folder(self._path.parent)
+
+    def _name_backup(self) -> None:
+        """Give the present content the backup's name too: were it moved there, for a moment there would be no file."""
+        spare = self._path.with_name(f".{self._path.name}.{os.getpid()}.bak.tmp")
+        spare.unlink(missing_ok=True)
+        spare.hardlink_to(self._path)
+        spare.replace(self._backup)
+        # After a crash between here and the end of a write both names are one file's, and such a rename does nothing.
+        spare.unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Remove the leftovers of writes that a crash cut short; for the one agent that works on this state."""

@@ -128,6 +128,38 @@ def test_the_file_is_nobody_elses_and_readable_by_people(folder: Path) -> None:
     assert "telemetry_s" in json.loads((folder / FILE).read_bytes())["data"]
 
 
+WATCHED = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from fleetward_agent.state import FILE, StateFile
+folder = Path(sys.argv[1])
+sys.addaudithook(lambda event, _: event == "os.rename" and print((folder / FILE).exists()))
+state = StateFile(folder)
+kept = state.load()
+for code in "first", "second":
+    state.save(replace(kept, device_code=code))
+"""
+
+
+def test_whoever_looks_finds_a_state_at_every_moment_of_a_write(folder: Path) -> None:
+    told = subprocess.run([sys.executable, "-c", WATCHED, str(folder)], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["True"] * 4
+    (folder / FILE).write_bytes(b"torn")
+    assert StateFile(folder).load().device_code == "first"
+    assert sorted(one.name for one in folder.iterdir()) == [FILE, f"{FILE}.bak"]
+
+
+def test_a_write_goes_on_where_one_ended_between_its_backup_and_its_end(folder: Path) -> None:
+    (folder / f"{FILE}.bak").unlink()
+    (folder / f"{FILE}.bak").hardlink_to(folder / FILE)
+    state = StateFile(folder)
+    state.save(replace(state.load(), device_code="after"))
+    assert sorted(one.name for one in folder.iterdir()) == [FILE, f"{FILE}.bak"]
+    (folder / FILE).write_bytes(b"torn")
+    assert StateFile(folder).load().device_code == "newer"
+
+
 WRITER = """
 import sys
 from dataclasses import replace
