@@ -6,10 +6,12 @@ certificate of ``.next`` is what decides, and whoever starts anything finishes w
 """
 
 import fcntl
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import IO
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -32,6 +34,12 @@ LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 RENEW_BEFORE = timedelta(days=30)
 NEXT = ".next"
 LOCK = ".succession.lock"
+PATIENCE_S = 2.0
+LOOK_S = 0.02
+
+
+class Busy(OSError):  # noqa: N818 - says what is so
+    """Another process is changing the provider's keys."""
 
 
 def make_line(pki: Path, name: str, subject: Subject, service: Issuer, now: datetime, *, beside: str = "") -> None:
@@ -82,17 +90,37 @@ def _is_due(certificate: x509.Certificate, now: datetime) -> bool:
 
 
 def finish_lines(config: Config) -> None:
-    """Bring what a crash left to an end: a pair that was complete takes its place, half a pair is removed."""
-    with alone(config):
+    """Bring what a crash left to an end: a pair that was complete takes its place, half a pair is removed.
+
+    Whoever changes keys for longer than a line takes has done so as it began, and may be waiting for our broker.
+    """
+    with suppress(Busy), alone(config, PATIENCE_S):
         mend(config)
 
 
 @contextmanager
-def alone(config: Config) -> Iterator[None]:
-    """Have no other process change the provider's keys meanwhile; ends with the process, however it ends."""
+def alone(config: Config, patience_s: float | None = None) -> Iterator[None]:
+    """Have no other process change the provider's keys meanwhile; ends with the process, however it ends.
+
+    patience_s: how long another is waited for; without it until that one has ended. Raises: Busy: another one does.
+    """
     with (config.pki / LOCK).open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        if patience_s is None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        else:
+            _lock_within(file, patience_s, config.pki)
         yield
+
+
+def _lock_within(file: IO[str], patience_s: float, pki: Path) -> None:
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise Busy(f"{pki}: another process is changing keys") from None
+        time.sleep(LOOK_S)
 
 
 def mend(config: Config) -> None:

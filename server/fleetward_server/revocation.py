@@ -55,7 +55,9 @@ def reload_and_kick(config: Config, principals: Sequence[str]) -> bool:
             if "broker" in found:
                 RUNNERS[found["broker_kind"]].enforce(config, int(found["broker"]), principals)
                 return True
-        except (ProcessLookupError, NotTold):
+        except ProcessLookupError:
+            pass  # It ended, and what says so is not written yet.
+        except NotTold:
             if time.monotonic() > deadline:
                 raise
         if time.monotonic() > deadline:

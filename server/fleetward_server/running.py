@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -63,7 +63,8 @@ def reload_running(folder: Path) -> bool:
         return False
     if not before.get("hears"):
         raise Held(f"{folder}: what serves it takes up nothing new; end it and start it again")
-    os.kill(int(before["pid"]), signal.SIGHUP)
+    with suppress(ProcessLookupError):  # It ended as we looked, and the next look says so.
+        os.kill(int(before["pid"]), signal.SIGHUP)
     deadline = time.monotonic() + RELOAD_S
     while (found := running(folder)) is not None:
         if found.get("server", before.get("server")) != before.get("server") and (folder / READY).exists():
@@ -87,7 +88,8 @@ def down(folder: Path) -> int:
     pid = int(found["pid"])
     if not pid:
         raise Held(f"{folder}: it is only beginning to serve; try again")
-    os.kill(pid, signal.SIGTERM)
+    with suppress(ProcessLookupError):  # It ended as we looked.
+        os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + 2 * STOP_S
     while running(folder) is not None:
         if time.monotonic() > deadline:

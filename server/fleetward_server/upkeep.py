@@ -8,7 +8,7 @@ from fleetward_server.authority import FormerKeyAway
 from fleetward_server.changes import AddAudit
 from fleetward_server.config import Config
 from fleetward_server.generations import AuthorityProblem
-from fleetward_server.lines import alone, due_lines, finish_lines, renew_line
+from fleetward_server.lines import PATIENCE_S, alone, due_lines, finish_lines, renew_line
 from fleetward_server.revocation import publish
 from fleetward_server.state import AuditEntry
 from fleetward_server.store import StoreProblem, open_store
@@ -25,7 +25,7 @@ def renew_lines(config: Config, now: datetime) -> None:
     try:
         finish_lines(config)
         for name in due_lines(config, now):
-            with alone(config):
+            with alone(config, PATIENCE_S):
                 made = renew_line(config, name, now)
             log.info("certificate renewed", extra={"part": name, "until": made.not_valid_after_utc.isoformat()})
             with open_store(config.store_path, migrate=True) as store, store.unit() as unit:

@@ -97,7 +97,10 @@ class House:
         for process in (*self.agents, *([self.up] if self.up else [])):
             process.wait(30)
         self.store.close()
-        if kind is None:
+        if kind is not None:
+            # Of whatever failed, this is what is looked for first.
+            sys.stderr.write(f"{self.last_words()}\n")
+        else:
             texts = (path for name in TEXTS for path in self.home.rglob(name) if path.is_file())
             assert [mark for path in texts for mark in marks(path)] == []
 

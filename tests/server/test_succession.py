@@ -25,7 +25,7 @@ from fleetward_server.cli.app import run
 from fleetward_server.config import Config, load
 from fleetward_server.generations import AUTHORITIES, former, in_office, open_root, own_anchors, roots
 from fleetward_server.init import Wish, make_provider
-from fleetward_server.lines import finish_lines, make_line, subject_of_line
+from fleetward_server.lines import NEXT, Busy, alone, finish_lines, make_line, subject_of_line
 from fleetward_server.mosip.signing import open_seal
 from fleetward_server.operator import LocalOperator
 from fleetward_server.problem import Kind, OperatorProblem
@@ -410,6 +410,21 @@ def test_half_a_pair_of_a_line_is_removed_and_a_whole_one_takes_its_place(folder
     make_line(config.pki, "server", subject_of_line("server", "x", ""), service, NOW, beside=".next")
     finish_lines(config)
     assert read_line(sound(folder), "server")[0] != before
+
+
+def test_what_serves_does_not_wait_for_keys_that_another_holds(folder: Path) -> None:
+    config = load(folder)
+    make_line(
+        config.pki, "server", subject_of_line("server", "x", ""), in_office(config, "service-ca")[0], NOW, beside=NEXT
+    )
+    half = config.pki / f"server{NEXT}.pem"
+    with alone(config):
+        finish_lines(config)
+        with pytest.raises(Busy, match="another process"), alone(config, 0):
+            pass
+        assert half.exists()
+    finish_lines(config)
+    assert not half.exists()
 
 
 def test_a_line_without_a_service_ca_stays_as_it_is(folder: Path) -> None:
