@@ -21,11 +21,29 @@ OUR = ("fleetward_agent", "fleetward_server", "fleetward_broker", "fleetward_sch
 
 @dataclass
 class Points:
-    """Counts. kill: (number, "before" or "after"), None for a dry run. told: hears the label of the fatal point."""
+    """Counts. kill: (number, "before" or "after"), None for a dry run. told: hears the label of the fatal point.
+
+    apart: points after which something was said to the other end, or heard of it, before the next one came.
+    """
 
     kill: tuple[int, str] | None = None
     told: Callable[[str], None] = lambda _: None
     labels: list[str] = field(default_factory=list)
+    apart: set[int] = field(default_factory=set)
+
+    def said(self) -> None:
+        """Tell what comes from the point before: the other end knows more by now."""
+        self.apart.add(len(self.labels) - 1)
+
+    @property
+    def moments(self) -> list[tuple[int, str, str]]:
+        """Every moment to die at: number, when, label.
+
+        Before each point; and after it, where the next point's ``before`` would be another moment for the other end.
+        """
+        numbered = list(enumerate(self.labels))
+        before = [(number, "before", label) for number, label in numbered]
+        return before + [(number, "after", label) for number, label in numbered if number in self.apart]
 
     def at(self, kind: str, call: Callable[[], T]) -> T:
         """Count one point around ``call``."""

@@ -24,6 +24,7 @@ from tests.kills.sides import SERVER_LINE, Side
 from tests.world_line import FakeClock, FakeLink
 
 LIVE = {CertificateState.ISSUED, CertificateState.CURRENT}
+Moment = tuple[int, str, str]
 BODIES = {"agent": sides.agent, "server": sides.server}
 
 
@@ -51,7 +52,7 @@ class Scene:
     stage: Stage | None = None
     kept: Kept = field(default_factory=Kept)
     fatal: str | None = None
-    labels: dict[str, list[str]] = field(default_factory=dict)
+    moments: dict[str, list[Moment]] = field(default_factory=dict)
     on_death: Callable[["Scene"], None] = lambda _: None
 
     def __post_init__(self) -> None:
@@ -115,10 +116,10 @@ class Scene:
             self._died("agent")
             return None
 
-    def _polled(self, timeout_s: float, told: tuple[Stage, Kept, int] | None, labels: list[str]) -> float:
+    def _polled(self, timeout_s: float, told: tuple[Stage, Kept, int] | None, moments: list[Moment]) -> float:
         if told is not None:
             self.stage, self.kept, _ = told
-        self.labels["agent"] = labels
+        self.moments["agent"] = moments
         return timeout_s
 
     def _answer_poll(self, waits_s: float) -> None:
@@ -162,7 +163,7 @@ class Scene:
             case "failed":
                 raise AssertionError(f"{self.kill}: the server failed: {rest[0]}")
             case "done":
-                kicked, self.labels["server"] = rest
+                kicked, self.moments["server"] = rest
                 if self.device_id in kicked:
                     self.link.refuse = Loss.TLS_REFUSED
                     self.link.cut()

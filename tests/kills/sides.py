@@ -83,6 +83,10 @@ class PipeLink:
         self.tell: Callable[[], Any] = lambda: None
 
     def _ask(self, *words: Any) -> Any:
+        self._points.said()
+        return self._exchange(*words)
+
+    def _exchange(self, *words: Any) -> Any:
         self._pipe.send(words)
         return self._pipe.recv()
 
@@ -91,11 +95,11 @@ class PipeLink:
         return LineId(self._ask("open", replace(made, context=None)))  # type: ignore[arg-type]
 
     def poll(self, timeout_s: float, most: int = 1000) -> list[Event]:
-        self.boot_us, events = self._ask("poll", min(timeout_s, TURN_S), self.tell(), list(self._points.labels))
+        self.boot_us, events = self._ask("poll", min(timeout_s, TURN_S), self.tell(), self._points.moments)
         return list(events)
 
     def publish(self, line: LineId, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> Token | None:
-        return self._points.at("publish", lambda: self._ask("publish", line, topic, payload))  # type: ignore[no-any-return]
+        return self._points.at("publish", lambda: self._exchange("publish", line, topic, payload))  # type: ignore[no-any-return]
 
     def ack(self, arrived: Arrived) -> None:
         self._ask("ack", arrived)
@@ -155,8 +159,10 @@ def server(pipe: Connection, points: Points, home: Path) -> None:
     worker = Worker(store, link, Authority(config), policy, own_anchors(config), now)  # type: ignore[arg-type]
     while True:
         arrived, now, monotonic = pipe.recv()
+        points.said()
         if arrived:
             out = worker.batch(arrived, now, monotonic)
+            points.said()
             pipe.send(("committed",))
             worker.send(out, SERVER_LINE, now)
         worker.send(worker.chores(now), SERVER_LINE, now)
@@ -164,4 +170,5 @@ def server(pipe: Connection, points: Points, home: Path) -> None:
         if cuts:
             enforce(config, store, cuts, now)
             store.forget_cuts(cuts)
-        pipe.send(("done", [cut.device_id for cut in cuts if cut.kick], list(points.labels)))
+        points.said()
+        pipe.send(("done", [cut.device_id for cut in cuts if cut.kick], points.moments))
