@@ -4,15 +4,19 @@ import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from fleetward_server.compliance_report import commit_of
 
 MOSIP_VECTORS = Path(__file__).parents[2] / "shared" / "mosip-vectors"
 """Certificates and messages that MOSIP's projects published, beside the checkout where somebody put them."""
 NEEDS_VECTORS = frozenset({"test_mosip_certs.py", "test_mosip_local.py", "test_mosip_vectors.py"})
+# Reading an RSA key, with the proof that it is one, takes some 40 ms, and the same few are read thousands of times.
+serialization.load_pem_private_key = cache(serialization.load_pem_private_key)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -7,7 +7,6 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -17,7 +16,6 @@ from fleetward_agent.assembly import assemble
 from fleetward_agent.config import from_folder
 from fleetward_agent.device import Device
 from fleetward_agent.run import Host, World
-from fleetward_broker import signers
 from fleetward_broker.line import Arrived, Dial, DialMaker, Event, LineId, Token
 from fleetward_schemas.jws import Alg
 from fleetward_server.authority import Authority
@@ -35,8 +33,6 @@ FORK = multiprocessing.get_context("fork")
 SERVER_LINE = LineId(1)
 TURN_S = 20.0
 Body = Callable[[Connection, Points, Path], None]
-# Reading an RSA key takes a tenth of a second, and here the same few are read a thousand times.
-signers.serialization.load_pem_private_key = cache(signers.serialization.load_pem_private_key)  # type: ignore[attr-defined]
 
 
 @dataclass

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,15 +21,17 @@ from fleetward_sandbox.provision import Made, Order, provision
 from fleetward_schemas.identity import Certification
 from fleetward_schemas.topics import DeviceId
 from fleetward_server.compliance_scan import marks
-from fleetward_server.init import Wish, make_provider
+from fleetward_server.config import FILE
+from fleetward_server.init import Wish
 from fleetward_server.operator import LocalOperator
 from fleetward_server.running import RUN
 from fleetward_server.state import Device, Report
 from fleetward_server.store import ReportFilter, Store, open_store
+from tests.ready import ready_provider
 
 BROKERS = ("embedded", pytest.param("mosquitto", marks=pytest.mark.part))
 WAIT_S = 60.0
-LOOK_S = 0.05
+LOOK_S = 0.1
 TEXTS = ("*.log", "state.json*", "health.json", "mosip*.json")
 
 
@@ -78,12 +79,14 @@ class House:
         self.folder = folder / "provider"
         self.devices = folder / "devices"
         wish = Wish("Live Devices Ltd", "live", port=0, policy=policy, telemetry_s=telemetry_s, hsm=hsm)
-        path = make_provider(self.folder, wish, datetime.now(UTC))
+        path = ready_provider(self.folder, wish)
         path.write_text(path.read_text().replace("# connects_per_s = 1000", f"connects_per_s = {connects_per_s}"))
         self.up: subprocess.Popen[bytes] | None = None
         self.agents: list[subprocess.Popen[bytes]] = []
         self.store: Store = open_store(self.folder / "server.db")
         self.made = 0
+        self._operator: LocalOperator | None = None
+        self._known: tuple[Path, int] | None = None
         if serve:
             self.serve()
 
@@ -138,8 +141,12 @@ class House:
 
     @property
     def operator(self) -> LocalOperator:
-        """Somebody who may act."""
-        return LocalOperator(self.folder, "test")
+        """Somebody who may act, and knows the configuration as it is now."""
+        path = self.folder / FILE
+        now = (path, path.stat().st_mtime_ns)
+        if self._operator is None or self._known != now:
+            self._operator, self._known = LocalOperator(self.folder, "test"), now
+        return self._operator
 
     def provision(self, count: int, level: Certification | None = Certification.L1, **order: Any) -> list[Made]:
         """Make devices as the factory does."""

@@ -23,6 +23,8 @@ import fleetward_agent
 import fleetward_broker
 import fleetward_schemas
 from fleetward_agent import launch
+from fleetward_schemas.topics import DeviceId
+from fleetward_server.upgrading import UpgradeOperator
 from tests.live.house import House
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
@@ -53,6 +55,7 @@ class Site:
         (folder / "secret").chmod(0o600)
         self.secret = ("--passphrase-file", str(folder / "secret"))
         self.tell("release", "init", "--keys", str(folder / "keys"), *self.secret)
+        self.operator = UpgradeOperator(house.folder, "test")
         house.serve()
         (self.made,) = house.provision(1)
         (self.made.folder / "software.toml").write_text(SOFTWARE)
@@ -90,8 +93,7 @@ class Site:
 
     def words(self) -> list[tuple[str, str | None]]:
         """Return what the device said of its upgrades, in order."""
-        found = self.tell("upgrade", "show", self.made.id)
-        return [(step["state"], step["reason"]) for step in found["history"]]
+        return [(step.state, step.reason) for step in self.operator.upgrade_history(DeviceId(self.made.id))]
 
     def wait_word(self, state: str) -> None:
         self.house.wait(lambda: state in [one for one, _ in self.words()], state, 240)

@@ -7,30 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from fleetward_sandbox.provision import Order, provision
-from fleetward_schemas.identity import Certification
 from fleetward_server.authority import Authority
 from fleetward_server.clock import sureness
 from fleetward_server.config import load
 from fleetward_server.generations import own_anchors
-from fleetward_server.init import Wish, make_provider
 from fleetward_server.policy import policy_of
 from fleetward_server.releases.init import Wish as RepositoryWish
 from fleetward_server.releases.operating import Releaser
 from fleetward_server.store import open_store
 from fleetward_server.worker import Worker
 from tests.device import TestDevice
+from tests.ready import ready_devices
 from tests.server.releaser import SECRET, Maker
 from tests.server.test_worker import Bench, FakeLink
 
 
 @pytest.fixture(scope="module")
 def provider(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("provider") / "p"
-    make_provider(folder, Wish(port=0), datetime.now(UTC))
-    for level in Certification:
-        provision(folder, Order(1, folder / "devices" / level, level, first=1 if level is Certification.L1 else 2))
-    return folder
+    return ready_devices(tmp_path_factory.mktemp("provider") / "p")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The brokers that ``up`` can run: what is missing is named, what is written is private, what is exported is whole."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,9 @@ from fleetward_server.brokers import NotInstalled, program, views, write_mosquit
 from fleetward_server.cli.app import run
 from fleetward_server.cli.telling import translated
 from fleetward_server.config import load
-from fleetward_server.init import Wish, make_provider
+from fleetward_server.init import Wish
 from fleetward_server.problem import Kind, OperatorProblem
+from tests.ready import ready_provider
 
 FILES = Files(*map(Path, ("/b.pem", "/b.key.pem", "/root.pem", "/crl.pem", "/here", "/x.so")))
 
@@ -19,7 +19,7 @@ FILES = Files(*map(Path, ("/b.pem", "/b.key.pem", "/root.pem", "/crl.pem", "/her
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("provider")
-    make_provider(made, Wish(), datetime.now(UTC))
+    ready_provider(made, Wish())
     return made
 
 

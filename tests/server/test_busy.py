@@ -15,13 +15,14 @@ from fleetward_server.authority import Authority, OwnSeal
 from fleetward_server.clock import sureness
 from fleetward_server.config import load
 from fleetward_server.generations import own_anchors
-from fleetward_server.init import Wish, make_provider
+from fleetward_server.init import Wish
 from fleetward_server.policy import policy_of
 from fleetward_server.state import Certificate
 from fleetward_server.store import open_store
 from fleetward_server.turn import IssuePair
 from fleetward_server.worker import Worker
 from tests.device import TestDevice
+from tests.ready import ready_provider
 from tests.server.test_worker import Bench, FakeLink
 
 
@@ -59,7 +60,7 @@ class Scene:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("busy") / "p"
-    make_provider(made, Wish(port=0), datetime.now(UTC))
+    ready_provider(made, Wish(port=0))
     return made
 
 

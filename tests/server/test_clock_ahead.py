@@ -9,11 +9,12 @@ import pytest
 from fleetward_broker.tls import read_crls
 from fleetward_server.authority import ALL_REVOKED, Authority
 from fleetward_server.config import Config, load
-from fleetward_server.init import Wish, make_provider
+from fleetward_server.init import Wish
 from fleetward_server.lines import alone, due_lines, renew_line
 from fleetward_server.standing import LINES
 from fleetward_server.supervise import STEP_US, Up
 from fleetward_server.upkeep import publish_lists
+from tests.ready import ready_provider
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 AHEAD = NOW + timedelta(days=400)
@@ -21,7 +22,7 @@ AHEAD = NOW + timedelta(days=400)
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    make_provider(tmp_path, Wish(port=0), NOW)
+    ready_provider(tmp_path, Wish(port=0), NOW)
     return load(tmp_path)
 
 

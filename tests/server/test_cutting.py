@@ -9,8 +9,9 @@ import pytest
 from fleetward_server.changes import Cut
 from fleetward_server.config import load
 from fleetward_server.cutting import AGAIN, Cutter
-from fleetward_server.init import Wish, make_provider
+from fleetward_server.init import Wish
 from fleetward_server.store import Store, open_store
+from tests.ready import ready_provider
 from tests.server.register import FIRST, device, kept
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -19,7 +20,7 @@ SECOND = timedelta(seconds=1)
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    make_provider(tmp_path, Wish(), NOW)
+    ready_provider(tmp_path, Wish(), NOW)
     with open_store(tmp_path / "server.db") as opened:
         yield kept(opened, device(1), device(2))
 

@@ -17,10 +17,11 @@ from fleetward_server.config import load
 from fleetward_server.doctor import Finding, Health, examine
 from fleetward_server.ending import EndWatch, level, standing_warnings, told, warnings
 from fleetward_server.generations import open_issuer
-from fleetward_server.init import Wish, make_provider
+from fleetward_server.init import Wish
 from fleetward_server.standing import Role, Standing
 from fleetward_server.state import CertificateState, Use
 from fleetward_server.store import DeviceEndings, Store, open_store
+from tests.ready import ready_provider
 from tests.server.register import NOW, certificate, device, kept, made
 from tests.server.test_standing import NOW as TODAY
 
@@ -128,7 +129,7 @@ def test_an_empty_register_is_counted_too(store: Store) -> None:
 
 @pytest.fixture
 def provider(tmp_path: Path) -> Iterator[Store]:
-    make_provider(tmp_path, Wish(), TODAY)
+    ready_provider(tmp_path, Wish(), TODAY)
     with open_store(tmp_path / "server.db") as opened:
         yield opened
 

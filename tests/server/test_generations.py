@@ -34,11 +34,12 @@ from fleetward_server.generations import (
     own_anchors,
     stem_of,
 )
-from fleetward_server.init import Wish, make_provider
+from fleetward_server.init import Wish
 from fleetward_server.operator import LocalOperator
 from fleetward_server.state import Use
 from fleetward_server.store import Store, open_store
 from fleetward_server.upkeep import publish_lists
+from tests.ready import ready_provider
 from tests.server.register import FIRST, certificate, device, kept
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -47,7 +48,7 @@ LATER = NOW + timedelta(days=1)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    make_provider(tmp_path, Wish(), NOW)
+    ready_provider(tmp_path, Wish(), NOW)
     return tmp_path
 
 

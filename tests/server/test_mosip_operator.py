@@ -1,7 +1,6 @@
 """What an operator does about MOSIP: the table in ``fleetward.toml``, what lies aside, what ``doctor`` says."""
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,13 @@ from fleetward_server import doctor
 from fleetward_server.changes import PutDevice
 from fleetward_server.cli.app import build
 from fleetward_server.config import ConfigProblem, load
-from fleetward_server.init import Wish, make_provider
+from fleetward_server.init import Wish
 from fleetward_server.mosip.encryption import EncryptionCertificate
 from fleetward_server.mosip.queue import TaskState
 from fleetward_server.mosip.settings import Profile
 from fleetward_server.store import open_store
 from tests.mosip import NOW, Scanner, task
+from tests.ready import ready_provider
 
 GOOD = '[provider]\nname = "Acme"\nid = "acme"\nenvironment = "Developer"\n'
 MOSIP = '[mosip]\nurl = "https://mosip.example"\nclient_id = "us"\nanchors = "a.pem"\n'
@@ -121,7 +121,7 @@ def found(folder: Path) -> dict[str, tuple[str, str]]:
 
 
 def test_doctor_looks_at_all_that_mosip_needs(tmp_path):
-    make_provider(tmp_path, Wish(port=0), datetime.now(UTC))
+    ready_provider(tmp_path, Wish(port=0))
     assert found(tmp_path) == {}
     with (tmp_path / "fleetward.toml").open("a") as file:
         file.write(MOSIP + 'profile = "pms-1.1"\ndomain_uris = ["https://id.example.org"]\n')
@@ -143,7 +143,7 @@ def test_doctor_looks_at_all_that_mosip_needs(tmp_path):
 
 
 def test_doctor_tells_what_lies_aside_and_whose_certificate_is_missing(tmp_path):
-    make_provider(tmp_path, Wish(port=0), datetime.now(UTC))
+    ready_provider(tmp_path, Wish(port=0))
     with (tmp_path / "fleetward.toml").open("a") as file:
         file.write(MOSIP + 'certificate = "pki/service-ca.pem"\n')
     row = Scanner(1).row()

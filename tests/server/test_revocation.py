@@ -12,12 +12,13 @@ from fleetward_server import revocation
 from fleetward_server.changes import AddCertificates, TakeCertificates
 from fleetward_server.cli.app import run
 from fleetward_server.config import load
-from fleetward_server.init import Wish, make_provider
+from fleetward_server.init import Wish
 from fleetward_server.operator import LocalOperator
 from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.state import Certificate, CertificateState, Presence, Use
 from fleetward_server.store import Store, open_store
 from fleetward_server.supervise import Up
+from tests.ready import ready_provider
 from tests.server.register import FIRST, certificate, device, kept
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -27,7 +28,7 @@ MANY = [state for state in State if not may_advance(state, Event.REVOKE) and sta
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    make_provider(tmp_path, Wish(), NOW)
+    ready_provider(tmp_path, Wish(), NOW)
     with open_store(tmp_path / "server.db") as opened:
         yield opened
 

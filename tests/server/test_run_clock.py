@@ -9,10 +9,11 @@ import pytest
 
 from fleetward_server.changes import AddReport
 from fleetward_server.config import load
-from fleetward_server.init import Wish, make_provider
+from fleetward_server.init import Wish
 from fleetward_server.retention import REPORTS
 from fleetward_server.run import Server
 from fleetward_server.store import ReportFilter, Store, open_store
+from tests.ready import ready_provider
 from tests.server.register import FIRST, device, kept, report
 
 LONG_AGO = datetime.now(UTC) - timedelta(days=1000)
@@ -21,7 +22,7 @@ A_ROUND = len(REPORTS) + 4
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    make_provider(tmp_path, Wish(port=0), datetime.now(UTC))
+    ready_provider(tmp_path, Wish(port=0))
     with kept(open_store(tmp_path / "server.db"), device()) as store:
         with store.unit() as unit:
             unit.apply([AddReport(report(1, received_at=LONG_AGO))])

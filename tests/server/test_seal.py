@@ -22,10 +22,11 @@ from fleetward_server.authority import RENEW_BEFORE, Authority
 from fleetward_server.clock import sureness
 from fleetward_server.config import load
 from fleetward_server.generations import own_anchors
-from fleetward_server.init import Wish, make_provider
+from fleetward_server.init import Wish
 from fleetward_server.policy import policy_of
 from fleetward_server.store import open_store
 from fleetward_server.worker import RENEW_AGAIN, Worker
+from tests.ready import ready_provider
 from tests.server.test_busy import Fickle
 from tests.server.test_worker import LINE, FakeLink
 
@@ -65,7 +66,7 @@ def chain_of(header_segment: bytes) -> tuple[bytes, ...]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("seal") / "p"
-    make_provider(made, Wish(port=0), datetime.now(UTC))
+    ready_provider(made, Wish(port=0))
     return made
 
 

@@ -29,6 +29,7 @@ from fleetward_server.standing import LINES, ChainTold, Role
 from fleetward_server.state import Certificate, Use
 from fleetward_server.store import Store, open_store
 from fleetward_server.turn import IssuePair
+from tests.ready import ready_provider
 from tests.server.register import FIRST, device, kept
 from tests.server.register import NOW as CHIPS_NOW
 from tests.server.test_cli import Fleetward, _own_logging, fleetward  # noqa: F401 - fixtures
@@ -42,7 +43,7 @@ OWN += [("line", "broker"), ("line", "server")]
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    make_provider(tmp_path, Wish(), NOW - 60 * DAY)
+    ready_provider(tmp_path, Wish(), NOW - 60 * DAY)
     with open_store(tmp_path / "server.db") as opened:
         yield kept(opened, device())
 
