@@ -4,10 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 DEVICES ?= 25
-# Files of tests side by side, one more than there are processors, since those of live parts mostly wait; four at most.
+# Files of tests side by side, two more than there are processors, since those of live parts mostly wait; four at most.
 # In the order they are found in, so that no long file is left for the end.
 PROCESSORS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
-SIDE_BY_SIDE ?= -n $(shell expr $(PROCESSORS) + 1) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+SIDE_BY_SIDE ?= -n $(shell expr $(PROCESSORS) + 2) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: help demo test test-core check bench package parts docs clean

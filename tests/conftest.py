@@ -9,12 +9,17 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from hypothesis import settings
 
 from fleetward_server.compliance_report import commit_of
 
 MOSIP_VECTORS = Path(__file__).parents[2] / "shared" / "mosip-vectors"
 """Certificates and messages that MOSIP's projects published, beside the checkout where somebody put them."""
 NEEDS_VECTORS = frozenset({"test_mosip_certs.py", "test_mosip_local.py", "test_mosip_vectors.py"})
+# What a run draws it draws in every run; ``HYPOTHESIS_PROFILE=explore`` draws anew. No case has to be quick.
+settings.register_profile("explore", deadline=None)
+settings.register_profile("repeatable", settings.get_profile("explore"), derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 # Reading an RSA key, with the proof that it is one, takes some 40 ms, and the same few are read thousands of times.
 serialization.load_pem_private_key = cache(serialization.load_pem_private_key)
 

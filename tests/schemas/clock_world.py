@@ -47,7 +47,8 @@ class World:
     """True time, one device, one server, and the wires between. elapsed: true microseconds since the start.
 
     wires: (arrival, word) pairs; heard: words an eavesdropper kept. told: earliest as last shown, per boot.
-    bound: (width right after an answer, boot_us of its question), None while nothing is promised.
+    bound: (width right after an answer, boot_us of its question, what the oscillator was then taken for in ppm), None
+    while nothing is promised.
     jump_us, slept_us: what the hardware clock said wrongly of all suspends of this boot, and what it said of them.
     thief: has stolen the online key of the start and lies as it likes; lied: one of its words counted.
     """
@@ -131,7 +132,7 @@ class World:
         self.suspends += 1
         self.clock = self.functions.wake(self.clock, self.boot_us(), self.slept_us)
         if self.bound is not None:
-            self.bound = (self.bound[0] + 2 * clock.SLEEP_ERROR_US, self.bound[1])
+            self.bound = (self.bound[0] + 2 * clock.SLEEP_ERROR_US, *self.bound[1:])
         self.check()
         self.live(0)
 
@@ -183,7 +184,7 @@ class World:
 
     def hear_answer(self, answer, signer):
         self.heard.append(("answer", answer, signer))
-        asked, now = self.clock.question, self.boot_us()
+        asked, now, ppm = self.clock.question, self.boot_us(), self.clock.bound_ppm
         mine = asked is not None and asked.nonce == answer.nonce
         passed = now - asked.boot_us if mine else 0
         delay = passed - (moment.to_ms(moment.parse(answer.sent)) - moment.to_ms(moment.parse(answer.received))) * MS
@@ -194,7 +195,7 @@ class World:
             self.dispute(refusal)
             return
         self.accepted, self.disputes = self.accepted + 1, 0
-        self.bound = (delay + 2 * answer.radiusMs * MS, now - passed)
+        self.bound = (delay + 2 * answer.radiusMs * MS, now - passed, ppm)
 
     def hear_beacon(self, timestamp, signer):
         self.heard.append(("beacon", timestamp, signer))
@@ -279,10 +280,12 @@ class World:
         self.expect(earliest >= self.told, "earliest ran backwards")
         self.told = earliest
         if self.bound is not None:
-            width, asked_us = self.bound
-            # A thief may have the oscillator taken for a worse one.
-            ppm = self.clock.bound_ppm if self.lied else clock.DRIFT_PPM
-            drift = Fraction(2 * ppm, SECOND) * (now - asked_us)
+            width, asked_us, ppm = self.bound
+            drift = Fraction(2 * clock.DRIFT_PPM, SECOND) * (now - asked_us)
+            if self.lied:
+                # A thief may have the oscillator taken for a much worse one, and an honest answer be measured by it.
+                ppm = max(ppm, self.clock.bound_ppm)
+                drift = (Fraction(ppm, SECOND - ppm) + Fraction(ppm, SECOND + ppm)) * (now - asked_us)
             self.expect(latest - earliest <= width + drift + MS, "wider than promised")
 
     def expect(self, held, promise):
