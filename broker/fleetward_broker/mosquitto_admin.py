@@ -116,6 +116,8 @@ class _UnixClient(Client):
         """Name it through its open folder: a socket's name has at most 107 bytes, a folder's may have more."""
         descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
         made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # One that hangs takes no more, once so many wait.
+        made.settimeout(ANSWER_S)
         try:
             made.connect(f"/proc/self/fd/{descriptor}/{SOCKET}")
         except OSError:

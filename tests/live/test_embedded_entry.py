@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from fleetward_broker import profiles
+from fleetward_broker.signers import key_pem, make_key
 from fleetward_schemas.certificates import Unit
+from fleetward_schemas.jws import Alg
 from tests.live.brokerhouse import SUFFIX, Pki, down, fresh_id, is_turned_away, up
 from tests.live.rawmqtt import DISCONNECT, WillOf
 
@@ -94,6 +96,21 @@ def test_files_that_cannot_be_read_again_change_nothing(broker):
     crl.write_bytes(whole)
     broker.enter(broker.device())
     assert "reload failed" in broker.log
+
+
+def test_who_is_revoked_is_out_while_a_certificate_waits_for_its_key(broker):
+    good, bad = broker.device(), broker.device()
+    key = broker.pki.folder / "broker.key.pem"
+    whole = key.read_bytes()
+    with broker.enter(good) as stays, broker.enter(bad) as goes:
+        key.write_bytes(key_pem(make_key(Alg.RS256)))
+        broker.revoke(bad)
+        assert goes.is_closed()
+        assert stays.is_quiet()
+    assert is_turned_away(broker, bad.context, bad.name)
+    assert not is_turned_away(broker, good.context, good.name)
+    key.write_bytes(whole)
+    broker.reload()
 
 
 @pytest.mark.parametrize(

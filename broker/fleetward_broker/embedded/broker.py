@@ -90,14 +90,19 @@ class FleetBroker(Broker):
     def reload(self) -> None:
         """Read certificate, key and CRLs again; a live connection whose certificate is now revoked ends.
 
-        Files that cannot be used leave everything as it is, and say so.
+        Files that cannot be used leave what they are for as it is, and say so. Who is revoked is out even where a new
+        certificate is there and its key is not: the two are put in place one after the other.
         """
         try:
-            self._doors.context, self._revoked = _credentials(self._settings)
+            self._revoked = read_revocations(self._settings.tls.crls)
+            self._cut_revoked()
+            self._doors.context, _ = _credentials(self._settings)
         except CredentialsUnusable as problem:
             log.error("reload failed", extra={"detail": str(problem)})  # noqa: TRY400 - the message says it all
             return
         log.info("reloaded", extra={"revoked": len(self._revoked.serials)})
+
+    def _cut_revoked(self) -> None:
         for connection in list(self._connections):
             if connection.caller.serial in self._revoked.serials:
                 connection.cut("revoked")
