@@ -22,6 +22,8 @@ from fleetward_broker.signers import file_of
 from fleetward_server import archive, client_id
 from fleetward_server.archive import ArchiveDamaged, Member, Opened, member_of
 from fleetward_server.config import FILE, Config
+from fleetward_server.lines import alone, mend
+from fleetward_server.locks import CHANGE_S
 from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.releases.online import still
 from fleetward_server.releases.places import kept
@@ -108,6 +110,14 @@ def _own_files(config: Config) -> Iterator[Path]:
 def _members(config: Config, work: Path, secret: bytes | None, left_out: set[str]) -> Iterator[Member]:
     copy_database(config.store_path, work / DATABASE)
     yield member_of(work / DATABASE, DATABASE, "database")
+    # A key and its certificate are two files, and what is in office stands in a third: read between two of them they
+    # would not fit, where nothing is left to mend them by.
+    with alone(config, CHANGE_S):
+        mend(config)
+        yield from _files(config, work, secret, left_out)
+
+
+def _files(config: Config, work: Path, secret: bytes | None, left_out: set[str]) -> Iterator[Member]:
     for name, what in ((FILE, "configuration"), (client_id.FILE, "client-id")):
         if (config.folder / name).exists():
             yield _put(work, name, what, (config.folder / name).read_bytes())

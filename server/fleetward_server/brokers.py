@@ -10,7 +10,6 @@ import shutil
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,6 @@ from fleetward_server.parts import Part, StartFailed
 
 FOLDER = "broker"
 START_S = 15.0
-LOOK_S = 0.02
 ALSO = "/usr/sbin:/usr/local/sbin"
 PLUGIN = "mosquitto_dynamic_security.so"
 LIBRARIES = ("/usr/lib/*/", "/usr/lib/", "/usr/local/lib/")
@@ -83,7 +81,8 @@ def _start_mosquitto(config: Config, port: int, spawn: Spawn) -> int:
     path = write_mosquitto(folder, listen, files, views(config), user=self_if_root())
     (folder / mosquitto.SOCKET).unlink(missing_ok=True)
     part = spawn([command, "-c", str(path)], folder)
-    _await_socket(part, folder / mosquitto.SOCKET, f"{listen.host}:{listen.port}")
+    # Its listeners open in the order of its configuration, so that the last one says that all are there.
+    part.await_((folder / mosquitto.SOCKET).is_socket, START_S, f" on {listen.host}:{listen.port}")
     return listen.port
 
 
@@ -176,12 +175,3 @@ def _free_port(host: str) -> int:
             return int(free.getsockname()[1])
     except OSError as error:
         raise StartFailed(f"broker: [broker] bind = {host!r}: {error.strerror}") from None
-
-
-def _await_socket(part: Part, path: Path, where: str) -> None:
-    """Its listeners open in the order of its configuration, so that the last one says that all are there."""
-    deadline = time.monotonic() + START_S
-    while not path.is_socket():
-        if not part.alive or time.monotonic() > deadline:
-            raise StartFailed(f"{part.name} on {where}: {part.last_words}")
-        time.sleep(LOOK_S)

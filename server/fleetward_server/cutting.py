@@ -5,7 +5,8 @@ Source: protocol section 5 "Retirement", section 2 (CRL honoured); revocation.py
 """
 
 import logging
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 
@@ -34,6 +35,7 @@ class Cutter:
         self._running: tuple[tuple[Cut, ...], Future[None]] | None = None
         self._failed: tuple[Cut, ...] = ()
         self._again_at: datetime | None = None
+        self._closed = threading.Event()
 
     def look(self, now: datetime) -> None:
         """Forget what was told, and begin to tell what waits.
@@ -52,7 +54,7 @@ class Cutter:
         at = self._again_at
         waits = cuts == self._failed and at is not None and at - AGAIN_FORMER <= now < at
         if cuts and not waits:
-            self._running = cuts, self._pool.submit(enforce, self._config, self._store, cuts, now)
+            self._running = cuts, self._pool.submit(enforce, self._config, self._store, cuts, now, self._closed.is_set)
 
     def _finish(self, cuts: tuple[Cut, ...], told: "Future[None]", now: datetime) -> None:
         try:
@@ -67,11 +69,14 @@ class Cutter:
         log.info("the broker knows", extra={"devices": len(cuts), "kicked": sum(one.kick for one in cuts)})
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Begin nothing more, and wait for no broker: what is to be told stands in the store."""
+        self._closed.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def enforce(config: Config, store: Store, cuts: Sequence[Cut], now: datetime) -> None:
+def enforce(
+    config: Config, store: Store, cuts: Sequence[Cut], now: datetime, given_up: Callable[[], bool] = lambda: False
+) -> None:
     """Write the lists anew, have the broker read them, and end the connections that are to end.
 
     Raises:
@@ -81,4 +86,4 @@ def enforce(config: Config, store: Store, cuts: Sequence[Cut], now: datetime) ->
         revocation.publish(config, store, now)
     finally:
         # A list that could not be written is no reason to leave a live connection, or the other lists unread.
-        revocation.reload_and_kick(config, [one.device_id for one in cuts if one.kick])
+        revocation.reload_and_kick(config, [one.device_id for one in cuts if one.kick], given_up)

@@ -5,13 +5,10 @@ files, so a new pair is written beside the old one under ``.next`` and then move
 certificate of ``.next`` is what decides, and whoever starts anything finishes what a crash left. Source: protocol 1.
 """
 
-import fcntl
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import IO
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -22,8 +19,9 @@ from fleetward_broker.profiles import Issuer, Profile, Subject
 from fleetward_broker.signers import key_pem, make_key
 from fleetward_schemas.jws import Alg
 from fleetward_server.authority import BACKDATE
-from fleetward_server.config import Config
+from fleetward_server.config import FILE, Config, load
 from fleetward_server.generations import open_issuer
+from fleetward_server.locks import CHANGE_S, SERVING_S, Busy, held
 from fleetward_server.standing import LINES, read_line
 
 _MADE: dict[str, tuple[Profile, Alg]] = {
@@ -34,12 +32,6 @@ LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 RENEW_BEFORE = timedelta(days=30)
 NEXT = ".next"
 LOCK = ".succession.lock"
-PATIENCE_S = 2.0
-LOOK_S = 0.02
-
-
-class Busy(OSError):  # noqa: N818 - says what is so
-    """Another process is changing the provider's keys."""
 
 
 def make_line(pki: Path, name: str, subject: Subject, service: Issuer, now: datetime, *, beside: str = "") -> None:
@@ -94,33 +86,33 @@ def finish_lines(config: Config) -> None:
 
     Whoever changes keys for longer than a line takes has done so as it began, and may be waiting for our broker.
     """
-    with suppress(Busy), alone(config, PATIENCE_S):
+    with suppress(Busy), alone(config):
         mend(config)
 
 
 @contextmanager
-def alone(config: Config, patience_s: float | None = None) -> Iterator[None]:
-    """Have no other process change the provider's keys meanwhile; ends with the process, however it ends.
+def alone(config: Config, within_s: float = SERVING_S) -> Iterator[None]:
+    """Have no other process change the provider's keys, or its configuration, meanwhile.
 
-    patience_s: how long another is waited for; without it until that one has ended. Raises: Busy: another one does.
+    Raises: Busy: another one does, for longer than ``within_s``.
     """
-    with (config.pki / LOCK).open("a") as file:
-        if patience_s is None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        else:
-            _lock_within(file, patience_s, config.pki)
+    with held(config.pki / LOCK, within_s, "is changing keys"):
         yield
 
 
-def _lock_within(file: IO[str], patience_s: float, pki: Path) -> None:
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise Busy(f"{pki}: another process is changing keys") from None
-        time.sleep(LOOK_S)
+@contextmanager
+def changing(config: Config) -> Iterator[None]:
+    """Change keys or the configuration as who knows them as they are.
+
+    What was decided by a configuration that another has replaced since would undo what that one did: a key that has
+    come into office would be thrown away, a predecessor's list would be signed no more.
+
+    Raises: Busy: another changes them, or has since ``config`` was read; nothing was changed. ConfigProblem.
+    """
+    with alone(config, CHANGE_S):
+        if load(config.folder) != config:
+            raise Busy(config.folder / FILE, "was changed meanwhile; look, and do it again")
+        yield
 
 
 def mend(config: Config) -> None:

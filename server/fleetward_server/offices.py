@@ -18,6 +18,7 @@ from fleetward_server import revocation
 from fleetward_server.authority import FormerKeyAway
 from fleetward_server.config import Config, ConfigProblem
 from fleetward_server.generations import AuthorityProblem, former
+from fleetward_server.locks import Busy
 from fleetward_server.mosip import onboarding
 from fleetward_server.problem import Kind, OperatorProblem, nearest
 from fleetward_server.running import Held, reload_running
@@ -139,6 +140,8 @@ def _troubled(kind: Kind = Kind.INVALID) -> Iterator[None]:
         raise OperatorProblem(Kind.INVALID, str(problem)) from None
     except AuthorityProblem as problem:
         raise OperatorProblem(kind, str(problem)) from None
+    except Busy as problem:
+        raise OperatorProblem(Kind.CONFLICT, str(problem)) from None
     except NotTold as problem:
         raise OperatorProblem(Kind.FAILED, f"the broker does not know the successor yet: {problem}") from None
     except OSError as error:

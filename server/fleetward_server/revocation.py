@@ -4,11 +4,10 @@ A CRL holds every unexpired certificate that is revoked, so that writing it agai
 write at once from losing each other's. Source: protocol section 2 "CRL honoured"; RFC 5280 section 5.
 """
 
-import fcntl
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -17,7 +16,8 @@ from fleetward_broker.tls import CredentialsUnusable, read_crls
 from fleetward_server.authority import publish_revocations
 from fleetward_server.brokers import RUNNERS
 from fleetward_server.config import Config
-from fleetward_server.running import running
+from fleetward_server.locks import CHANGE_S, held
+from fleetward_server.running import is_part, running
 from fleetward_server.store import Store
 
 LOCK = ".lock"
@@ -25,15 +25,17 @@ PATIENCE_S = 20.0
 LOOK_S = 0.1
 
 
-def publish(config: Config, store: Store, now: datetime) -> None:
+def publish(config: Config, store: Store, now: datetime, within_s: float = CHANGE_S) -> None:
     """Write the CRLs anew from the register, each certificate into the list of the very authority that issued it.
 
     Factory certificates are in none, so that a device can be told that it is out.
 
     Raises:
-        AuthorityProblem, KeyUnavailable: an authority cannot sign; see ``publish_revocations``.
+        AuthorityProblem, KeyUnavailable: an authority cannot sign; see ``publish_revocations``. Busy.
     """
-    with _alone(config.pki / "crl") as folder:
+    folder = config.pki / "crl"
+    folder.mkdir(exist_ok=True)
+    with held(folder / LOCK, within_s, "is writing revocation lists"):
         known = _dates(folder)
         revoked: dict[bytes, dict[int, datetime]] = defaultdict(dict)
         for one in store.revoked_certificates(now):
@@ -41,10 +43,11 @@ def publish(config: Config, store: Store, now: datetime) -> None:
         publish_revocations(config, revoked, now)
 
 
-def reload_and_kick(config: Config, principals: Sequence[str]) -> bool:
+def reload_and_kick(config: Config, principals: Sequence[str], given_up: Callable[[], bool] = lambda: False) -> bool:
     """Make the broker that serves read the CRLs again and end these principals' connections; False if none serves.
 
-    A broker that is just being started again is waited for: it may have read the lists before they were written.
+    A broker that is just being started again is waited for: it may have read the lists before they were written. Who is
+    to end itself gives up: what starts the broker may be waiting for that end.
 
     Raises:
         NotTold: it does not do as it is told.
@@ -52,7 +55,7 @@ def reload_and_kick(config: Config, principals: Sequence[str]) -> bool:
     deadline = time.monotonic() + PATIENCE_S
     while (found := running(config.folder)) is not None:
         try:
-            if "broker" in found:
+            if "broker" in found and is_part(int(found["broker"]), int(found["pid"])):
                 RUNNERS[found["broker_kind"]].enforce(config, int(found["broker"]), principals)
                 return True
         except ProcessLookupError:
@@ -60,7 +63,7 @@ def reload_and_kick(config: Config, principals: Sequence[str]) -> bool:
         except NotTold:
             if time.monotonic() > deadline:
                 raise
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or given_up():
             raise NotTold(f"{config.folder}: its broker does not come up")
         time.sleep(LOOK_S)
     return False
@@ -74,11 +77,3 @@ def _dates(folder: Path) -> dict[int, datetime]:
         with suppress(CredentialsUnusable):
             dates |= {entry.serial_number: entry.revocation_date_utc for one in read_crls(path) for entry in one}
     return dates
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[Path]:
-    folder.mkdir(exist_ok=True)
-    with (folder / LOCK).open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield folder

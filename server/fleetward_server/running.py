@@ -5,6 +5,7 @@ Whoever serves is told here to take up what changed, and to end.
 
 import fcntl
 import json
+import logging
 import os
 import signal
 import time
@@ -13,10 +14,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from fleetward_server.locks import take
 from fleetward_server.parts import STOP_S
+
+log = logging.getLogger("fleetward.up")
 
 RUN = "run.json"
 LOCK = ".lock"
+PARTS_LOCK = ".parts.lock"
 READY = ".server-ready"
 """There once the server has its line."""
 RELOAD_S = 60.0
@@ -42,7 +47,7 @@ def running(folder: Path) -> dict[str, Any] | None:
         return None
     with (folder / LOCK).open() as file:
         # Shared: who looks at the same moment is not taken for a holder.
-        if _try_lock(file, fcntl.LOCK_SH):
+        if take(file, fcntl.LOCK_SH):
             return None
         pid = _holder(file)
     try:
@@ -52,20 +57,34 @@ def running(folder: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and found.get("pid") == pid else {"pid": pid}
 
 
+def is_part(pid: int, of: int) -> bool:
+    """Say whether a process runs, and is one that process ``of`` started: its number may be a stranger's by now."""
+    try:
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+    except OSError:
+        return False
+    return state != "Z" and int(parent) == of
+
+
 def reload_running(folder: Path) -> bool:
     """Have the ``up`` that serves take up configuration and keys, and wait until it has; False if none serves.
+
+    One that is only starting is waited for: what it has read already may be what was before.
 
     Raises:
         Held: it cannot, or does not; the message says what to do.
     """
-    before = running(folder)
+    deadline = time.monotonic() + RELOAD_S
+    while (before := running(folder)) is not None and "hears" not in before:
+        if time.monotonic() > deadline:
+            raise Held(f"{folder}: it does not come to serve; see {folder}/server.log and what up says")
+        time.sleep(LOOK_S)
     if before is None:
         return False
-    if not before.get("hears"):
+    if not before["hears"]:
         raise Held(f"{folder}: what serves it takes up nothing new; end it and start it again")
     with suppress(ProcessLookupError):  # It ended as we looked, and the next look says so.
         os.kill(int(before["pid"]), signal.SIGHUP)
-    deadline = time.monotonic() + RELOAD_S
     while (found := running(folder)) is not None:
         if found.get("server", before.get("server")) != before.get("server") and (folder / READY).exists():
             return True
@@ -107,7 +126,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     with (folder / LOCK).open("a+") as file:
         deadline = time.monotonic() + GLANCE_S
-        while not _try_lock(file, fcntl.LOCK_EX):
+        while not take(file, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 raise Held(
                     f"{folder}: process {_holder(file)} is serving it; stop it with: fleetward down --dir {folder}"
@@ -120,12 +139,21 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _try_lock(file: IO[str], how: int) -> bool:
-    try:
-        fcntl.flock(file, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+@contextmanager
+def childless(folder: Path) -> Iterator[int]:
+    """Wait until nothing runs that a former ``up`` of this folder started; hold the folder first.
+
+    Yields an open file for each child to inherit: its lock lasts until the last of them has ended. What does not end is
+    told, and waited for no longer.
+    """
+    with (folder / PARTS_LOCK).open("a") as file:
+        deadline = time.monotonic() + STOP_S
+        while not take(file, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                log.error("what a former up started still runs", extra={"detail": str(folder)})
+                break
+            time.sleep(LOOK_S)
+        yield file.fileno()
 
 
 def _holder(file: IO[str]) -> int:

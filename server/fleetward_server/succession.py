@@ -41,7 +41,7 @@ from fleetward_server.generations import (
     roots,
     stem_of,
 )
-from fleetward_server.lines import alone, mend, renew_line
+from fleetward_server.lines import changing, mend, renew_line
 from fleetward_server.standing import LINES, read_line
 
 OFFICES = (ROOT, *AUTHORITIES, *LINES)
@@ -84,9 +84,10 @@ def succeed(config: Config, office: str, now: datetime, announce: Announce, maki
     """Give an office another key and put that in office.
 
     Raises:
-        AuthorityProblem, KeyUnavailable, ConfigProblem, OSError: the former one is still in office.
+        AuthorityProblem, KeyUnavailable, ConfigProblem, OSError: the former one is still in office. Busy: another
+            process changes keys, or has since ``config`` was read.
     """
-    with alone(config):
+    with changing(config):
         mend(config)
         if office in LINES:
             return _told(office, office, "", renew_line(config, office, now))
@@ -128,9 +129,9 @@ def forget_root(config: Config) -> tuple[x509.Certificate, ...]:
 
     Raises:
         AuthorityProblem: something at work stands under another, or there is no other; nothing was changed.
-        ConfigProblem, OSError.
+        ConfigProblem, OSError, Busy.
     """
-    with alone(config):
+    with changing(config):
         root = root_in_office(config)
         others = tuple(one for one in roots(config) if one != root)
         left = {stem: uri for stem, uri in config.keys.former.items() if office_of(stem) != ROOT}

@@ -29,26 +29,26 @@ from fleetward_server.clock_watch import ahead_us
 from fleetward_server.config import Config, ConfigProblem, load
 from fleetward_server.generations import AuthorityProblem, roots
 from fleetward_server.lines import finish_lines
+from fleetward_server.locks import CHANGE_S
 from fleetward_server.parts import Part, StartFailed, spawn
 from fleetward_server.releases.places import serves_bytes
-from fleetward_server.running import READY, RUN, locked
+from fleetward_server.running import READY, RUN, childless, locked
 from fleetward_server.upkeep import TROUBLES, publish_lists, renew_lines
 
 log = logging.getLogger("fleetward.up")
 
-START_S = 30.0
 WATCH_S = 0.2
-STEADY_S = 2.0
 RENEW_S = 24 * 3600.0
 STEP_US = 30 * 1_000_000  # less than what lists and certificates are dated back by
-MOST_WAIT_S = 3.0
+AGAIN_S = 300.0
 
 
 @dataclass(slots=True)
 class Up:
     """The running whole of one folder. untold: run.json does not say yet what runs.
 
-    hears: SIGHUP sets ``asked``. believed: the roots that the broker was started with.
+    hears: SIGHUP sets ``asked``. believed: the roots that the broker was started with. stopping: nothing shall run
+    any more. keeps: open files that each part inherits.
     """
 
     config: Config
@@ -58,39 +58,42 @@ class Up:
     port: int = 0
     artifacts_port: int = 0
     parts: dict[str, Part] = field(default_factory=dict)
-    wait_until: dict[str, float] = field(default_factory=dict)
     renew_at: float = field(default_factory=lambda: time.monotonic() + RENEW_S)
     ahead_us: int = field(default_factory=ahead_us)
     untold: bool = False
     hears: bool = False
     asked: SignalEvent = field(default_factory=SignalEvent)
     believed: tuple[x509.Certificate, ...] = ()
+    stopping: threading.Event | SignalEvent = field(default_factory=SignalEvent)
+    keeps: tuple[int, ...] = ()
 
     def start(self) -> None:
         """Start the broker, then the server; ``run.json`` is written once both serve."""
         self.port = self.config.broker.port
         renew_lines(self.config, datetime.now(UTC))
-        publish_lists(self.config, datetime.now(UTC))
+        publish_lists(self.config, datetime.now(UTC), CHANGE_S)
         self._start_broker()
         self._start_server()
-        self._await_server()
+        # At the first start; later the watch must stay free for the broker it may be waiting for.
+        self.parts["server"].await_((self.config.folder / READY).exists)
         if self.config.mosip.on:
             self._start_mosip()
         if serves_bytes(self.config):
             self._start_artifacts()
         self._write_run()
 
-    def watch(self, stopping: threading.Event | SignalEvent) -> None:
+    def watch(self) -> None:
         """Keep all of it running until told to stop."""
-        while not stopping.wait(WATCH_S):
+        while not self.stopping.wait(WATCH_S):
             for name, again in self._starters():
-                if not self.parts[name].alive and time.monotonic() >= self._wait_for(name):
+                if self.parts[name].may_follow(time.monotonic()):
                     self._restart(name, again)
             if "artifacts" not in self.parts and serves_bytes(self.config):
                 self._begin_artifacts()
             if self.untold:
                 self._tell()
             for part in self.parts.values():
+                part.press(time.monotonic())
                 part.trim(time.monotonic())
             if self.asked.is_set():
                 self.asked.clear()
@@ -114,18 +117,14 @@ class Up:
         """
         try:
             self.config = load(self.config.folder)
+            for name in {"mosip", "artifacts"} & self.parts.keys():
+                # Another follows when it has ended, which may take a while: the one asks MOSIP, the other sends bytes.
+                self.parts[name].ask_to_end()
             # It ends first: it writes lists too, of the authorities that it knows.
             self.parts["server"].end()
             publish_lists(self.config, datetime.now(UTC))
             self._renew_broker()
             self._start_server()
-            if "mosip" in self.parts:
-                self.parts["mosip"].end()
-                self._start_mosip()
-            if "artifacts" in self.parts:
-                # Certificates it takes up by itself; a configuration it does not.
-                self.parts["artifacts"].end()
-                self._start_artifacts()
         except (*TROUBLES, ConfigProblem, NotTold, StartFailed) as problem:
             log.error("not reloaded", extra={"detail": str(problem)})  # noqa: TRY400
             return
@@ -156,27 +155,20 @@ class Up:
             if broker is not None and broker.alive:
                 RUNNERS[self.broker].enforce(self.config, broker.process.pid, ())
         except (*TROUBLES, ConfigProblem) as problem:
+            self.renew_at = time.monotonic() + AGAIN_S
             log.error("revocation lists not renewed", extra={"detail": str(problem)})  # noqa: TRY400
 
     def stop(self) -> None:
         """End the server first, so that it leaves the line politely, then the broker."""
-        for name in ("artifacts", "mosip", "server", "broker"):
-            if name in self.parts:
-                self.parts[name].end()
+        found = [self.parts[name] for name in ("artifacts", "mosip", "server", "broker") if name in self.parts]
+        for part in found[:-1]:
+            part.ask_to_end()
+        for part in found:
+            part.end()
         (self.config.folder / RUN).unlink(missing_ok=True)
-
-    def _wait_for(self, name: str) -> float:
-        part = self.parts[name]
-        if name not in self.wait_until:
-            part.failures = 1 if time.monotonic() - part.started > STEADY_S else part.failures + 1
-            wait = 0.0 if part.failures == 1 else min(MOST_WAIT_S, 0.25 * 2**part.failures)
-            log.error("part ended", extra={"part": name, "exit": part.process.returncode, "again_in_s": wait})
-            self.wait_until[name] = time.monotonic() + wait
-        return self.wait_until[name]
 
     def _restart(self, name: str, again: Any) -> None:
         failures = self.parts[name].failures
-        self.wait_until.pop(name, None)
         if name == "server":
             # It may know authorities that came into office since the lists were written.
             self.renew_lists()
@@ -185,7 +177,8 @@ class Up:
         except (StartFailed, NotInstalled, AuthorityProblem, OSError) as failed:
             # A full disk takes no file of a broker's either: that is a failure like any other, and tried again.
             log.error("part does not start", extra={"part": name, "detail": str(failed)})  # noqa: TRY400
-            self.parts[name].started = time.monotonic()
+            part = self.parts[name]
+            part.started, part.again_at, part.asked_until = time.monotonic(), None, None
         self.parts[name].failures = failures
         self.untold = True
 
@@ -231,17 +224,9 @@ class Up:
         part = self._spawn("artifacts", [*command, "--log-level", self.log_level, "--log-format", self.log_format])
         self.artifacts_port = int(json.loads(part.first_line())["port"])
 
-    def _await_server(self) -> None:
-        """Wait for its line at the first start; later the watch must stay free for the broker it may be waiting for."""
-        part, ready = self.parts["server"], self.config.folder / READY
-        deadline = time.monotonic() + START_S
-        while not ready.exists():
-            if not part.alive or time.monotonic() > deadline:
-                raise StartFailed(f"server: {part.last_words}")
-            time.sleep(0.02)
-
     def _spawn(self, name: str, command: list[str], folder: Path | None = None) -> Part:
-        self.parts[name] = spawn(name, command, self.config.folder / f"{name}.log", folder)
+        log_path = self.config.folder / f"{name}.log"
+        self.parts[name] = spawn(name, command, log_path, folder, keeps=self.keeps, given_up=self.stopping.is_set)
         return self.parts[name]
 
     def _write_run(self) -> None:
@@ -277,15 +262,18 @@ def up(
     """
     config = load(folder)
     stop = stopping or SignalEvent()
-    with locked(folder):
+    with locked(folder), childless(folder) as kin:
         if (folder / RUN).exists():
             log.warning("stale run.json", extra={"detail": "its process is gone; starting anew"})
             (folder / RUN).unlink()
-        whole = Up(config, broker, log_level, log_format)
+        whole = Up(config, broker, log_level, log_format, stopping=stop, keeps=(kin,))
         restore = _on_signals(stop, whole) if stopping is None else {}
         try:
             whole.start()
-            whole.watch(stop)
+            whole.watch()
+        except StartFailed:
+            if not stop.is_set():
+                raise
         finally:
             whole.stop()
             for number, handler in restore.items():

@@ -8,7 +8,8 @@ from fleetward_server.authority import FormerKeyAway
 from fleetward_server.changes import AddAudit
 from fleetward_server.config import Config
 from fleetward_server.generations import AuthorityProblem
-from fleetward_server.lines import PATIENCE_S, alone, due_lines, finish_lines, renew_line
+from fleetward_server.lines import alone, due_lines, finish_lines, renew_line
+from fleetward_server.locks import SERVING_S
 from fleetward_server.revocation import publish
 from fleetward_server.state import AuditEntry
 from fleetward_server.store import StoreProblem, open_store
@@ -25,7 +26,7 @@ def renew_lines(config: Config, now: datetime) -> None:
     try:
         finish_lines(config)
         for name in due_lines(config, now):
-            with alone(config, PATIENCE_S):
+            with alone(config):
                 made = renew_line(config, name, now)
             log.info("certificate renewed", extra={"part": name, "until": made.not_valid_after_utc.isoformat()})
             with open_store(config.store_path, migrate=True) as store, store.unit() as unit:
@@ -34,15 +35,17 @@ def renew_lines(config: Config, now: datetime) -> None:
         log.error("certificates not renewed", extra={"detail": str(problem)})  # noqa: TRY400
 
 
-def publish_lists(config: Config, now: datetime) -> None:
+def publish_lists(config: Config, now: datetime, within_s: float = SERVING_S) -> None:
     """Write the CRLs anew; a predecessor's that cannot be signed is told.
 
+    within_s: how long others who write them are waited for.
+
     Raises:
-        StoreProblem, AuthorityProblem, KeyUnavailable, OSError: they are as they were.
+        StoreProblem, AuthorityProblem, KeyUnavailable, OSError: they are as they were. Busy: others are writing them.
     """
     try:
         with open_store(config.store_path, migrate=True) as store:
-            publish(config, store, now)
+            publish(config, store, now, within_s)
     except FormerKeyAway as problem:
         # What it issued is judged by its last list, which is good for a year; everybody else has a new one.
         log.error("a revocation list is not renewed", extra={"detail": str(problem)})  # noqa: TRY400

@@ -1,10 +1,12 @@
 """``up`` and ``down``: one folder, one holder, ended cleanly, and clear words when something is wrong."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,25 @@ def test_a_stale_run_file_stops_nobody(tmp_path: Path) -> None:
         house.wait(lambda: not any(alive(int(json.loads(stale)[p])) for p in ("broker", "server")), "children end too")
         house.serve()
         house.wait(lambda: house.found().get("pid") == house.up.pid, "a new run file")  # type: ignore[union-attr]
+
+
+def test_an_up_waits_for_the_end_of_what_another_started(tmp_path: Path) -> None:
+    with House(tmp_path) as house:
+        assert house.up is not None
+        before = house.found()
+        path = house.folder / "fleetward.toml"
+        path.write_text(path.read_text().replace("port = 0", f"port = {before['port']}"))
+        # Its broker is slow to end, and holds the port until then.
+        os.kill(before["broker"], signal.SIGSTOP)
+        house.up.kill()
+        house.up.wait()
+        threading.Timer(2.5, os.kill, (before["broker"], signal.SIGCONT)).start()
+
+        house.serve()
+
+        house.wait(lambda: house.found().get("pid") == house.up.pid, "a new run file")  # type: ignore[union-attr]
+        assert house.found()["port"] == before["port"]
+        assert not alive(before["broker"])
 
 
 @pytest.mark.parametrize("part", ["broker", "server"])

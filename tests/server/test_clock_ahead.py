@@ -59,9 +59,9 @@ def test_certificates_of_the_line_that_have_not_begun_are_made_anew(config: Conf
 @pytest.mark.parametrize(("steps", "is_renewed"), [(-2, True), (2, True), (0, False)])
 def test_lists_are_written_anew_when_the_clock_was_set(config: Config, steps: int, is_renewed: bool) -> None:
     publish_lists(config, AHEAD)
-    whole = Up(config)
+    whole = Up(config, stopping=Once())  # type: ignore[arg-type]
     whole.ahead_us -= steps * STEP_US
 
-    whole.watch(Once())  # type: ignore[arg-type]
+    whole.watch()
 
     assert (max(begins(config)) < AHEAD - timedelta(days=1)) is is_renewed

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from fleetward_broker.mosquitto_admin import NotTold
 from fleetward_server.changes import Cut
 from fleetward_server.config import load
 from fleetward_server.cutting import AGAIN, Cutter
 from fleetward_server.init import Wish
+from fleetward_server.running import locked
 from fleetward_server.store import Store, open_store
 from tests.ready import ready_provider
 from tests.server.register import FIRST, device, kept
@@ -77,3 +79,15 @@ def test_after_a_step_back_of_the_clock_what_failed_does_not_wait_for_where_it_w
     cutter.look(NOW + SECOND)
     assert store.cuts() == ()
     cutter.close()
+
+
+def test_who_is_to_end_waits_for_no_broker(store: Store) -> None:
+    """What starts the broker may be waiting for the server's end."""
+    cutter = Cutter(load(store.path.parent), store)
+    cut(store, Cut(FIRST, kick=True, since=NOW))
+    with locked(store.path.parent):
+        cutter.look(NOW)
+        cutter.close()
+        assert cutter._running is not None
+        assert isinstance(cutter._running[1].exception(5), NotTold)
+    assert len(store.cuts()) == 1

@@ -9,8 +9,10 @@ from tuf.api.exceptions import UnsignedMetadataError
 
 from fleetward_schemas.jws import PrivateKey
 from fleetward_server.config import load
+from fleetward_server.lines import alone
+from fleetward_server.locks import Busy
 from fleetward_server.problem import Kind
-from fleetward_server.releases import making, online
+from fleetward_server.releases import making, online, publishing
 from fleetward_server.releases.files import Unverified
 from fleetward_server.releases.keys import KEYS, OfflineKeys, make_offline, make_online, open_offline
 from fleetward_server.releases.making import public_of
@@ -155,6 +157,19 @@ def test_the_online_keys_are_replaced_by_a_root_and_the_old_ones_say_nothing(mak
     client.fetcher.read = lambda name: forged.get(name) or read(name)
     with pytest.raises(UnsignedMetadataError):
         client.find(path)
+
+
+def test_its_keys_are_not_written_down_while_another_changes_the_provider_s(maker, monkeypatch):
+    """Both rewrite ``fleetward.toml``: the later of two that read it at once would undo the earlier."""
+    monkeypatch.setattr(publishing, "CHANGE_S", 0)
+    maker.operator.ask_renewal(maker.exchange, new_online_keys=True)
+    rotate(Wish((maker.keys,), (), SECRET), maker.exchange, maker.now)
+    before = maker.config.releases
+    with alone(maker.config), pytest.raises(Busy):
+        maker.publish()
+    assert load(maker.provider).releases == before
+    maker.publish()
+    assert load(maker.provider).releases.snapshot_key == "file:releases/keys/snapshot-v2.key.pem"
 
 
 def test_a_server_with_keys_that_the_root_does_not_name_says_nothing(maker):

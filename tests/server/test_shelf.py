@@ -20,11 +20,12 @@ from fleetward_schemas.jws import Alg
 from fleetward_schemas.strict import b64url
 from fleetward_server.config import Config
 from fleetward_server.releases import making
-from fleetward_server.releases.files import NoRepository, Unverified
+from fleetward_server.releases.files import TIMESTAMP, NoRepository, Unverified
 from fleetward_server.releases.making import public_of
 from fleetward_server.releases.settings import ReleasesTable
-from fleetward_server.releases.shelf import Target, open_shelf
+from fleetward_server.releases.shelf import Target, in_force, open_repository, open_shelf
 from fleetward_server.settings import ProviderTable
+from tests.server.releaser import Maker
 from tests.server.repository import DAY, NOW, Keyring, Repository, target
 from tests.server.tufclient import Client
 
@@ -215,3 +216,17 @@ def test_a_new_root_by_the_old_keys_and_its_own_is_followed(config):
     repository.write(config.folder)
     with pytest.raises(Unverified, match="timestamp"):
         open_shelf(config)
+
+
+def test_a_set_that_is_followed_while_it_is_read_is_read_anew(maker: Maker) -> None:
+    old = dict(open_repository(maker.provider).files)
+    maker.release()
+    new = dict(open_repository(maker.provider).files)
+    said = iter([old[TIMESTAMP], old[TIMESTAMP]])
+
+    def read(name: str) -> bytes | None:
+        return next(said, new[name]) if name == TIMESTAMP else new.get(name)
+
+    assert dict(in_force(read, new["1.root"]).files) == new
+    with pytest.raises(Unverified):
+        in_force({**new, TIMESTAMP: old[TIMESTAMP]}.get, new["1.root"])

@@ -49,6 +49,7 @@ def translated() -> Iterator[None]:
     from fleetward_server.brokers import NotInstalled
     from fleetward_server.config import ConfigProblem
     from fleetward_server.generations import AuthorityProblem
+    from fleetward_server.locks import Busy
     from fleetward_server.parts import StartFailed
     from fleetward_server.running import Held, NotRunning
     from fleetward_server.store import StoreHeld, StoreProblem
@@ -57,7 +58,7 @@ def translated() -> Iterator[None]:
         yield
     except NotRunning as problem:
         raise OperatorProblem(Kind.NOT_FOUND, str(problem)) from None
-    except (Held, StoreHeld) as problem:
+    except (Held, StoreHeld, Busy) as problem:
         raise OperatorProblem(Kind.CONFLICT, str(problem)) from None
     except StartFailed as problem:
         raise OperatorProblem(Kind.FAILED, str(problem)) from None

@@ -26,6 +26,7 @@ from fleetward_server import amend
 from fleetward_server.config import Config
 from fleetward_server.encryption import anchors_of
 from fleetward_server.generations import Generation, in_office, open_issuer
+from fleetward_server.lines import changing
 from fleetward_server.mosip.chips import Chip
 from fleetward_server.problem import Kind, OperatorProblem
 
@@ -88,7 +89,7 @@ def install(config: Config, pem: bytes, now: datetime) -> Imported:
     Raises:
         OperatorProblem: ``unverified``: no anchor of MOSIP's leads to it, or it is another key's. ``conflict``: it is
             shown already. ``invalid``: no [mosip], or no anchors. KeyUnavailable, AuthorityProblem, ConfigProblem,
-            OSError: key or files.
+            OSError: key or files. Busy: another process changes keys.
     """
     anchors = anchors_of(config, "anchors") if config.mosip.on else None
     if anchors is None:
@@ -98,6 +99,14 @@ def install(config: Config, pem: bytes, now: datetime) -> Imported:
         path, leniencies = verified(pem, holder.certificate, anchors, now)
     except Refused as refusal:
         raise OperatorProblem(Kind.UNVERIFIED, f"{refusal.code}: {refusal.detail}") from None
+    with changing(config):
+        return _installed(config, (path, leniencies), holder, now)
+
+
+def _installed(
+    config: Config, shown: tuple[tuple[x509.Certificate, ...], tuple[Leniency, ...]], holder: Generation, now: datetime
+) -> Imported:
+    path, leniencies = shown
     file = f"pki/mosip-provider-{path[0].fingerprint(SHA256()).hex()[:16]}.pem"
     if config.mosip.certificate == file:
         raise OperatorProblem(Kind.CONFLICT, f"{file}: this very chain is shown already")

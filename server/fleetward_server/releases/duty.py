@@ -7,6 +7,7 @@ deploy/decisions/0001 "One concurrency style".
 import json
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from fleetward_broker.durable import write_durably
 from fleetward_broker.key_problems import KeyUnavailable
 from fleetward_broker.line import Token
 from fleetward_server.config import Config
+from fleetward_server.locks import Busy
 from fleetward_server.problem import OperatorProblem
 from fleetward_server.releases import online
 from fleetward_server.releases.files import METADATA, TIMESTAMP, Whole
@@ -120,9 +122,10 @@ class ReleaseDuty:
         if self._whole is None or not may_renew or monotonic < self._renew_at or not online.due(self._whole, now):
             return
         self._renew_at = monotonic + RENEW_S
-        if online.renew(self._config, now):
-            log.info("release roles said anew")
-            self._read()
+        with suppress(Busy):  # There is half a day to try.
+            if online.renew(self._config, now):
+                log.info("release roles said anew")
+                self._read()
 
     def _tell(self, problem: str) -> None:
         if problem != self.trouble:

@@ -12,6 +12,8 @@ from tuf.api.metadata import Root
 from fleetward_schemas.upgrade import BIN_BITS, BIN_PREFIX
 from fleetward_server.amend import with_releases, write
 from fleetward_server.config import Config
+from fleetward_server.lines import alone
+from fleetward_server.locks import CHANGE_S
 from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.releases import making, online
 from fleetward_server.releases.files import METADATA, Offline, open_offline, open_roots
@@ -44,8 +46,9 @@ def make_repository(config: Config, wish: Wish, now: datetime) -> Root:
     offline_keys = make_offline(wish.keys, wish.root_keys, wish.threshold, wish.secret, wish.hsm)
     changed = {name: uri for name, uri in make_online(config).items() if getattr(config.releases, name) != uri}
     if changed:
-        config, raw = with_releases(config, changed)
-        write(config.folder, raw)
+        with alone(config, CHANGE_S):
+            config, raw = with_releases(config, changed)
+            write(config.folder, raw)
     first = _first(config, offline_keys, wish.threshold, now)
     offline_keys.keep(first)
     offline = _read(first)

@@ -4,7 +4,6 @@ A snapshot names what the offline keys signed and cannot make it; a timestamp na
 hold devices back, until the offline files end, and no more. Source: S7; TUF 1.0 section 6.1 and 5.4.
 """
 
-import fcntl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from fleetward_schemas.jws import PrivateKey
 from fleetward_server.config import Config
+from fleetward_server.locks import COPY_S, held
 from fleetward_server.releases import making
 from fleetward_server.releases.files import METADATA, TIMESTAMP, Offline, Whole, open_set
 from fleetward_server.releases.keys import keep, open_online
@@ -71,11 +71,12 @@ def renew(config: Config, now: datetime) -> bool:
     """Say anew what ends soon; False where nothing did.
 
     Raises:
-        NoRepository, Unverified, KeyUnavailable, OSError: all is as it was.
+        NoRepository, Unverified, KeyUnavailable, OSError: all is as it was. Busy: another process is at it.
     """
     if not due(open_repository(config.folder), now):
         return False
-    with alone(config.folder):
+    # The server's worker asks: it waits for nobody who copies for minutes, since all devices would wait with it.
+    with alone(config.folder, 0):
         whole = open_repository(config.folder)
         role, before = due(whole, now), numbers(whole)
         if not role:
@@ -101,14 +102,13 @@ def still(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path, within_s: float = COPY_S) -> Iterator[None]:
     """Have no other process change the repository meanwhile; ends with the process.
 
     Raises:
-        NoRepository, OSError.
+        NoRepository, OSError. Busy: another does, or copies it, for longer than ``within_s``.
     """
     if not home(folder).exists():
         raise no_repository(folder)
-    with (home(folder) / LOCK).open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with held(home(folder) / LOCK, within_s, "changes or copies the repository"):
         yield

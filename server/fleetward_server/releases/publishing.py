@@ -15,6 +15,8 @@ from tuf.api.metadata import TargetFile
 from fleetward_broker.durable import write_durably
 from fleetward_server.amend import with_releases, write
 from fleetward_server.config import Config
+from fleetward_server.lines import alone
+from fleetward_server.locks import CHANGE_S
 from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.releases import online
 from fleetward_server.releases.files import (
@@ -127,8 +129,9 @@ def _with_new_keys(config: Config, exchange: Exchange, after: Offline) -> Config
         if one.keyid in after.root.roles[role].keyids and getattr(config.releases, f"{role}_key") != one.uri
     }
     if changed:
-        config, raw = with_releases(config, changed)
-        write(config.folder, raw)
+        with alone(config, CHANGE_S):
+            config, raw = with_releases(config, changed)
+            write(config.folder, raw)
     return config
 
 

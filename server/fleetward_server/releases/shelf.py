@@ -16,7 +16,17 @@ from fleetward_schemas.upgrade import Custom
 from fleetward_server.config import Config
 from fleetward_server.problem import Kind
 from fleetward_server.releases import places
-from fleetward_server.releases.files import METADATA, NoRepository, Unverified, Whole, in_folder, open_set, targets_of
+from fleetward_server.releases.files import (
+    METADATA,
+    TIMESTAMP,
+    NoRepository,
+    Read,
+    Unverified,
+    Whole,
+    in_folder,
+    open_set,
+    targets_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +80,19 @@ def open_repository(folder: Path) -> Whole:
     anchor = read("1.root")
     if anchor is None:
         raise no_repository(folder)
-    return open_set(read, anchor)
+    return in_force(read, anchor)
+
+
+def in_force(read: Read, anchor: bytes) -> Whole:
+    """Read and verify the set in force, whichever comes into force meanwhile. Raises: Unverified, OSError."""
+    while True:
+        before = read(TIMESTAMP)
+        try:
+            return open_set(read, anchor)
+        except (Unverified, OSError):
+            if read(TIMESTAMP) == before:
+                raise
+            # Another came into force, and what the former one named has gone.
 
 
 def no_repository(folder: Path) -> NoRepository:
