@@ -20,10 +20,13 @@ from fleetward_broker.mosquitto import Files, Listen
 from fleetward_schemas.topics import Role, principal_of
 from fleetward_server.authority import ALL_REVOKED
 from fleetward_server.config import Config
+from fleetward_server.lines import alone
+from fleetward_server.locks import CHANGE_S
 from fleetward_server.parts import Part, StartFailed
 
 FOLDER = "broker"
-START_S = 15.0
+START_S = 300.0
+"""Long: what it kept is read first, and one that was ended meanwhile would read it all again."""
 ALSO = "/usr/sbin:/usr/local/sbin"
 PLUGIN = "mosquitto_dynamic_security.so"
 LIBRARIES = ("/usr/lib/*/", "/usr/lib/", "/usr/local/lib/")
@@ -62,7 +65,7 @@ def _start_embedded(config: Config, port: int, spawn: Spawn) -> int:
     path = folder / "broker.toml"
     write_durably(path, text.encode())
     part = spawn([sys.executable, "-m", "fleetward_broker.embedded", "--config", str(path)], folder)
-    return int(json.loads(part.first_line())["port"])
+    return int(json.loads(part.first_line(START_S))["port"])
 
 
 def _enforce_embedded(config: Config, pid: int, principals: Sequence[str]) -> None:
@@ -116,12 +119,15 @@ def export_mosquitto(config: Config, out: Path, at: Path, listen: Listen) -> lis
     """Write all that a Mosquitto of the operator's own needs into ``out``; ``at`` is the folder's path at its host.
 
     Returns the files written. Raises: NotInstalled: this host lacks the plugin whose place the configuration names.
+    Busy: another process is changing the keys. OSError.
     """
     out.mkdir(mode=0o700, parents=True, exist_ok=True)
     copies = {"broker.pem": "broker.pem", "root.pem": "root.pem", ALL_REVOKED: f"crl/{ALL_REVOKED}"}
-    for name, source in copies.items():
-        write_durably(out / name, (config.pki / source).read_bytes())
-    write_private(out / "broker.key.pem", (config.pki / "broker.key.pem").read_bytes())
+    # A certificate goes with the key that it is for.
+    with alone(config, CHANGE_S):
+        for name, source in copies.items():
+            write_durably(out / name, (config.pki / source).read_bytes())
+        write_private(out / "broker.key.pem", (config.pki / "broker.key.pem").read_bytes())
     pems = (at / "broker.pem", at / "broker.key.pem", at / "root.pem", at / ALL_REVOKED)
     write_mosquitto(out, listen, Files(*pems, at, mosquitto_plugin()), views(config))
     own = (mosquitto.CONFIGURATION, mosquitto.ACL, mosquitto.ADMIN, mosquitto.PASSWORD, "broker.key.pem")

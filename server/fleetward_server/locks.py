@@ -3,7 +3,7 @@
 | lock | who takes it | what is waited for while it is held |
 |---|---|---|
 | ``.parts.lock`` | ``up``, and what it starts inherits it: it lasts until the last has ended | all of these |
-| ``releases/.lock`` | publishing; a backup; the worker, which waits for nobody | bytes copied, a token, those below |
+| ``releases/.lock`` | who asks, publishes, backs up; the worker, at once or not | bytes copied, a token, those below |
 | ``pki/.succession.lock`` | who changes keys or ``fleetward.toml``; a backup | a token, the next, the broker (20 s) |
 | ``pki/crl/.lock`` | who writes revocation lists | a token, reads of the store |
 | SQLite's | each ``unit()`` of the store, for ``PATIENCE_S`` at most | a token, the next |

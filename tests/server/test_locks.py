@@ -1,12 +1,14 @@
 """Several who work in one folder: what one changed no other undoes, and nobody waits for another without end."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from fleetward_server import backup, lines, offices, revocation
+from fleetward_broker.mosquitto import Listen
+from fleetward_server import backup, brokers, lines, offices, revocation
 from fleetward_server.config import Config, load
 from fleetward_server.generations import in_office
 from fleetward_server.init import Wish
@@ -32,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (lines, backup):
+    for module in (lines, backup, brokers):
         monkeypatch.setattr(module, "CHANGE_S", 0)
 
 
@@ -102,3 +104,22 @@ def test_devices_do_not_wait_for_who_copies_the_repository(maker: Maker) -> None
         with pytest.raises(Busy):
             online.renew(maker.config, later)
     assert online.renew(maker.config, later)
+
+
+def test_two_who_ask_for_releases_at_once_are_both_heard(maker: Maker) -> None:
+    """A request is read, added to and written: whoever wrote it in between would be forgotten."""
+    with ThreadPoolExecutor(1) as pool:
+        with online.alone(maker.provider):
+            asked = pool.submit(maker.ask, 7)
+            assert not wait([asked], 0.5).done
+            maker.exchange.ask(maker.exchange.request.changed(withdraw=["another's"]), {})
+        assert asked.result(20) in {one.path for one in maker.exchange.request.add}
+    assert maker.exchange.request.withdraw == ["another's"]
+
+
+def test_an_export_takes_no_certificate_without_its_key(folder: Path) -> None:
+    config, out = load(folder), folder.parent / "out"
+    listen = Listen("127.0.0.1", 8883)
+    with alone(config), pytest.raises(Busy):
+        brokers.export_mosquitto(config, out, out, listen)
+    assert out / "broker.pem" in brokers.export_mosquitto(config, out, out, listen)

@@ -18,6 +18,7 @@ from fleetward_server.releases import init, making, publishing
 from fleetward_server.releases.files import MOST_BYTES, Whole, targets_of
 from fleetward_server.releases.init import Wish
 from fleetward_server.releases.keys import make_online
+from fleetward_server.releases.online import alone
 from fleetward_server.releases.places import home
 from fleetward_server.releases.publishing import Published
 from fleetward_server.releases.request import EXCHANGE, Exchange, OnlineKey, Request, Wanted
@@ -60,16 +61,17 @@ class Releaser(Keeper):
 
         Raises:
             OperatorProblem: ``invalid``: no lawful target, or its bin would grow too long for the wire. ``conflict``,
-                ``held``: as ``rules.may_release``. OSError.
+                ``held``: as ``rules.may_release``. OSError, Busy.
         """
-        whole, before = open_repository(self.folder), exchange.request
-        sha256_hex, length = exchange.bring(new.file)
-        wanted = _wanted(new, sha256_hex, length)
-        released = {one.path: custom_of(one) for one in targets_of(whole.offline)}
-        may_release({wanted.path: wanted.custom}, released | before.customs())
-        asked = before.changed(add=[*before.add, wanted])
-        _fits(whole, asked)
-        self._ask(asked, exchange, whole)
+        with alone(self.folder):
+            whole, before = open_repository(self.folder), exchange.request
+            sha256_hex, length = exchange.bring(new.file)
+            wanted = _wanted(new, sha256_hex, length)
+            released = {one.path: custom_of(one) for one in targets_of(whole.offline)}
+            may_release({wanted.path: wanted.custom}, released | before.customs())
+            asked = before.changed(add=[*before.add, wanted])
+            _fits(whole, asked)
+            self._ask(asked, exchange, whole)
         custom = wanted.custom
         self._note("release-requested", wanted.path, reason, f"{_told(custom)} sha256 {sha256_hex}")
         return wanted
@@ -80,12 +82,13 @@ class Releaser(Keeper):
         Raises:
             OperatorProblem: ``not-found``: it is not released. OSError.
         """
-        whole, before = open_repository(self.folder), exchange.request
-        if path not in {one.path for one in targets_of(whole.offline)}:
-            raise OperatorProblem(Kind.NOT_FOUND, f"{path}: not released; fleetward release list tells what is")
-        if path not in before.withdraw:
-            before = before.changed(withdraw=[*before.withdraw, path])
-        self._ask(before, exchange, whole)
+        with alone(self.folder):
+            whole, before = open_repository(self.folder), exchange.request
+            if path not in {one.path for one in targets_of(whole.offline)}:
+                raise OperatorProblem(Kind.NOT_FOUND, f"{path}: not released; fleetward release list tells what is")
+            if path not in before.withdraw:
+                before = before.changed(withdraw=[*before.withdraw, path])
+            self._ask(before, exchange, whole)
         self._note("release-withdrawal-requested", path, reason, "")
 
     def ask_renewal(self, exchange: Exchange, *, new_online_keys: bool = False) -> None:
@@ -94,13 +97,14 @@ class Releaser(Keeper):
         Raises:
             KeyUnavailable, OSError.
         """
-        whole, request = open_repository(self.folder), exchange.request
-        if new_online_keys:
-            uris = make_online(self.config, f"-v{whole.offline.root.version + 1}")
-            online = {name.removesuffix("_key"): _online_key(uri, self.folder) for name, uri in uris.items()}
-            request = request.changed(online=online)
-            self._note("release-online-keys-made", "releases", "", " ".join(uris.values()))
-        self._ask(request, exchange, whole)
+        with alone(self.folder):
+            whole, request = open_repository(self.folder), exchange.request
+            if new_online_keys:
+                uris = make_online(self.config, f"-v{whole.offline.root.version + 1}")
+                online = {name.removesuffix("_key"): _online_key(uri, self.folder) for name, uri in uris.items()}
+                request = request.changed(online=online)
+                self._note("release-online-keys-made", "releases", "", " ".join(uris.values()))
+            self._ask(request, exchange, whole)
 
     def publish(self, exchange: Exchange, reason: str) -> Published:
         """Take in what was signed. Raises: as ``publishing.publish``."""
