@@ -38,10 +38,12 @@ class Keeper(LocalReader):
             OperatorProblem: as ``offices.may_rotate`` and ``offices.rotate``; ``failed``: done, but what serves did not
                 take it up.
         """
-        offices.may_rotate(self.config, office, making, root_delivered=root_delivered)
+        # One and the same for both: what may be done by one configuration may lock devices out by the next.
+        config = self.config
+        offices.may_rotate(config, office, making, root_delivered=root_delivered)
         self._note(f"{ROTATED}-begun", office, reason, "")
         with self.opened() as store:
-            made = offices.rotate(self.config, store, office, self._now(), making)
+            made = offices.rotate(config, store, office, self._now(), making)
         self._note(ROTATED, office, reason, f"{made.stem} {made.thumbprint}")
         offices.take_up(self.config)
         return made

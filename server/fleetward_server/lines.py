@@ -118,8 +118,8 @@ def changing(config: Config) -> Iterator[None]:
 def mend(config: Config) -> None:
     """Finish what a crash left, as ``finish_lines``; hold ``alone`` meanwhile."""
     for half in config.pki.glob(".*.tmp"):
-        # Nobody else writes here meanwhile, and it may hold a key.
-        half.unlink()
+        # Nobody else makes keys here meanwhile, and it may hold one.
+        half.unlink(missing_ok=True)
     for name in LINES:
         key, chain = (config.pki / f"{name}{NEXT}{suffix}" for suffix in (".key.pem", ".pem"))
         if not chain.exists():

@@ -122,7 +122,7 @@ class Up:
                 self.parts[name].ask_to_end()
             # It ends first: it writes lists too, of the authorities that it knows.
             self.parts["server"].end()
-            publish_lists(self.config, datetime.now(UTC))
+            publish_lists(self.config, datetime.now(UTC), CHANGE_S)
             self._renew_broker()
             self._start_server()
         except (*TROUBLES, ConfigProblem, NotTold, StartFailed) as problem:

@@ -112,9 +112,9 @@ def test_two_who_ask_for_releases_at_once_are_both_heard(maker: Maker) -> None:
         with online.alone(maker.provider):
             asked = pool.submit(maker.ask, 7)
             assert not wait([asked], 0.5).done
-            maker.exchange.ask(maker.exchange.request.changed(withdraw=["another's"]), {})
+            maker.exchange.ask(maker.exchange.request.changed(withdraw=["another/1.0/fw.bin"]), {})
         assert asked.result(20) in {one.path for one in maker.exchange.request.add}
-    assert maker.exchange.request.withdraw == ["another's"]
+    assert maker.exchange.request.withdraw == ["another/1.0/fw.bin"]
 
 
 def test_an_export_takes_no_certificate_without_its_key(folder: Path) -> None:
