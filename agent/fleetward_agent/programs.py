@@ -151,15 +151,18 @@ class Programs:
         )
 
     def _read(self, run: _Run) -> None:
-        try:
-            more = os.read(run.fd, MOST_BYTES + 1)
-        except BlockingIOError:
-            return
-        run.said += more
-        if not more:
-            run.whole = True
-            # A pipe at its end is readable for ever.
-            self._selector.unregister(run.fd)
+        """Read all there is: what was said in time counts, also where we were kept from looking meanwhile."""
+        while len(run.said) <= MOST_BYTES:
+            try:
+                more = os.read(run.fd, MOST_BYTES + 1)
+            except BlockingIOError:
+                return
+            run.said += more
+            if not more:
+                run.whole = True
+                # A pipe at its end is readable for ever.
+                self._selector.unregister(run.fd)
+                return
 
     def _conclude(self, run: _Run, problem: str) -> Answer:
         code = self._end(run)

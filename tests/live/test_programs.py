@@ -15,7 +15,9 @@ from tests.live.house import alive
 
 pytestmark = pytest.mark.live
 PLUG = Plugged("1-2", (("DEVNAME", "/dev/x"), ("ID_SERIAL_SHORT", "SN 1"), ("SECRET", "no")))
-DEADLINE_S = 20
+DEADLINE_S = 120
+NOW_US = 1_000_000_000
+"""Time stands still: how long the machine takes for a program is not what is asked here."""
 
 
 @pytest.fixture
@@ -30,15 +32,15 @@ def shell(script: str) -> Driver:
 
 
 def answers(programs: Programs, count: int = 1, ahead_us: int = 0) -> list[Answer]:
-    """Step as the agent does: when woken or when due. ahead_us: how much later it is than it is."""
+    """Step as the agent does: when woken or when due. ahead_us: how much later it is than when it was asked."""
     found: list[Answer] = []
     deadline = time.monotonic() + DEADLINE_S
     while len(found) < count:
         assert time.monotonic() < deadline
-        now_us = time.monotonic_ns() // 1000 + ahead_us
+        now_us = NOW_US + ahead_us
         due_us = programs.due_us(now_us)
         select.select([programs], [], [], 0.05 if due_us is None else min(0.05, max(0, due_us - now_us) / 1e6))
-        found += programs.step(time.monotonic_ns() // 1000 + ahead_us)
+        found += programs.step(now_us)
     return found
 
 
@@ -85,7 +87,7 @@ def test_what_goes_wrong_is_told_and_tells_no_facts(programs: Programs, program:
 
 def test_a_program_that_does_not_answer_is_ended_with_all_it_started(programs: Programs, tmp_path: Path) -> None:
     programs.ask(PLUG, shell(f"sleep 600 & echo $! > {tmp_path}/child; wait"))
-    assert programs.step(time.monotonic_ns() // 1000) == []
+    assert programs.step(NOW_US) == []
     deadline = time.monotonic() + DEADLINE_S
     while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text():
         assert time.monotonic() < deadline
@@ -112,7 +114,7 @@ def test_what_a_program_leaves_behind_is_ended(programs: Programs, tmp_path: Pat
 
 def test_a_program_that_leaves_its_output_open_is_not_waited_for(programs: Programs) -> None:
     programs.ask(PLUG, shell("echo '{}'; sleep 600 &"))
-    programs.step(time.monotonic_ns() // 1000)
+    programs.step(NOW_US)
 
     (answer,) = answers(programs, ahead_us=6_000_000)
 
@@ -123,27 +125,29 @@ def test_stepping_never_waits_for_a_program(programs: Programs) -> None:
     programs.ask(PLUG, shell("sleep 600"))
     began = time.monotonic()
     for _ in range(100):
-        programs.step(time.monotonic_ns() // 1000)
+        programs.step(NOW_US)
 
-    assert time.monotonic() - began < 4
+    # It would have waited for ten minutes.
+    assert time.monotonic() - began < 60
 
 
 def test_twenty_programs_take_turns(programs: Programs) -> None:
     plugs = [Plugged(str(number), (("ID_SERIAL_SHORT", str(number)),)) for number in range(20)]
     for plug in plugs:
         programs.ask(plug, shell("""printf '{"serialNo":"%s"}' "$ID_SERIAL_SHORT" """))
-    programs.step(time.monotonic_ns() // 1000)
+    found = programs.step(NOW_US)
     assert len(programs._runs) <= MOST_AT_ONCE
 
-    found = answers(programs, 20 - len(programs.step(time.monotonic_ns() // 1000)))
+    found += answers(programs, 20 - len(found))
 
+    assert {answer.plugged for answer in found} == set(plugs)
     assert all(answer.facts == {"serialNo": answer.plugged.port} for answer in found)
 
 
 def test_a_plug_that_was_pulled_out_gets_no_answer(programs: Programs) -> None:
     other = Plugged("1-3")
     programs.ask(PLUG, shell("sleep 600"))
-    programs.step(time.monotonic_ns() // 1000)
+    programs.step(NOW_US)
     programs.drop(PLUG)
     programs.ask(other, shell("echo '{}'"))
 

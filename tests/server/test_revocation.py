@@ -1,20 +1,27 @@
 """A revoked device is out for good: in the register, in the audit, in the list that the broker reads. Source: S5."""
 
-from collections.abc import Iterator
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
+from fleetward_broker.mosquitto_admin import NotTold
 from fleetward_schemas.enrol import Event, Reason, State, may_advance
 from fleetward_server import revocation
+from fleetward_server.brokers import RUNNERS, Runner
 from fleetward_server.changes import AddCertificates, TakeCertificates
 from fleetward_server.cli.app import run
-from fleetward_server.config import load
+from fleetward_server.config import Config, load
 from fleetward_server.init import Wish
 from fleetward_server.operator import LocalOperator
 from fleetward_server.problem import Kind, OperatorProblem
+from fleetward_server.running import RUN, locked
 from fleetward_server.state import Certificate, CertificateState, Presence, Use
 from fleetward_server.store import Store, open_store
 from fleetward_server.supervise import Up
@@ -125,6 +132,43 @@ def test_an_authority_that_is_away_is_told_and_made_up_for(operator: LocalOperat
 
 def test_nothing_that_serves_is_nobody_to_tell(store: Store) -> None:
     assert revocation.reload_and_kick(load(store.path.parent), [FIRST]) is False
+
+
+@dataclass
+class Falls:
+    """A kind of broker whose first ends as it is told; ``run.json`` then names the second. there: it took the signal."""
+
+    folder: Path
+    parts: tuple[int, int]
+    there: bool
+    told: list[int] = field(default_factory=list)
+
+    def enforce(self, _: Config, pid: int, __: Sequence[str]) -> None:
+        self.told.append(pid)
+        if pid == self.parts[0]:
+            self.runs(self.parts[1])
+            raise NotTold("no answer") if self.there else ProcessLookupError
+
+    def runs(self, broker: int) -> None:
+        found = {"pid": os.getpid(), "broker": broker, "broker_kind": "falls"}
+        (self.folder / RUN).write_text(json.dumps(found))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_successor_of_a_broker_that_heard_and_fell_knows_by_itself_and_of_one_that_did_not_is_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    """Told again, a Mosquitto may fall again, and again, for as long as somebody has patience."""
+    folder, waits = store.path.parent, ["sleep", "600"]
+    with subprocess.Popen(waits) as first, subprocess.Popen(waits) as second, locked(folder):
+        falls = Falls(folder, (first.pid, second.pid), there)
+        monkeypatch.setitem(RUNNERS, "falls", Runner(lambda *_: 0, falls.enforce, rereads_roots=False))
+        falls.runs(first.pid)
+        told = revocation.reload_and_kick(load(folder), [FIRST])
+        first.kill()
+        second.kill()
+    assert told is True
+    assert falls.told == ([first.pid] if there else [first.pid, second.pid])
 
 
 def test_the_lists_are_renewed_and_a_day_without_a_key_is_survived(store: Store) -> None:
