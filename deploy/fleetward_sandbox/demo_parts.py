@@ -31,8 +31,8 @@ from fleetward_server.upgrade_state import Upgrade
 if TYPE_CHECKING:
     from fleetward_sandbox.demo_mosip import DemoMosip
 
-STEP_S = 60.0
-START_S = 30.0
+STEP_S = 180.0
+START_S = 90.0
 LOOK_S = 0.5
 TELEMETRY_S = 2
 MOST_DEVICES = 1000

@@ -31,7 +31,7 @@ from fleetward_schemas.strict import MAX_ENVELOPE_BYTES, b64_der, b64url, b64url
 from fleetward_schemas.telemetry import Reading, Telemetry
 from fleetward_schemas.topics import up
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 LONG_AGO = timedelta(days=8)
 BEHIND_MS = 1000
 Message = tuple[str, bytes]

@@ -25,7 +25,7 @@ from fleetward_server.config import Config
 from fleetward_server.releases.shelf import Target
 from fleetward_server.state import Device
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 IMPLANT = b"what no release key has signed"
 
 

@@ -44,7 +44,7 @@ RELEASE = Release.read(
 )
 OK = Installed("firmware")
 LATE = Installed("firmware", Why.INSTALL)
-WAIT_S = 10
+WAIT_S = 60
 
 
 class Gate:

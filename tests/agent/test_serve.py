@@ -18,9 +18,14 @@ EXPLAINS = ("argparse", "fleetward_agent.doctor", "fleetward_agent.status", "fle
 EXPLAINS += ("fleetward_agent.drivers", "fleetward_agent.plug")
 LEFT_AT_HOME = (*EXPLAINS, "difflib", "tomllib")
 SERVE = """
-import os, signal, sys, threading
+import os, signal, sys, threading, time
 from fleetward_agent.serve import main
-threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+def told_once_it_serves():
+    while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        time.sleep(0.01)
+    time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+threading.Thread(target=told_once_it_serves, daemon=True).start()
 print(int(main(sys.argv[1:])))
 """
 

@@ -87,7 +87,7 @@ class Scene:
 
     def _died(self, name: str) -> None:
         side = self.sides[name]
-        side.process.join(10)
+        side.process.join(60)
         if side.process.exitcode != DEAD:
             raise AssertionError(f"{self.kill}: the {name} ended by itself: {side.process.exitcode}")
         self._last_words(side)

@@ -28,8 +28,6 @@ HOUR = timedelta(hours=1)
 SUFFIX = "0123456789abcdef"
 ALL_UP = "fw/v1/d/+/up/#"
 NARROW = """
-[limits]
-connect_s = 1
 [limits.device]
 queue_messages = 50
 burst = 200
@@ -142,7 +140,7 @@ path = "broker.db"
 
 @dataclass
 class BrokerProcess:
-    """``python -m fleetward_broker.embedded`` on a folder."""
+    """``python -m fleetward_broker.embedded`` on a folder. falls: how often it ended by itself, to be started again."""
 
     folder: Path
     limits: str = ""
@@ -150,6 +148,7 @@ class BrokerProcess:
     port: int = 0
     pki: Pki = field(init=False)
     dialled: list[RawClient] = field(default_factory=list)
+    falls: int = 0
 
     def __post_init__(self) -> None:
         self.pki = Pki(self.folder / "pki")

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-WAIT_S = 30.0
+WAIT_S = 120.0
 LOOK_S = 0.1
 
 
-def free_port() -> int:
-    """Return a UDP port of loopback that nobody has."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
+    """Return a port of loopback that nobody has: of UDP, where nothing else is said."""
+    with socket.socket(socket.AF_INET, kind) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
@@ -35,7 +35,7 @@ def chrony(folder: Path, *lines: str, port: int = 0) -> Iterator[tuple[str, ...]
         yield ("chronyc", "-h", str(command), "-c", "-n")
     finally:
         running.terminate()
-        running.wait(30)
+        running.wait(60)
 
 
 def wait(done: Callable[[], bool], what: str) -> None:

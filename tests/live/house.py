@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,7 +31,9 @@ from fleetward_server.store import ReportFilter, Store, open_store
 from tests.ready import ready_provider
 
 BROKERS = ("embedded", pytest.param("mosquitto", marks=pytest.mark.part))
-WAIT_S = 60.0
+WAIT_S = 180.0
+"""Generous: a device that found nobody for T seconds may draw a wait of up to 2 T before it looks again."""
+END_S = 60.0
 LOOK_S = 0.1
 TEXTS = ("*.log", "state.json*", "health.json", "mosip*.json")
 
@@ -41,6 +44,16 @@ def alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def end_of(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a process's end, and return its exit code; one that does not end is killed, and that is a failure."""
+    try:
+        return process.wait(END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
 
 
 def started(log: Path, module: str, *words: str) -> subprocess.Popen[bytes]:
@@ -94,11 +107,15 @@ class House:
         return self
 
     def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
-        for process in (*self.agents, *([self.up] if self.up else [])):
+        processes = (*self.agents, *([self.up] if self.up else []))
+        for process in processes:
             if process.poll() is None:
                 process.terminate()
-        for process in (*self.agents, *([self.up] if self.up else [])):
-            process.wait(30)
+                # A test that failed may have left it held still.
+                process.send_signal(signal.SIGCONT)
+        with ExitStack() as late:
+            for process in processes:
+                late.callback(end_of, process)
         self.store.close()
         if kind is not None:
             # Of whatever failed, this is what is looked for first.
@@ -125,7 +142,7 @@ class House:
         """End broker and server politely; return the exit code."""
         assert self.up is not None
         self.up.terminate()
-        return self.up.wait(30)
+        return end_of(self.up)
 
     def found(self) -> dict[str, Any]:
         """Return what run.json says."""
@@ -159,11 +176,24 @@ class House:
         self.agents.append(started(folder / "agent.log", "fleetward_agent", "run", "--device", str(folder)))
         return self.agents[-1]
 
-    def kill(self, part: str) -> None:
-        """kill -9 the broker or the server; the supervisor starts it again."""
-        pid = int(self.found()[part])
-        os.kill(pid, signal.SIGKILL)
-        self.wait(lambda: not alive(pid), f"the {part} is dead")
+    def kill(self, part: str) -> int:
+        """kill -9 the broker or the server, and return its id; the supervisor starts it again.
+
+        One that fell by itself just now is waited for: run.json still names it.
+        """
+        killed: list[int] = []
+
+        def try_it() -> bool:
+            pid = int(self.found().get(part) or 0)
+            with suppress(ProcessLookupError):
+                if pid and alive(pid):
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+            return bool(killed)
+
+        self.wait(try_it, f"a {part} to kill")
+        self.wait(lambda: not alive(killed[0]), f"the {part} is dead")
+        return killed[0]
 
     def device(self, device_id: str) -> Device | None:
         """Return a device's row."""

@@ -29,6 +29,9 @@ from tests.mosip import Scanner, authority, rsa
 
 START = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 MOST_STEPS = 500
+PATIENT_S = 60
+HASTY_S = 2
+"""For a MOSIP that never answers."""
 L0, L1 = Scanner(1), Scanner(2, Certification.L1, Purpose.AUTH)
 
 
@@ -91,6 +94,11 @@ class Office:
     def tokens(self) -> Tokens:
         self.wires.append(Wire(place_of(self.table, self.folder)))
         return Tokens(self.table, self.folder, self.wires[-1])
+
+    def hurry(self) -> None:
+        """Wait no longer for an answer than a test may."""
+        self.table = replace(self.table, timeout_s=HASTY_S)
+        self.connector = self.connected()
 
     def connected(self) -> Connector:
         """Return a connector that knows nothing but the store, as after a crash."""
@@ -176,7 +184,7 @@ def office(folder: Path, served: Served, clock: Clock, profile: Profile, **chang
         ca=str(pki / "tls.pem"),
         anchors=str(pki / "anchors.pem"),
         trust_provider_id="sandbox-ftm",
-        timeout_s=2,
+        timeout_s=PATIENT_S,
     )
     made = Office(folder, served, clock, replace(table, **changes))  # type: ignore[arg-type]
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fleetward_broker import mosquitto_admin
 from fleetward_broker.mosquitto import SOCKET, Files, Listen
+from fleetward_broker.mosquitto_admin import NotTold
 from fleetward_schemas.certificates import Unit
 from fleetward_server.brokers import mosquitto_plugin, program, self_if_root, write_mosquitto
 from tests.live.brokerhouse import Badge, BrokerProcess, Pki
@@ -48,4 +49,11 @@ class MosquittoProcess(BrokerProcess):
         self.pki.revoke(badge)
         self._write_crls()
         self.process.send_signal(signal.SIGHUP)
-        mosquitto_admin.cut(self.folder, [badge.name])
+        try:
+            mosquitto_admin.cut(self.folder, [badge.name])
+        except NotTold:
+            # 2.0.11 falls over one reload in some hundred; as with ``up``, its successor begins with the lists.
+            if self.end() != -signal.SIGSEGV:
+                raise
+            self.falls += 1
+            self.start()

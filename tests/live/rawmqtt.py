@@ -10,7 +10,7 @@ from typing import Self
 
 CONNACK, PUBLISH, PUBACK, SUBACK, UNSUBACK, PINGRESP = 2, 3, 4, 9, 11, 13
 PINGREQ, DISCONNECT = b"\xc0\x00", b"\xe0\x00"
-WAIT_S = 10.0
+WAIT_S = 60.0
 QUIET_S = 0.3
 
 

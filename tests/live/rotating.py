@@ -76,7 +76,8 @@ class Rotating:
         self._until(lambda: self._done() == len(self.made), within_s, "all have rotated")
         figures.rotated_s = time.monotonic() - began
         old = {pair[Use.TRANSPORT].serial for pair in before.values()}
-        self._until(lambda: old <= self.seen.keys(), 60, "every old key is in the list")
+        self._until(lambda: old <= self.seen.keys(), within_s, "every old key is in the list")
+        self._until(lambda: all(len(_keys(one.folder)) == 2 for one in self.made), within_s, "old keys are destroyed")
         figures.out = [self.seen[before[one].get(Use.TRANSPORT).serial] - at for one, at in self._taken().items()]  # type: ignore[union-attr]
         figures.locked_out = [one.id for one in self.made if not self._well(one.id, before[one.id])]
         return figures

@@ -94,13 +94,13 @@ def strange(mosip: SandboxMosip) -> Iterator[Strange]:
         with suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)
     for thread in (accepting, *threads):
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 
 def _serve(connection: socket.socket, context: ssl.SSLContext, house: Strange) -> None:
     with suppress(OSError), connection, context.wrap_socket(connection, server_side=True) as secured:
-        secured.settimeout(10)
+        secured.settimeout(60)
         reader = secured.makefile("rb")
         while line := reader.readline():
             pairs = (one.decode().split(":", 1) for one in iter(lambda: reader.readline().strip(), b""))

@@ -11,7 +11,7 @@ from fleetward_sandbox.provision import Made
 from tests.live.house import House
 from tests.live.test_up import fleetward
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
 
 
 def save(house: House) -> dict[str, object]:
@@ -73,7 +73,7 @@ def test_a_lost_provider_comes_back_and_every_device_goes_on(tmp_path: Path) -> 
 
         known = {one.id: {report.id for report in house.reports(one.id)} for one in (*before, *after)}
         house.wait(
-            lambda: all({r.id for r in house.reports(one)} - known[one] for one in known), "all report again", 120
+            lambda: all({r.id for r in house.reports(one)} - known[one] for one in known), "all report again", 400
         )
         assert f"lost: what the server learnt since {str(manifest['created'])[:19]}" in said
         assert {device.id: device.enrolments for device in house.all_devices()} == lines

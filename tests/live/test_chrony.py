@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from socket import SOCK_STREAM
 
 import pytest
 from cryptography import x509
@@ -47,7 +48,7 @@ def certificate(folder: Path) -> str:
 
 @pytest.mark.parametrize("nts", [True, False], ids=["by NTS", "bare"])
 def test_where_nts_is_required_a_source_without_it_is_no_source(tmp_path: Path, nts: bool) -> None:
-    port, keys = free_port(), free_port()
+    port, keys = free_port(), free_port(SOCK_STREAM)
     server = ("local stratum 3", "allow 127.0.0.1", f"ntsport {keys}", certificate(tmp_path))
     how = f"nts ntsport {keys}" if nts else ""
     client = (f"server localhost port {port} {how} {FAST}", f"ntstrustedcerts {tmp_path}/nts.pem")

@@ -15,7 +15,7 @@ from fleetward_server.health import FILE as HEALTH
 from fleetward_server.state import Report as Stored
 from tests.live.house import House
 
-pytestmark = [pytest.mark.live, pytest.mark.part]
+pytestmark = [pytest.mark.live, pytest.mark.part, pytest.mark.timeout(900)]
 SIZE_MB = 20
 LEAST_MB = 4
 
@@ -96,6 +96,6 @@ def test_a_full_disk_pauses_the_server_and_loses_nothing(house: House, leave: in
     ballast.unlink()
 
     house.wait(lambda: health(house).get("ready"), "the server is ready again")
-    house.wait(lambda: before | held <= moments(house.reports(device_id)), "the device hands over what it kept")
+    house.wait(lambda: before | held <= moments(house.reports(device_id)), "the device hands over what it kept", 400)
     ids = [report.id for report in house.reports(device_id)]
     assert len(ids) == len(set(ids))

@@ -54,7 +54,7 @@ class Run:
 
     def end(self) -> Any:
         """Wait for its end; it ended well, refused nothing, and its last line says how it went."""
-        output, errors = self.process.communicate(timeout=120)
+        output, errors = self.process.communicate(timeout=300)
         assert (self.process.returncode, errors) == (0, "")
         return json.loads(output.splitlines()[-1])
 
@@ -116,7 +116,7 @@ def step(house: House, command_id: str) -> Step | None:
 def test_a_device_nobody_listed_fails_with_the_servers_reason(house: House) -> None:
     (made,) = house.provision(1, Certification.L1, listed=False)
     with Run(made) as run:
-        output, errors = run.process.communicate(timeout=120)
+        output, errors = run.process.communicate(timeout=300)
         assert run.process.returncode == 1
     assert output == ""
     assert errors.startswith("failed: ")

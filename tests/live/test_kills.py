@@ -81,12 +81,12 @@ def written(senders: Senders) -> int:
     return sum(len(journal(folder)) for folder in senders.folders())
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_sixty_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     chance = random.Random(SEED)
     with House(tmp_path) as house:
         senders = Senders(house)
-        house.wait(lambda: all_reported(house), "all report", 120)
+        house.wait(lambda: all_reported(house), "all report")
         senders.stop()
         keep_journals(senders)
         senders.process = senders.start()
@@ -98,7 +98,7 @@ def test_sixty_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
             house.wait(lambda: time.monotonic() >= moment, "the drawn moment")  # noqa: B023 - called at once
             senders.kill() if part == "senders" else house.kill(part)
         house.wait(lambda: written(senders) >= REPORTS, f"{REPORTS} reports are written", 300)
-        house.wait(lambda: settled(house, senders), "what was written is stored", 120)
+        house.wait(lambda: settled(house, senders), "what was written is stored", 300)
         senders.stop()
 
         for folder in senders.folders():

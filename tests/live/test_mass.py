@@ -63,7 +63,7 @@ def test_what_breaks_off_goes_on_and_does_nothing_twice(store: Store, tmp_path: 
         shown += read_until(screen, b"go on with")
     else:
         os.kill(program.pid, signal.SIGKILL)
-    assert program.wait(60) == (130 if how == "ctrl-c" else -signal.SIGKILL)
+    assert program.wait(180) == (130 if how == "ctrl-c" else -signal.SIGKILL)
     (act,) = store.mass_acts(9)
     tally = store.mass_tally(act.id)
     assert act.id.encode() in shown
@@ -90,7 +90,7 @@ def test_a_no_is_a_no(store: Store, tmp_path: Path) -> None:
     program = started(tmp_path, terminal, *WORDS)
     read_until(screen, b"[y/N]")
     os.write(screen, b"\n")
-    assert program.wait(60) == 6
+    assert program.wait(180) == 6
     assert store.mass_acts(9) == ()
     assert store.commands() == ()
     store.close()

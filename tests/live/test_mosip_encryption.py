@@ -209,5 +209,6 @@ def test_mosip_away_leaves_what_is_there_until_it_ends(opened):
 
 def test_a_hanging_source_is_left_in_time(opened):
     here = opened(Source.IDA, Source.KEYMANAGER)
+    here.hurry()
     here.mosip.quirks.set(Quirk.HANG, 1)
     assert fetch(here).source == "keymanager"

@@ -39,7 +39,7 @@ def test_devices_under_either_ca_are_registered_while_both_chains_are_shown(tmp_
         served.start()
         house.start_agent(later.folder)
 
-        house.wait(lambda: code(house, first) and code(house, later), "both have MOSIP's code", within_s=60)
+        house.wait(lambda: code(house, first) and code(house, later), "both have MOSIP's code")
         assert [act for act, _ in served.mosip.done] == ["register", "register"]
         # The former CA's device once under each chain, its signature believed under the former one alone.
         assert served.mosip.asked["/v1/partnermanager/registereddevices"] == 3

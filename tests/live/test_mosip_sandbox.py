@@ -49,7 +49,7 @@ def mosip(served: Served) -> SandboxMosip:
 @pytest.fixture
 def client(served: Served, mosip: SandboxMosip) -> Iterator[httpx.Client]:
     context = ssl.create_default_context(cafile=str(mosip.pki.folder / "tls.pem"))
-    with httpx.Client(base_url=served.url, verify=context, timeout=10) as made:
+    with httpx.Client(base_url=served.url, verify=context, timeout=60) as made:
         made.headers["Authorization"] = "Bearer " + (mosip.tokens.login(CLIENT, secret(mosip), NOW) or "")
         yield made
 

@@ -143,11 +143,12 @@ def test_an_exported_folder_serves(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_kills_of_the_broker_lose_nothing_between_the_ends(tmp_path: Path) -> None:
     chance = random.Random(SEED)
     with House(tmp_path, broker="mosquitto") as house:
         senders = Senders(house)
-        house.wait(lambda: all_reported(house), "all report", 120)
+        house.wait(lambda: all_reported(house), "all report")
         senders.stop()
         keep_journals(senders)
         senders.process = senders.start()
@@ -156,8 +157,8 @@ def test_kills_of_the_broker_lose_nothing_between_the_ends(tmp_path: Path) -> No
             moment = time.monotonic() + chance.uniform(0.3, 1.5)
             house.wait(lambda: time.monotonic() >= moment, "the drawn moment")  # noqa: B023 - called at once
             house.kill("broker")
-        house.wait(lambda: written(senders) >= REPORTS, f"{REPORTS} reports are written", 120)
-        house.wait(lambda: settled(house, senders), "what was written is stored", 120)
+        house.wait(lambda: written(senders) >= REPORTS, f"{REPORTS} reports are written", 300)
+        house.wait(lambda: settled(house, senders), "what was written is stored", 300)
         senders.stop()
         for folder in senders.folders():
             check(house, folder)

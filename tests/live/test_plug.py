@@ -18,7 +18,7 @@ from tests.live.house import House
 from tests.live.usb import TestBus, Usb
 
 pytestmark = [pytest.mark.live, pytest.mark.part]
-PLUG_S = 20
+PLUG_S = 60
 NUMBERS, PORTS = count(10), count(1)
 TABLE = """
 [keys]
@@ -65,7 +65,7 @@ class Desk:
     def stop(self) -> int:
         assert self.agent is not None
         self.agent.terminate()
-        return self.agent.wait(30)
+        return self.agent.wait(60)
 
     def box(self) -> Made:
         """Provision one scanner; its papers lie where the driver table looks."""
@@ -78,7 +78,8 @@ class Desk:
         return Usb(made.identity.serialNo, port or f"1-{next(PORTS)}", next(NUMBERS), **other)
 
     def log(self, event: str, **fields: str) -> list[dict[str, Any]]:
-        lines = (self.home / "agent.log").read_bytes().splitlines()
+        # The last one may be only half written yet.
+        lines = (self.home / "agent.log").read_bytes().rpartition(b"\n")[0].splitlines()
         heard = [json.loads(line) for line in lines if line.startswith(b"{")]
         return [one for one in heard if one["event"] == event and fields.items() <= one.items()]
 

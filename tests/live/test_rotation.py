@@ -17,7 +17,7 @@ from fleetward_schemas.enrol import State
 from fleetward_schemas.identity import Certification
 from fleetward_server.state import Certificate, CertificateState, Use
 from tests.live.house import BROKERS, House
-from tests.live.test_revocation import is_out, stolen, thief
+from tests.live.test_revocation import gets_in, is_out, stolen, thief
 
 pytestmark = pytest.mark.live
 OLD_KEY_OUT_S = 60.0
@@ -57,10 +57,10 @@ def test_keys_change_hands_and_the_old_ones_open_nothing(
             assert new[Use.DEVICE].thumbprint != before[one.id][Use.DEVICE].thumbprint
             assert new[Use.DEVICE].not_before >= before[one.id][Use.DEVICE].not_before
             assert "O=Live Devices Ltd" in read_certificate(new[Use.DEVICE].der).subject.rfc4514_string()
-            keys = {path.name for path in (one.folder / "state" / "keys").iterdir()}
-            assert len(keys) == 2
+            keys = one.folder / "state" / "keys"
+            house.wait(lambda keys=keys: len(list(keys.iterdir())) == 2, "its old keys are gone")
             house.wait(lambda one=one, known=known: len(house.reports(one.id)) > known, "it goes on reporting")
-            assert not is_out(house, stolen(house, one.folder, new[Use.TRANSPORT]), one.id)
+            gets_in(house, stolen(house, one.folder, new[Use.TRANSPORT]), one.id)
         assert out_s < OLD_KEY_OUT_S
     figure(f"{broker}: 3 devices rotated {rotated_s:.1f} s after the order, old keys refused after {out_s:.1f} s")
 
@@ -82,11 +82,11 @@ def _retires(house: House) -> str:
     context = stolen(house, bad.folder)
     order = house.operator.send_command(bad.id, "retire", {}, 600, "worn out")
     house.wait(lambda: step(house, order.id) is Step.SUCCEEDED, "its last word is heard")
-    house.wait(lambda: not list((bad.folder / "state" / "keys").iterdir()), "its keys are gone", within_s=20)
+    house.wait(lambda: not list((bad.folder / "state" / "keys").iterdir()), "its keys are gone")
     with thief(house, context, bad.id) as line:
-        house.wait(lambda: house.device(bad.id).state is State.RETIRED, "it is out", within_s=90)  # type: ignore[union-attr]
+        house.wait(lambda: house.device(bad.id).state is State.RETIRED, "it is out")  # type: ignore[union-attr]
         out = time.monotonic()
-        assert line.is_closed(20)
+        assert line.is_closed(60)
         cut_s = time.monotonic() - out
     house.wait(lambda: is_out(house, context, bad.id), "its old key opens nothing")
     known = len(house.reports(good.id))

@@ -28,5 +28,5 @@ def test_the_service_walks_like_the_command(tmp_path: Path) -> None:
         house.wait(lambda: house.store.command(order.id).step is Step.SUCCEEDED, "its command is answered")  # type: ignore[union-attr]
         service.terminate()
 
-        assert service.wait(20) == 0
+        assert service.wait(60) == 0
         house.wait(lambda: house.device(made.id).presence is Presence.OFFLINE, "it said goodbye")  # type: ignore[union-attr]

@@ -36,7 +36,7 @@ class Simulated:
             self.fleet.turn(0.05)
             return done()
 
-        self.works.house.wait(turned, what, 90)
+        self.works.house.wait(turned, what, 300)
 
     def close(self) -> None:
         self.fleet.close()

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.live
 def fleetward(*words: str) -> subprocess.CompletedProcess[str]:
     """Run the command line as a person would."""
     command = [sys.executable, "-m", "fleetward_server", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
 
 
 def test_a_second_up_says_who_holds_the_folder(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_down_ends_all_of_it(tmp_path: Path, broker: str) -> None:
 
         assert done.returncode == 0, done.stderr
         assert house.up is not None
-        assert house.up.wait(20) == 0
+        assert house.up.wait(60) == 0
         assert not (house.folder / RUN).exists()
         assert not any(alive(int(found[part])) for part in ("broker", "server"))
 
@@ -120,7 +120,7 @@ def test_ctrl_c_is_clean(tmp_path: Path) -> None:
 
         house.up.send_signal(signal.SIGINT)
 
-        assert house.up.wait(20) in {0, 130}
+        assert house.up.wait(60) in {0, 130}
         assert not (house.folder / RUN).exists()
 
 

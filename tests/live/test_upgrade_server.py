@@ -14,6 +14,7 @@ from fleetward_schemas.identity import Certification
 from fleetward_schemas.topics import DeviceId
 from fleetward_schemas.upgrade import Phase
 from fleetward_server.releases.init import Wish
+from fleetward_server.running import READY
 from fleetward_server.store import AuditFilter
 from fleetward_server.upgrade_state import Upgrade
 from tests.live.house import House
@@ -85,8 +86,9 @@ def test_one_that_said_nothing_is_told_again_when_it_comes_and_by_a_server_that_
         given = fleetward(house, "assign", made.id, "--target", OLDER)
         first = run.end()
     house.wait(lambda: not is_online(house, made.id), "it said goodbye")
-    # This client asks once, perhaps while nobody is there to answer: the broker keeps it for the next server.
-    house.kill("server")
+    killed = house.kill("server")
+    # This client asks for the time once, and an answer that is 5 s late is none.
+    house.wait(lambda: house.found().get("server", killed) != killed and (house.folder / READY).exists(), "another")
     with told(made) as run:
         again = run.end()
     assert first == again == {"version": given["version"], "releases": [["firmware", 7]], "window": None}

@@ -52,7 +52,7 @@ def test_an_agent_that_leaves_says_so_and_comes_back(house: House) -> None:
     house.wait(lambda: house.reports(made.id), "the agent reports")
 
     agent.terminate()
-    assert agent.wait(20) in {0, 130}
+    assert agent.wait(60) in {0, 130}
     house.wait(lambda: house.device(made.id).presence is Presence.OFFLINE, "it is offline")  # type: ignore[union-attr]
     house.start_agent(made.folder)
 
@@ -78,7 +78,7 @@ def test_a_stranger_waits_for_an_operator_and_is_told_at_once(house: House) -> N
 
     house.operator.approve(made.id, "known to us")
 
-    house.wait(lambda: is_registered(house, made.id), "the approved stranger registers", within_s=20)
+    house.wait(lambda: is_registered(house, made.id), "the approved stranger registers", within_s=40)
 
 
 def test_a_thief_is_refused_by_exactly_six_codes_and_the_next_good_message_works(house: House) -> None:
@@ -87,19 +87,21 @@ def test_a_thief_is_refused_by_exactly_six_codes_and_the_next_good_message_works
         agent = house.start_agent(one.folder)
     house.wait(lambda: all(house.reports(one.id) for one in made), "both report")
     agent.terminate()
-    agent.wait(20)
+    agent.wait(60)
     victim, other = Loot.of(made[1].folder), Loot.of(made[0].folder)
     thief = Thief(victim)
 
     for _, messages in attacks(victim, other, datetime.now(UTC)):
         for message in messages:
             thief.send(message)
+    codes = ("bad-signature", "replayed", "stale", "too-large", "unknown-signer", "wrong-topic")
+    # What the victim said itself before it left has come in by then too.
+    house.wait(lambda: house.refusals(victim.id).keys() >= set(codes), "each is refused")
     count = len(house.reports(victim.id))
     thief.send(victim.telemetry(datetime.now(UTC)))
 
     house.wait(lambda: len(house.reports(victim.id)) == count + 1, "the good message is stored")
     thief.close()
-    codes = ("bad-signature", "replayed", "stale", "too-large", "unknown-signer", "wrong-topic")
     assert house.refusals(victim.id) == dict.fromkeys(codes, 1)
 
 

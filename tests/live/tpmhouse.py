@@ -33,7 +33,7 @@ from fleetward_schemas.topics import DeviceId
 LABEL = "scanner"
 MODULE = "libtpm2_pkcs11.so"
 PROVIDER = Path(__file__).parents[2] / "deploy" / "tpm" / "openssl.cnf"
-WAIT_S = 20.0
+WAIT_S = 120.0
 RATE_S = 2.0
 PAYLOAD = bytes(400)
 BESIDE = "device-beside"
@@ -94,7 +94,7 @@ class Tpm:
 
     def stored(self, attribute: int, label: str = "") -> set[str]:
         """Return an attribute of every key in that store (of this label), in hexadecimal; it keeps them as YAML."""
-        store = sqlite3.connect(self.store)
+        store = sqlite3.connect(self.store, timeout=60)
         texts = [str(row[0]) for row in store.execute("SELECT attrs FROM tobjects")]
         store.close()
         found = re.compile(rf'\? !!int "{attribute}"\s+: !!str "([0-9a-f]+)"')

@@ -71,7 +71,7 @@ class Works:
             for one in made:
                 assert operator.assign(DeviceId(one.id), UpgradeWish((target.path,)), "test")
 
-    def upgraded(self, counter: int, *made: Made, within_s: float = 60) -> None:
+    def upgraded(self, counter: int, *made: Made, within_s: float = 180) -> None:
         """Wait until devices have committed a counter, and see that this is what they run, whole."""
         self.house.wait(
             lambda: all(self.counter(one) == counter for one in made), f"{counter} is committed", within_s=within_s

@@ -175,7 +175,7 @@ def test_who_takes_nothing_is_cut(store):
 
 
 class Impatient(Guarded):
-    headers_within_s = 0.3
+    headers_within_s = 3.0
 
 
 @contextmanager
@@ -301,7 +301,7 @@ def shown(port: int, context: ssl.SSLContext) -> bytes | None:
 
 @contextmanager
 def dialled(port: int, context: ssl.SSLContext) -> Iterator[ssl.SSLSocket]:
-    raw = socket.create_connection(("localhost", port), 30)
+    raw = socket.create_connection(("localhost", port), 60)
     with raw, context.wrap_socket(raw, server_hostname="localhost") as line:
         yield line
 
@@ -327,6 +327,16 @@ def test_headers_without_end_are_refused(config):
         assert line.recv(100).startswith(b"HTTP/1.1 400")
 
 
+def answers(port: int, context: ssl.SSLContext) -> bool:
+    """Say whether there is room for a line: that one was closed is seen a little later."""
+    try:
+        with dialled(port, context) as line:
+            line.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
+            return line.recv(4096).startswith(b"HTTP/1.1 404")
+    except OSError:
+        return False
+
+
 def test_one_too_many_is_cut_and_there_is_room_again(config):
     context = transport(config)
     with serving(config) as port:
@@ -338,8 +348,8 @@ def test_one_too_many_is_cut_and_there_is_room_again(config):
         with dialled(port, context) as line:
             assert line.recv(10) == b""
         opened[0].close()
-        with dialled(port, context) as line:
-            line.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert line.recv(4096).startswith(b"HTTP/1.1 404")
+        deadline = datetime.now(UTC) + timedelta(seconds=60)
+        while not answers(port, context):
+            assert datetime.now(UTC) < deadline
         for one in lines:
             one.__exit__(None, None, None)

@@ -89,5 +89,5 @@ def test_who_is_to_end_waits_for_no_broker(store: Store) -> None:
         cutter.look(NOW)
         cutter.close()
         assert cutter._running is not None
-        assert isinstance(cutter._running[1].exception(5), NotTold)
+        assert isinstance(cutter._running[1].exception(60), NotTold)
     assert len(store.cuts()) == 1

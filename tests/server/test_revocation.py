@@ -136,7 +136,7 @@ def test_nothing_that_serves_is_nobody_to_tell(store: Store) -> None:
 
 @dataclass
 class Falls:
-    """A kind of broker whose first ends as it is told; ``run.json`` then names the second. there: it took the signal."""
+    """A kind of broker whose first ends as it is told; ``run.json`` names the second then. there: it took the word."""
 
     folder: Path
     parts: tuple[int, int]
@@ -164,9 +164,11 @@ def test_the_successor_of_a_broker_that_heard_and_fell_knows_by_itself_and_of_on
         falls = Falls(folder, (first.pid, second.pid), there)
         monkeypatch.setitem(RUNNERS, "falls", Runner(lambda *_: 0, falls.enforce, rereads_roots=False))
         falls.runs(first.pid)
-        told = revocation.reload_and_kick(load(folder), [FIRST])
-        first.kill()
-        second.kill()
+        try:
+            told = revocation.reload_and_kick(load(folder), [FIRST])
+        finally:
+            first.kill()
+            second.kill()
     assert told is True
     assert falls.told == ([first.pid] if there else [first.pid, second.pid])
 

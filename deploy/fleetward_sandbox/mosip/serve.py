@@ -24,7 +24,7 @@ from fleetward_schemas.jws import approved
 
 CLIENT = "fleetward-device-provider"
 TRUST_PROVIDER = "sandbox-ftm"
-START_S = 20.0
+START_S = 60.0
 
 
 def open_sandbox(folder: Path, now: datetime, tls_from: datetime) -> SandboxMosip:
