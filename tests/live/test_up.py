@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
 from fleetward_server.running import RUN
@@ -77,12 +78,20 @@ def test_an_up_waits_for_the_end_of_what_another_started(tmp_path: Path) -> None
         os.kill(before["broker"], signal.SIGSTOP)
         house.up.kill()
         house.up.wait()
-        threading.Timer(2.5, os.kill, (before["broker"], signal.SIGCONT)).start()
+        begun: list[psutil.Process] = []
+
+        def go_on() -> None:
+            assert house.up is not None
+            begun.extend(psutil.Process(house.up.pid).children())
+            os.kill(before["broker"], signal.SIGCONT)
+
+        threading.Timer(2.5, go_on).start()
 
         house.serve()
 
         house.wait(lambda: house.found().get("pid") == house.up.pid, "a new run file")  # type: ignore[union-attr]
         assert house.found()["port"] == before["port"]
+        assert begun == []
         assert not alive(before["broker"])
 
 

@@ -1,5 +1,6 @@
 """Several who work in one folder: what one changed no other undoes, and nobody waits for another without end."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from fleetward_server.config import Config, load
 from fleetward_server.generations import in_office
 from fleetward_server.init import Wish
 from fleetward_server.lines import alone
-from fleetward_server.locks import Busy, held
+from fleetward_server.locks import COPY_S, Busy, held
 from fleetward_server.operator import LocalOperator
 from fleetward_server.problem import Kind, OperatorProblem
 from fleetward_server.releases import online
@@ -99,10 +100,12 @@ def test_devices_do_not_wait_for_who_copies_the_repository(maker: Maker) -> None
     """The server's worker says the online roles anew, in the thread that answers devices."""
     duty, later = ReleaseDuty(maker.config), maker.now + timedelta(hours=20)
     with online.still(maker.provider):
+        began = time.monotonic()
         assert not duty.look("seal", later, 0.0, may_renew=True)
         assert duty.warnings == ()
         with pytest.raises(Busy):
             online.renew(maker.config, later)
+        assert time.monotonic() - began < COPY_S / 2
     assert online.renew(maker.config, later)
 
 
