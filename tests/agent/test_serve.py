@@ -17,15 +17,18 @@ UNIT = Path(__file__).parents[2] / "deploy" / "systemd" / "fleetward-agent.servi
 EXPLAINS = ("argparse", "fleetward_agent.doctor", "fleetward_agent.status", "fleetward_broker.pkcs11_uri")
 EXPLAINS += ("fleetward_agent.drivers", "fleetward_agent.plug")
 LEFT_AT_HOME = (*EXPLAINS, "difflib", "tomllib")
-SERVE = """
+TOLD_TO_END = """
 import os, signal, sys, threading, time
-from fleetward_agent.serve import main
 def told_once_it_serves():
     while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         time.sleep(0.01)
     time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
 threading.Thread(target=told_once_it_serves, daemon=True).start()
+"""
+SERVE = f"""
+from fleetward_agent.serve import main
+{TOLD_TO_END}
 print(int(main(sys.argv[1:])))
 """
 

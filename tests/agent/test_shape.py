@@ -9,6 +9,7 @@ import pytest
 
 import fleetward_agent
 from tests.agent.test_main import provisioned
+from tests.agent.test_serve import TOLD_TO_END
 from tests.world import Provider
 
 FILES = sorted(Path(fleetward_agent.__file__).parent.rglob("*.py"))
@@ -66,15 +67,9 @@ def test_nothing_heavy_is_loaded() -> None:
     assert done.stdout.strip() == "[]"
 
 
-RUN = """
-import os, signal, sys, threading, time
+RUN = f"""
 from fleetward_agent.__main__ import main
-def told_once_it_serves():
-    while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        time.sleep(0.01)
-    time.sleep(0.5)
-    os.kill(os.getpid(), signal.SIGTERM)
-threading.Thread(target=told_once_it_serves, daemon=True).start()
+{TOLD_TO_END}
 left_out = ("tuf", "urllib3", "tarfile", "pyudev", "fleetward_agent.workshop")
 left_out += ("fleetward_agent.plugs", "fleetward_agent.local")
 print(main(["run", "--device", sys.argv[1]]), [m for m in left_out if m in sys.modules])
